@@ -1,0 +1,70 @@
+"""The settings: every name, default and check; the only reader of the environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from environs import FileAwareEnv, validate
+
+from harborguard.errors import ConfigurationError
+
+PROJECT_DIRECTORY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an operator can set; README.md has the table, a test keeps the two together.
+
+    `database_url` is empty where none is set: only a local trial can do without.
+    Times are in seconds but for `statement_timeout_ms`.
+    """
+
+    database_url: str = ""
+    nextauth_secrets: tuple[str, ...] = ()
+    state_directory: Path = PROJECT_DIRECTORY / ".state"
+    port: int = 8000
+    workers: int = 2
+    threads: int = 1
+    pool_timeout: float = 2.0
+    statement_timeout_ms: int = 5000
+    sudo_uid: int | None = None
+
+    @property
+    def pool_size(self) -> int:
+        """Connections a worker may hold: one for each thread, and one to spare."""
+        return self.threads + 1
+
+    @classmethod
+    def from_env(cls) -> "Config":
+        """The settings of this process; raises ConfigurationError with all that is wrong."""
+        env = FileAwareEnv(eager=False, strip_whitespace=True)
+        try:
+            config = cls._read(env)
+            env.seal()
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        return config
+
+    @classmethod
+    def _read(cls, env: FileAwareEnv) -> "Config":
+        positive = validate.Range(min=1)
+        return cls(
+            database_url=env.str("DATABASE_URL", ""),
+            nextauth_secrets=_split(env.str("NEXTAUTH_SECRET", "")),
+            state_directory=Path(env.str("HARBORGUARD_STATE_DIR", "") or cls.state_directory),
+            port=env.int("PORT", cls.port, validate=validate.Range(min=1, max=65535)),
+            workers=env.int("HARBORGUARD_WORKERS", cls.workers, validate=positive),
+            threads=env.int("HARBORGUARD_THREADS", cls.threads, validate=positive),
+            pool_timeout=env.float(
+                "HARBORGUARD_POOL_TIMEOUT",
+                cls.pool_timeout,
+                validate=validate.Range(min=0.1, max=30),
+            ),
+            statement_timeout_ms=env.int(
+                "HARBORGUARD_STATEMENT_TIMEOUT_MS", cls.statement_timeout_ms, validate=positive
+            ),
+            sudo_uid=env.int("SUDO_UID", None),
+        )
+
+
+def _split(secrets: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (secrets or "").split(",") if part.strip())
