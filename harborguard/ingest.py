@@ -1,0 +1,61 @@
+"""One report into the store: the one corridor behind every door a report can come through."""
+
+import hashlib
+from datetime import datetime, timedelta
+
+from harborguard.errors import InvalidReport, Issue
+from harborguard.model import RecordedScan, Reference, Scan
+from harborguard.references import parse_reference
+from harborguard.reports import parse_report
+from harborguard.risk import count_severities, grade, risk_score
+from harborguard.store.pool import Connection
+from harborguard.store.scans import record_scan
+
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def ingest_report(
+    conn: Connection,
+    organization_id: str,
+    body: bytes,
+    *,
+    received_at: datetime,
+    image: str | None = None,
+) -> RecordedScan:
+    """Records a scanner's report (JSON bytes) as a scan of an organization's image.
+
+    `image` names image and tag whatever the report says. All thinking is done before the
+    transaction begins. Raises UnreadableReport, InvalidReport, Conflict; nothing is stored then.
+    """
+    scan = read_scan(body, received_at=received_at, image=image)
+    return record_scan(conn, organization_id, scan)
+
+
+def read_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:
+    """A report as a scan ready to be recorded; pure."""
+    reference = None if image is None else parse_reference(image)
+    report = parse_report(body, reference=reference)
+    finished_at = report.finished_at or received_at
+    if finished_at > received_at + _CLOCK_TOLERANCE:
+        message = f"finished at {finished_at.isoformat()}, more than five minutes in the future"
+        raise InvalidReport("The scan has not happened yet.", [Issue("finishedAt", message)])
+    content = _content_digest(report.reference, body)
+    counts = count_severities(report.findings)
+    score = risk_score(counts)
+    return Scan(
+        external_id=report.external_id or f"sha256:{content.hex()}",
+        content_digest=content,
+        report=report,
+        finished_at=finished_at,
+        counts=counts,
+        risk_score=score,
+        grade=grade(score),
+    )
+
+
+def _content_digest(reference: Reference, body: bytes) -> bytes:
+    # The image is part of the content: one document recorded for two images is two scans.
+    image = f"{reference.name}\n{reference.tag or ''}\n{reference.digest or ''}\n"
+    digest = hashlib.sha256(image.encode())
+    digest.update(body)
+    return digest.digest()

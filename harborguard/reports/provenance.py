@@ -1,0 +1,141 @@
+"""Which image a report is of, and from when it is."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec import Raw, Struct
+from msgspec.json import Decoder
+
+from harborguard.errors import InvalidReference, InvalidReport, Issue
+from harborguard.model import Reference
+from harborguard.references import parse_digest, parse_reference
+from harborguard.reports.decoding import read_part
+
+_FILE_NAMES = (".tar", ".tar.gz", ".tgz")
+_MAX_ISSUES = 10
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,30})?"
+    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+_OLDEST_BUILD = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _ImageConfig(Struct):
+    created: str | None = None
+
+
+_IMAGE_CONFIG = Decoder(_ImageConfig)
+
+
+def require_image(artifact_type: str | None, expected: str, path: str) -> None:
+    """Refuses (InvalidReport) a report that says it is of anything but a container image."""
+    if artifact_type and artifact_type != expected:
+        message = f"is {artifact_type[:40]!r}; only container images are recorded"
+        raise InvalidReport("The report is not of a container image.", [Issue(path, message)])
+
+
+def is_file_name(text: str) -> bool:
+    """Whether this names an image archive on a disk, which says nothing about the image."""
+    return text.endswith(_FILE_NAMES)
+
+
+def choose_reference(
+    given: Reference | None, candidates: Iterable[tuple[str, str | None]]
+) -> Reference:
+    """What the caller names; else the first candidate, (JSON path, text), that is well formed.
+
+    Raises InvalidReport, with an issue for each malformed candidate and the way to name the image.
+    """
+    if given:
+        return given
+    issues: list[Issue] = []
+    for path, text in candidates:
+        try:
+            if text:
+                return parse_reference(_without_broken_digest(text))
+        except InvalidReference as error:
+            issues.append(Issue(path, error.message))
+    raise InvalidReport(
+        "The report does not tell which image it is of; name it: --image REF on the command line, "
+        "?image=REF over HTTP.",
+        issues[:_MAX_ISSUES],
+    )
+
+
+def choose_digest(
+    given: Reference | None, reference: Reference, told: Iterable[str | None]
+) -> str | None:
+    """The manifest digest of a report's image, or None (contract, section 6).
+
+    The one in the caller's reference; else of those told (`name@sha256:…`) the one under the
+    image's name, else the first; else the one in the report's own reference. A malformed digest
+    is as good as none.
+    """
+    if given and given.digest:
+        return given.digest
+    digests = [(text, digest) for text in told if (digest := parse_digest(text))]
+    for text, digest in digests:
+        if text and _names(text, reference.name):
+            return digest
+    return digests[0][1] if digests else reference.digest
+
+
+def parse_time(text: str | None, path: str, *, is_zone_required: bool = False) -> datetime | None:
+    """An RFC 3339 time in UTC; nanoseconds are cut, a time without zone is read as UTC.
+
+    None for none, and for the year 1, which is how Go writes none. Raises InvalidReport.
+    """
+    if not text:
+        return None
+    match = _TIME.fullmatch(text)
+    if match is None or (is_zone_required and not match["zone"]):
+        raise _malformed_time(path)
+    if text.startswith("0001-"):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return moment.astimezone(UTC) if match["zone"] else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise _malformed_time(path) from error
+
+
+def read_build_time(config: Raw) -> datetime | None:
+    """When an image was built, by its configuration (JSON); None where that cannot be read.
+
+    Times before 2000 count as untold: reproducible builds write 1970 or 1980 (contract,
+    section 6).
+    """
+    told = read_part(config, _IMAGE_CONFIG)
+    try:
+        built_at = parse_time(told and told.created, "created")
+    except InvalidReport:
+        return None
+    return built_at if built_at and built_at >= _OLDEST_BUILD else None
+
+
+def is_same_reference(one: str, other: str) -> bool:
+    """Whether two texts name one image, tag and digest: `nginx` and `docker.io/nginx:latest`."""
+    try:
+        return one == other or parse_reference(one) == parse_reference(other)
+    except InvalidReference:
+        return False
+
+
+def _without_broken_digest(text: str) -> str:
+    # A report's malformed digest is never a reason to refuse it, as long as a tag remains.
+    name, at, digest = text.rpartition("@")
+    is_tagged = ":" in name.rpartition("/")[2]
+    return name if at and is_tagged and not parse_digest(digest) else text
+
+
+def _names(text: str, name: str) -> bool:
+    try:
+        return parse_reference(text).name == name
+    except InvalidReference:
+        return False
+
+
+def _malformed_time(path: str) -> InvalidReport:
+    message = "is not a time like 2026-04-26T14:22:11Z"
+    return InvalidReport(f"The report has a malformed time: {path}.", [Issue(path, message)])

@@ -1,0 +1,7 @@
+-- Keeps a new API key; of its secret only the digest, and a prefix for people.
+INSERT INTO api_keys (organization_id, name, prefix, sha256, role, registry_id, expires_at)
+VALUES (
+    %(organization_id)s, %(name)s, %(prefix)s, %(sha256)s, %(role)s, %(registry_id)s,
+    %(expires_at)s
+)
+RETURNING id

@@ -1,0 +1,11 @@
+-- Who an API key is, by the SHA-256 of its secret: the organization, with the key's own role.
+SELECT
+    id,
+    organization_id,
+    registry_id,
+    role,
+    coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_due
+FROM api_keys
+WHERE sha256 = %(sha256)s
+    AND revoked_at IS NULL
+    AND (expires_at IS NULL OR expires_at > now())

@@ -1,0 +1,139 @@
+"""Recording against a plain oracle: any scans, in any order of arrival, end as the same rows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harborguard.ingest import ingest_report, read_scan
+from harborguard.store.organizations import create_organization
+from harborguard.store.pool import Connection
+from harborguard.store.scans import refresh_image_summaries
+from tests import oracle, reports
+from tests.reports import RECEIVED_AT, SCANNED_AT, arrived, image_rows, manifest
+
+NAME = "ghcr.io/acme/api"
+TAGS = [None, "1.9", "1.10", "Latest"]
+DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
+# Few, so that scans often are of one time, and builds as old as observations.
+TIMES = [SCANNED_AT + timedelta(hours=hours) for hours in (-48, -24, 0, 24)]
+BUILDS = [
+    None,
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    datetime(2000, 1, 1, tzinfo=UTC),
+    SCANNED_AT - timedelta(days=90),
+    *TIMES,
+]
+STATUSES = ["SUCCESS", "PARTIAL", "FAILED", "CANCELLED"]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A report, and what it says."""
+
+    body: bytes
+    scan: oracle.Scan
+
+
+@st.composite
+def uploads(draw: st.DrawFn, number: int) -> Upload:
+    """The sensor's envelope tells a status, Trivy's report a build time."""
+    tag = draw(st.sampled_from(TAGS))
+    scan = oracle.Scan(
+        identity=f"{draw(st.integers(0, 9))}-{number}",
+        finished_at=draw(st.sampled_from(TIMES)),
+        tag=tag,
+        digest=draw(st.sampled_from(DIGESTS if tag else DIGESTS[1:])),
+        counts=draw(st.tuples(*[st.integers(0, most) for most in (1, 2, 5, 5)])),
+    )
+    if draw(st.booleans()):
+        return in_envelope(replace(scan, status=draw(st.sampled_from(STATUSES))))
+    return by_trivy(replace(scan, built_at=draw(st.sampled_from(BUILDS))))
+
+
+def in_envelope(scan: oracle.Scan) -> Upload:
+    body = reports.envelope(
+        reference_of(scan),
+        scan.counts,
+        scan_id=scan.identity,
+        finished_at=scan.finished_at,
+        status=scan.status,
+        digest=scan.digest,
+    )
+    return Upload(body, scan)
+
+
+def by_trivy(scan: oracle.Scan) -> Upload:
+    body = reports.trivy(
+        reference_of(scan),
+        scan.counts,
+        report_id=scan.identity,
+        finished_at=scan.finished_at,
+        digest=scan.digest,
+        built_at=scan.built_at,
+    )
+    identity = read_scan(body, received_at=RECEIVED_AT).external_id
+    return Upload(body, replace(scan, identity=identity))
+
+
+def reference_of(scan: oracle.Scan) -> str:
+    return f"{NAME}:{scan.tag}" if scan.tag else f"{NAME}@{scan.digest}"
+
+
+histories = st.integers(1, 7).flatmap(
+    lambda size: st.tuples(*(uploads(number) for number in range(size)))
+)
+
+
+def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any], Any]:
+    """The image's row and all tables after uploads to a new organization, which is undone.
+
+    After each, the row must be the oracle's, and the same when it is made again.
+    """
+    with conn.transaction(force_rollback=True):
+        organization_id = create_organization(conn, "arrivals")
+        seen: list[oracle.Scan] = []
+        row = {}
+        for upload in history:
+            recorded = ingest_report(conn, organization_id, upload.body, received_at=RECEIVED_AT)
+            assert recorded.is_new == (upload.scan not in seen)
+            seen.append(upload.scan)
+            [row] = image_rows(conn, organization_id).values()
+            assert row == oracle.image_row(seen)
+            assert refresh_image_summaries(conn, organization_id, [recorded.image_id]) == []
+        return row, arrived(conn, organization_id)
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(history=histories, data=st.data())
+def test_it_works(conn: Connection, history: tuple[Upload, ...], data: st.DataObject) -> None:
+    """Forwards, and in another order with replays among them."""
+    replays = data.draw(st.lists(st.sampled_from(history), max_size=3))
+    shuffled = data.draw(st.permutations([*history, *replays]))
+    assert record(conn, history) == record(conn, shuffled)
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(history=histories)
+def test_unfinished_scans_change_no_score(conn: Connection, history: tuple[Upload, ...]) -> None:
+    finished = [upload for upload in history if upload.scan.is_finished]
+    if not finished:
+        return
+    columns = ["scan", "risk_score", "grade", "critical", "high", "medium", "low"]
+    with_all, _ = record(conn, history)
+    with_finished, _ = record(conn, finished)
+    assert {name: with_all[name] for name in [*columns, "last_scanned_at"]} == {
+        name: with_finished[name] for name in [*columns, "last_scanned_at"]
+    }

@@ -1,0 +1,174 @@
+"""What makes findings distinct, and what is left when several are one."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harborguard.model import Finding, Severity
+from harborguard.reports.findings import (
+    MAX_TITLE,
+    MAX_URL,
+    clip_title,
+    clip_url,
+    drain,
+    list_distinct,
+    parse_score,
+    parse_severity,
+)
+
+TEXT = st.none() | st.sampled_from(["", "a", "b"])
+FINDINGS = st.lists(
+    st.builds(
+        Finding,
+        vulnerability_id=st.sampled_from(["CVE-1", "CVE-2"]),
+        package=st.sampled_from(["a", "b"]),
+        installed_version=st.sampled_from(["", "1"]),
+        severity=st.sampled_from(Severity),
+        fixed_version=TEXT,
+        cvss_score=st.none() | st.sampled_from([0.0, 5.5, 10.0]),
+        title=TEXT,
+        url=TEXT,
+        sources=st.sampled_from([(), ("grype",), ("trivy",), ("grype", "trivy")]),
+    ),
+    max_size=12,
+)
+
+
+def make_finding(**changes: object) -> Finding:
+    return replace(Finding("CVE-1", "openssl", "1.1", Severity.LOW), **changes)
+
+
+def test_it_works() -> None:
+    low = make_finding(sources=("trivy",), title="Padding oracle", cvss_score=7.1)
+    high = make_finding(sources=("grype",), severity=Severity.HIGH, fixed_version="1.2")
+    other = make_finding(installed_version="3.0", severity=Severity.CRITICAL)
+    merged = Finding(
+        vulnerability_id="CVE-1",
+        package="openssl",
+        installed_version="1.1",
+        severity=Severity.HIGH,
+        fixed_version="1.2",
+        cvss_score=7.1,
+        title="Padding oracle",
+        sources=("grype", "trivy"),
+    )
+    assert (other, merged) == list_distinct([low, other, high])
+
+
+@pytest.mark.parametrize(
+    "change", [{"vulnerability_id": "CVE-2"}, {"package": "zlib"}, {"installed_version": "2"}]
+)
+def test_identity_is_vulnerability_package_and_version(change: dict[str, str]) -> None:
+    assert len(list_distinct([make_finding(), make_finding(**change)])) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fixed_version": "2"}, {"title": "x"}, {"url": "x"}, {"sources": ("x",)}, {"cvss_score": 1}],
+)
+def test_nothing_else_makes_another_finding(change: dict[str, object]) -> None:
+    assert len(list_distinct([make_finding(), make_finding(**change)])) == 1
+
+
+def test_identity_is_not_glued_text() -> None:
+    one = make_finding(package="a", installed_version="b/c")
+    other = make_finding(package="a/b", installed_version="c")
+    assert len(list_distinct([one, other])) == 2
+
+
+def test_order_is_severity_then_identity() -> None:
+    listed = [
+        make_finding(severity=Severity.UNKNOWN, vulnerability_id="CVE-0"),
+        make_finding(severity=Severity.INFO, vulnerability_id="CVE-0", package="i"),
+        make_finding(severity=Severity.NEGLIGIBLE, vulnerability_id="CVE-0", package="n"),
+        make_finding(severity=Severity.LOW, vulnerability_id="CVE-3"),
+        make_finding(severity=Severity.MEDIUM, vulnerability_id="CVE-3", package="m"),
+        make_finding(severity=Severity.HIGH, vulnerability_id="CVE-3", package="h"),
+        make_finding(severity=Severity.CRITICAL, vulnerability_id="CVE-3", package="b"),
+        make_finding(severity=Severity.CRITICAL, package="b", installed_version="2"),
+        make_finding(severity=Severity.CRITICAL, package="b", installed_version="10"),
+        make_finding(severity=Severity.CRITICAL, package="a", installed_version="3"),
+    ]
+    assert tuple(reversed(listed)) == list_distinct(listed)
+
+
+def test_score_of_zero_is_a_score() -> None:
+    [merged] = list_distinct([make_finding(), make_finding(cvss_score=0.0)])
+    assert merged.cvss_score == 0.0
+
+
+def test_text_is_the_worst_findings_where_it_tells_one() -> None:
+    low = make_finding(title="low", url="low", fixed_version="1")
+    high = make_finding(title="high", severity=Severity.HIGH, fixed_version="2")
+    [merged] = list_distinct([low, high])
+    assert (merged.title, merged.url, merged.fixed_version) == ("high", "low", "2")
+
+
+@pytest.mark.parametrize("field", ["fixed_version", "title", "url"])
+def test_texts_that_differ_are_chosen_whatever_their_order(field: str) -> None:
+    one, other = make_finding(**{field: "a"}), make_finding(**{field: "b"})
+    assert list_distinct([one, other]) == list_distinct([other, one]) == (one,)
+
+
+@given(FINDINGS, st.randoms())
+def test_order_of_arrival_changes_nothing(findings: list[Finding], random: object) -> None:
+    shuffled = findings.copy()
+    random.shuffle(shuffled)  # pyright: ignore[reportAttributeAccessIssue]
+    assert list_distinct(findings) == list_distinct(shuffled)
+
+
+@given(FINDINGS)
+def test_each_identity_is_there_once_with_its_worst_severity(findings: list[Finding]) -> None:
+    ranks = list(Severity)
+    worst: dict[tuple[str, str, str], Severity] = {}
+    for f in findings:
+        key = (f.vulnerability_id, f.package, f.installed_version)
+        worst[key] = min(worst.get(key, f.severity), f.severity, key=ranks.index)
+    distinct = list_distinct(findings)
+    listed = {(f.vulnerability_id, f.package, f.installed_version): f.severity for f in distinct}
+    assert len(listed) == len(distinct)
+    assert worst == listed
+
+
+@pytest.mark.parametrize(
+    ("word", "severity"),
+    [
+        ("CRITICAL", Severity.CRITICAL),
+        ("Critical", Severity.CRITICAL),
+        (" high ", Severity.HIGH),
+        ("medium", Severity.MEDIUM),
+        ("LOW", Severity.LOW),
+        ("Negligible", Severity.NEGLIGIBLE),
+        ("INFO", Severity.INFO),
+        ("Informational", Severity.INFO),
+        ("NONE", Severity.INFO),
+        ("UNKNOWN", Severity.UNKNOWN),
+        ("", Severity.UNKNOWN),
+        (None, Severity.UNKNOWN),
+        ("Severity.HIGH", Severity.UNKNOWN),
+        ("10", Severity.UNKNOWN),
+    ],
+)
+def test_severity_is_read_in_any_case(word: str | None, severity: Severity) -> None:
+    assert severity is parse_severity(word)
+
+
+@pytest.mark.parametrize(
+    ("told", "score"),
+    [(None, None), (0.0, 0.0), (7, 7), (10.0, 10.0), (10.1, None), (-0.1, None), (1e9, None)],
+)
+def test_impossible_score_is_untold(told: float | None, score: float | None) -> None:
+    assert score == parse_score(told)
+
+
+def test_texts_are_clipped() -> None:
+    assert clip_title("x" * 10_000) == "x" * MAX_TITLE
+    assert clip_url("x" * 10_000) == "x" * MAX_URL
+    assert clip_title("") is clip_title(None) is clip_url("") is clip_url(None) is None
+
+
+def test_drained_entries_are_let_go() -> None:
+    entries = [1, 2, 3]
+    assert [(entry, list(entries)) for entry in drain(entries)] == [(1, [3, 2]), (2, [3]), (3, [])]

@@ -1,0 +1,254 @@
+"""A report made ready to be recorded: identity, time, counts, score."""
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harborguard.errors import (
+    HarborGuardError,
+    InvalidReference,
+    InvalidReport,
+    Issue,
+    UnreadableReport,
+)
+from harborguard.ingest import read_scan
+from harborguard.model import (
+    Finding,
+    Grade,
+    Reference,
+    Report,
+    Scan,
+    ScanStatus,
+    Severity,
+    SeverityCounts,
+)
+from harborguard.references import parse_reference
+from tests import oracle, reports
+from tests.reports import RECEIVED_AT, SCANNED_AT, manifest
+
+MINUTES = timedelta(minutes=1)
+
+
+def read(body: bytes, *, received_at: datetime = RECEIVED_AT, image: str | None = None) -> Scan:
+    return read_scan(body, received_at=received_at, image=image)
+
+
+def test_it_works() -> None:
+    body = reports.envelope(
+        "https://GHCR.io/acme/api:1.4.7", (0, 1), digest=f"api@{manifest('a')}", scan_id="scan-7"
+    )
+    content = b"ghcr.io/acme/api\n1.4.7\n\n" + body
+
+    actual = read(body)
+
+    finding = Finding(
+        vulnerability_id="CVE-2026-1000",
+        package="openssl",
+        installed_version="3.0.1",
+        severity=Severity.HIGH,
+        fixed_version="3.0.2",
+        cvss_score=7.5,
+        title="CVE-2026-1000 in openssl",
+        url="https://example.org/CVE-2026-1000",
+        sources=("trivy",),
+    )
+    assert actual == Scan(
+        external_id="scan-7",
+        content_digest=hashlib.sha256(content).digest(),
+        report=Report(
+            reference=Reference("ghcr.io", "acme/api", "1.4.7"),
+            findings=(finding,),
+            scanners=("trivy",),
+            status=ScanStatus.SUCCESS,
+            external_id="scan-7",
+            digest=manifest("a"),
+            finished_at=SCANNED_AT,
+        ),
+        finished_at=SCANNED_AT,
+        counts=SeverityCounts(high=1),
+        risk_score=25,
+        grade=Grade.B,
+    )
+
+
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+@pytest.mark.parametrize(
+    ("counts", "score", "letter"),
+    [
+        ((0, 4, 19, 27), 31, Grade.B),
+        ((), 0, Grade.A),
+        ((0, 0, 0, 1), 0, Grade.A),
+        ((0, 0, 0, 2), 1, Grade.A),
+        ((0, 0, 500, 500), 49, Grade.B),
+        ((0, 1, 0, 0), 25, Grade.B),
+        ((0, 500, 0, 0), 74, Grade.C),
+        ((1, 0, 0, 0), 75, Grade.D),
+        ((500, 0, 0, 0), 100, Grade.D),
+    ],
+)
+def test_score(make: type, counts: tuple[int, ...], score: int, letter: Grade) -> None:
+    scan = read(make(counts=counts))
+    assert (scan.risk_score, scan.grade) == (score, letter)
+    assert scan.counts == SeverityCounts(*counts)
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 4))
+def test_score_is_the_oracles(counts: tuple[int, int, int, int]) -> None:
+    scan = read(reports.trivy(counts=counts))
+    expected = oracle.score_of(counts)
+    assert (scan.risk_score, scan.grade.value) == (expected, oracle.grade_of(expected))
+
+
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+def test_other_severities_are_kept_and_not_counted(make: type) -> None:
+    scan = read(make(counts=(0, 0, 0, 0, 2, 3, 4)))
+    assert (scan.counts, scan.risk_score, scan.grade) == (SeverityCounts(), 0, Grade.A)
+    assert [finding.severity.value for finding in scan.report.findings] == (
+        ["negligible"] * 2 + ["info"] * 3 + ["unknown"] * 4
+    )
+
+
+def test_a_finding_told_twice_counts_once_at_its_worst() -> None:
+    body = reports.trivy(counts=(0, 0, 1, 0))
+    [medium] = read(body).report.findings
+    twice = body.replace(
+        b'"Vulnerabilities": [',
+        b'"Vulnerabilities": [{"VulnerabilityID": "CVE-2026-1000", "PkgName": "openssl",'
+        b' "Severity": "CRITICAL"}, ',
+    )
+    scan = read(twice)
+    assert scan.report.findings == (replace(medium, severity=Severity.CRITICAL),)
+    assert scan.counts == SeverityCounts(critical=1)
+
+
+# identity and content
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype])
+def test_a_scan_without_identity_is_named_by_its_content(make: type) -> None:
+    scan = read(make())
+    assert scan.external_id == f"sha256:{scan.content_digest.hex()}"
+    assert scan.report.external_id is None
+    assert read(make()) == scan
+    assert read(make(counts=(1,))).external_id != scan.external_id
+
+
+def test_a_scan_with_an_identity_keeps_it_whatever_its_content() -> None:
+    one, other = (
+        read(reports.envelope(scan_id="7")),
+        read(reports.envelope(None, scan_id="7"), image="nginx"),
+    )
+    assert (one.external_id, other.external_id) == ("7", "7")
+    assert one.content_digest != other.content_digest
+
+
+def test_one_document_recorded_for_two_images_is_two_scans() -> None:
+    references = [
+        "ghcr.io/acme/api",
+        "quay.io/acme/api",
+        "acme/api",
+        "ghcr.io/acme/api:1",
+        "ghcr.io/acme/api:None",
+        f"ghcr.io/acme/api@{manifest('a')}",
+        f"ghcr.io/acme/api@{manifest('b')}",
+        f"ghcr.io/acme/api:1@{manifest('a')}",
+        f"ghcr.io/acme/api:None@{manifest('a')}",
+    ]
+    scans = [read(reports.trivy(), image=reference) for reference in references]
+    assert len({scan.external_id for scan in scans}) == len(references)
+    assert len({scan.content_digest for scan in scans}) == len(references)
+
+
+def test_two_spellings_of_an_image_are_one_scan() -> None:
+    spellings = ["nginx", "docker.io/library/nginx:latest", "https://index.docker.io/nginx"]
+    assert len({read(reports.trivy(), image=spelling).external_id for spelling in spellings}) == 1
+
+
+# which image
+
+
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+def test_the_callers_reference_wins(make: type) -> None:
+    told = manifest("a")
+    body = make("ghcr.io/acme/api:1", digest=told)
+    given_tag = read(body, image="quay.io/acme/tool:7")
+    given_digest = read(body, image=f"nginx@{manifest('b')}")
+    assert given_tag.report.reference == Reference("quay.io", "acme/tool", "7")
+    assert given_tag.report.digest == told
+    assert given_digest.report.reference == parse_reference(f"nginx@{manifest('b')}")
+    assert given_digest.report.digest == manifest("b")
+
+
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+def test_an_image_must_be_named_by_someone(make: type) -> None:
+    with pytest.raises(InvalidReport, match="--image REF"):
+        read(make(None))
+    assert read(make(None), image="nginx").report.reference.name == "docker.io/library/nginx"
+
+
+# when
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype])
+def test_a_report_without_time_is_dated_when_it_was_received(make: type) -> None:
+    scan = read(make(finished_at=None))
+    assert (scan.finished_at, scan.report.finished_at) == (RECEIVED_AT, None)
+    later = read(make(finished_at=None), received_at=RECEIVED_AT + 60 * MINUTES)
+    assert later == replace(scan, finished_at=RECEIVED_AT + 60 * MINUTES)
+
+
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+def test_the_future_is_refused(make: type) -> None:
+    tolerated = RECEIVED_AT + 5 * MINUTES
+    assert read(make(finished_at=tolerated)).finished_at == tolerated
+    with pytest.raises(InvalidReport) as caught:
+        read(make(finished_at=tolerated + timedelta(microseconds=1)))
+    assert caught.value.message == "The scan has not happened yet."
+    message = "finished at 2026-06-01T00:05:00.000001+00:00, more than five minutes in the future"
+    assert caught.value.issues == (Issue("finishedAt", message),)
+
+
+def test_times_of_other_zones_are_compared_as_moments() -> None:
+    body = reports.trivy(finished_at=None).replace(
+        b'"CreatedAt": null', b'"CreatedAt": "2026-06-01T09:05:00+09:00"'
+    )
+    assert read(body).finished_at == RECEIVED_AT + 5 * MINUTES
+
+
+@pytest.mark.parametrize(
+    ("year", "expected"),
+    [
+        (1970, None),
+        (1980, None),
+        (1999, None),
+        (2000, datetime(2000, 1, 1, tzinfo=UTC)),
+        (2026, datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_build_before_2000_is_untold(year: int, expected: datetime | None) -> None:
+    body = reports.trivy(built_at=datetime(year, 1, 1, tzinfo=UTC))
+    assert read(body).report.built_at == expected
+
+
+# what is no report
+
+
+@pytest.mark.parametrize(
+    ("body", "image", "error"),
+    [
+        (b"", None, UnreadableReport),
+        (b"{", None, UnreadableReport),
+        (b"{}", None, InvalidReport),
+        (reports.envelope(status="RUNNING"), None, InvalidReport),
+        (reports.trivy(), "Acme/API", InvalidReference),
+        (reports.trivy(), "", InvalidReference),
+        (b"[]", None, InvalidReport),
+    ],
+)
+def test_refusals(body: bytes, image: str | None, error: type[HarborGuardError]) -> None:
+    with pytest.raises(error):
+        read(body, image=image)

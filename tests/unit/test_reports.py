@@ -1,0 +1,462 @@
+"""Any bytes at all: which format they are in, and what is wrong with them."""
+
+import copy
+import json
+import threading
+import tracemalloc
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harborguard.errors import InvalidReport, UnreadableReport
+from harborguard.model import Reference, Report
+from harborguard.reports import parse_report
+from harborguard.reports.decoding import MAX_ENTRIES
+from harborguard.risk import count_severities, grade, risk_score
+
+DIGEST = "sha256:" + "a" * 64
+GIVEN = Reference("quay.io", "acme/tool", "7")
+
+TRIVY: dict[str, Any] = {
+    "SchemaVersion": 2,
+    "CreatedAt": "2026-04-26T14:22:11.000000001Z",
+    "ArtifactName": "nginx:1",
+    "ArtifactType": "container_image",
+    "Metadata": {
+        "RepoTags": ["nginx:1"],
+        "RepoDigests": [f"nginx@{DIGEST}"],
+        "ImageConfig": {"created": "2026-04-01T10:00:00Z"},
+    },
+    "Results": [
+        {
+            "Vulnerabilities": [
+                {
+                    "VulnerabilityID": "CVE-1",
+                    "PkgName": "a",
+                    "InstalledVersion": "1",
+                    "FixedVersion": "2",
+                    "Severity": "HIGH",
+                    "SeveritySource": "nvd",
+                    "Title": "t",
+                    "PrimaryURL": "u",
+                    "CVSS": {"nvd": {"V2Score": 5, "V3Score": 7.5, "V40Score": 8}},
+                }
+            ]
+        }
+    ],
+}
+GRYPE: dict[str, Any] = {
+    "matches": [
+        {
+            "vulnerability": {
+                "id": "CVE-2",
+                "dataSource": "u",
+                "severity": "Low",
+                "cvss": [{"version": "3.1", "metrics": {"baseScore": 5.3}}],
+                "fix": {"versions": ["2"]},
+            },
+            "artifact": {"name": "b", "version": "1"},
+        }
+    ],
+    "source": {
+        "type": "image",
+        "target": {
+            "userInput": "nginx:1",
+            "tags": ["nginx:1"],
+            "repoDigests": [f"nginx@{DIGEST}"],
+            "config": "eyJjcmVhdGVkIjoiMjAyNi0wNC0wMVQxMDowMDowMFoifQ==",
+        },
+    },
+    "descriptor": {"timestamp": "2026-04-26T14:22:11Z"},
+}
+ENVELOPE: dict[str, Any] = {
+    "version": "1.0",
+    "sensor": {"scannerVersions": {"trivy": "1"}},
+    "image": {"ref": "nginx:1", "digest": DIGEST},
+    "scan": {
+        "id": "s-1",
+        "startedAt": "2026-04-26T14:22:00Z",
+        "finishedAt": "2026-04-26T14:22:11Z",
+        "status": "SUCCESS",
+    },
+    "findings": {
+        "vulnerabilities": [
+            {
+                "cveId": "CVE-3",
+                "source": "trivy",
+                "severity": "CRITICAL",
+                "cvssScore": 9.8,
+                "title": "t",
+                "packageName": "c",
+                "installedVersion": "1",
+                "fixedVersion": "2",
+                "vulnerabilityUrl": "u",
+            }
+        ]
+    },
+}
+BARE = TRIVY["Results"]
+DOCUMENTS = [TRIVY, GRYPE, ENVELOPE, BARE]
+
+HOSTILE = st.sampled_from(
+    [
+        None,
+        True,
+        "",
+        "\0",
+        "x" * 1001,
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-23:59",
+        "0000-00-00T00:00:00Z",
+        "a/b@c@" + DIGEST,
+        -1,
+        10**30,
+        1e308,
+        [],
+        [None],
+        [[]],
+        {},
+        {"": None},
+    ]
+)
+JSON = st.recursive(
+    HOSTILE | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def encode(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def parse_if_valid(body: bytes, reference: Reference | None) -> Report | None:
+    """The report, checked for what holds of every one; None where it was refused."""
+    refused = None
+    try:
+        report = parse_report(body, reference=reference)
+    except (InvalidReport, UnreadableReport) as error:
+        report, refused = None, error
+    if report is None:
+        assert refused
+        assert len(refused.message) < 1000
+        assert all(issue.path and len(issue.message) <= 300 for issue in refused.issues)
+        return None
+    assert all(report.scanners)
+    for moment in (report.built_at, report.started_at, report.finished_at):
+        assert moment is None or moment.utcoffset() == timedelta(0)
+    for finding in report.findings:
+        texts = (
+            finding.vulnerability_id,
+            finding.package,
+            finding.installed_version,
+            finding.fixed_version or "",
+            finding.title or "",
+            finding.url or "",
+            *finding.sources,
+        )
+        assert not any("\0" in text for text in texts)
+        assert "".join(texts).encode()
+        assert finding.cvss_score is None or 0 <= finding.cvss_score <= 10
+    assert grade(risk_score(count_severities(report.findings)))
+    return report
+
+
+def list_places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document, as keys and indexes from the top; the top itself is first."""
+    items = (
+        document.items()
+        if isinstance(document, dict)
+        else enumerate(document)
+        if isinstance(document, list)
+        else ()
+    )
+    return [place, *(deep for key, value in items for deep in list_places(value, (*place, key)))]
+
+
+def put(document: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """A copy of the document with its container at `place` changed."""
+    changed = copy.deepcopy(document)
+    holder = changed
+    for key in place[:-1]:
+        holder = holder[key]
+    change(holder, place[-1])
+    return changed
+
+
+def test_it_works() -> None:
+    told = {
+        parse_report(encode(document), reference=GIVEN if document is BARE else None).scanners
+        for document in DOCUMENTS
+    }
+    assert told == {("trivy",), ("grype",)}
+    for document, vulnerability_id in ((TRIVY, "CVE-1"), (GRYPE, "CVE-2"), (ENVELOPE, "CVE-3")):
+        report = parse_report(encode(document))
+        assert report.reference == Reference("docker.io", "library/nginx", "1")
+        assert report.digest == DIGEST
+        assert [vulnerability_id] == [finding.vulnerability_id for finding in report.findings]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_callers_reference_wins(document: object) -> None:
+    assert parse_report(encode(document), reference=GIVEN).reference is GIVEN
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_white_space_and_indentation_change_nothing(document: object) -> None:
+    body = b" \r\n\t" + json.dumps(document, indent=2).encode() + b"\n\n"
+    expected = parse_report(encode(document), reference=GIVEN)
+    assert expected == parse_report(body, reference=GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "empty"),
+        (b" \r\n\t ", "empty"),
+        (b"\0", "not a JSON"),
+        (b"{", "not a JSON"),
+        (b"[", "not a JSON"),
+        (b"[}", "not a JSON"),
+        (b"<html>", "not a JSON"),
+        (b"{'SchemaVersion': 2}", "not a JSON"),
+        (encode(TRIVY)[:-1], "not a JSON"),
+        (encode(GRYPE) + b"x", "not a JSON"),
+        (encode(ENVELOPE) * 2, "not a JSON"),
+        (encode(ENVELOPE).replace(b"9.8", b"NaN"), "not a JSON"),
+        (encode(ENVELOPE).replace(b"9.8", b"Infinity"), "not a JSON"),
+        (encode(ENVELOPE).replace(b"9.8", b"09.8"), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\\ud800"'), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\\udc00 low first"'), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\\x41"'), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\xff"'), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\xed\xa0\x80"'), "not a JSON"),
+        (encode(ENVELOPE).replace(b'"t"', b'"\x00"'), "not a JSON"),
+        (b"\xef\xbb\xbf" + encode(TRIVY), "byte order mark"),
+        (json.dumps(TRIVY).encode("utf-16"), "byte order mark"),
+        (json.dumps(TRIVY).encode("utf-32"), "byte order mark"),
+        (b"\xfe\xff" + json.dumps(TRIVY).encode("utf-16-be"), "byte order mark"),
+        (json.dumps(TRIVY).encode("utf-16-le"), "not a JSON"),
+        (b'[{"a":' * 200_000, "too deeply"),
+        (b'{"a":' * 200_000, "too deeply"),
+        (b'{"SchemaVersion":2,"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "too deeply"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_is_no_json_is_unreadable(body: bytes, what: str) -> None:
+    with pytest.raises(UnreadableReport, match=what):
+        parse_report(body, reference=GIVEN)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        True,
+        0,
+        "report",
+        {},
+        {"version": "1.0"},
+        {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "vulnerabilities": []},
+        {"$schema": "sarif", "version": "2.1.0", "runs": []},
+        {"Results": []},
+    ],
+)
+def test_other_formats_are_refused_naming_those_read(document: object) -> None:
+    with pytest.raises(InvalidReport, match=r"none of .* envelope 1\.0, Trivy JSON and Grype JSON"):
+        parse_report(encode(document))
+
+
+@pytest.mark.parametrize(
+    "document", [TRIVY | GRYPE, TRIVY | ENVELOPE, GRYPE | ENVELOPE, TRIVY | {"matches": None}]
+)
+def test_mixed_formats_are_refused(document: object) -> None:
+    with pytest.raises(InvalidReport, match="more than one of"):
+        parse_report(encode(document))
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1" * 5000], ids=len)
+def test_number_out_of_range_is_named(number: str) -> None:
+    body = encode(ENVELOPE).replace(b"9.8", number.encode())
+    with pytest.raises(InvalidReport) as caught:
+        parse_report(body)
+    assert caught.value.issues[0].path == "findings.vulnerabilities[0].cvssScore"
+
+
+def test_odd_values_of_skipped_fields_do_no_harm() -> None:
+    skipped = b'{"skipped": [1e999, %s, "\\u0000", {"a": 1, "a": 2}], ' % (b"1" * 5000)
+    body = encode(ENVELOPE).replace(b"{", skipped, 1)
+    assert parse_report(body) == parse_report(encode(ENVELOPE))
+
+
+def test_last_of_equal_keys_counts() -> None:
+    body = encode(ENVELOPE).replace(b'"severity"', b'"severity": "LOW", "severity"')
+    assert parse_report(body) == parse_report(encode(ENVELOPE))
+
+
+def test_escaped_keys_are_keys() -> None:
+    body = encode(GRYPE).replace(b'"matches"', b'"\\u006datches"')
+    assert parse_report(body) == parse_report(encode(GRYPE))
+
+
+@pytest.mark.parametrize(
+    ("start", "entry", "end", "path"),
+    [
+        (b'{"SchemaVersion":2,"Results":[', b"{}", b"]}", "Results[100000]"),
+        (
+            b'{"SchemaVersion":2,"Results":[{"Vulnerabilities":[',
+            b'{"VulnerabilityID":"a","PkgName":"b"}',
+            b"]}]}",
+            "Results[0].Vulnerabilities[100000]",
+        ),
+        (b"[", b"{}", b"]", "[100000]"),
+        (
+            b'{"matches":[',
+            b'{"vulnerability":{"id":"a"},"artifact":{"name":"b"}}',
+            b"]}",
+            "matches[100000]",
+        ),
+    ],
+)
+def test_endless_list_is_refused_early(start: bytes, entry: bytes, end: bytes, path: str) -> None:
+    body = start + b",".join([entry] * (MAX_ENTRIES + 5000)) + end
+    with pytest.raises(InvalidReport) as caught:
+        parse_report(body, reference=GIVEN)
+    [issue] = caught.value.issues
+    assert (path, "the report lists more than 100000 entries") == (issue.path, issue.message)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [b"1," * 500_000 + b"1", b'"aa",' * 500_000 + b'"aa"', b"{}," * 500_000 + b"{}"],
+    ids=["numbers", "strings", "objects"],
+)
+@pytest.mark.parametrize(
+    "template",
+    [
+        b'{"SchemaVersion":2,"ArtifactName":"a","Results":[%s]}',
+        b'{"SchemaVersion":2,"ArtifactName":"a","Metadata":{"RepoTags":[%s]}}',
+        b'{"SchemaVersion":2,"ArtifactName":"a","Metadata":{"RepoDigests":[%s]}}',
+        b'{"SchemaVersion":2,"ArtifactName":"a","Metadata":{"ImageConfig":[%s]}}',
+        b'{"SchemaVersion":[%s]}',
+        b'{"matches":[],"source":{"target":{"userInput":"a","tags":[%s]}}}',
+        b'{"matches":[{"vulnerability":{"id":"a","cvss":[%s]},"artifact":{"name":"b"}}]}',
+        b'{"matches":[{"vulnerability":{"id":"a","fix":{"versions":[%s]}},"artifact":{"name":"b"}}]}',
+        b'{"version":[%s],"scan":1}',
+        b'{"version":"1.0","scan":[%s]}',
+    ],
+)
+def test_many_small_values_cost_little(template: bytes, listed: bytes) -> None:
+    body = template % listed
+    tracemalloc.start()
+    try:
+        parse_if_valid(body, GIVEN)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000
+
+
+@pytest.mark.parametrize("document", [TRIVY, GRYPE, ENVELOPE])
+def test_large_report_costs_less_than_its_size(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    holder, name = {
+        "SchemaVersion": lambda: (changed["Results"][0], "Vulnerabilities"),
+        "matches": lambda: (changed, "matches"),
+        "version": lambda: (changed["findings"], "vulnerabilities"),
+    }[next(iter(document))]()
+    [entry] = holder[name]
+    holder[name] = [
+        json.loads(json.dumps(entry).replace("CVE-", f"CVE-2026-{number}"))
+        | {"description": "d" * 1000, "References": ["https://example.org/" + "r" * 100] * 5}
+        for number in range(3000)
+    ]
+    body = encode(changed)
+    tracemalloc.start()
+    try:
+        report = parse_report(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(report.findings) == 3000
+    assert peak < len(body) / 2
+
+
+def test_equal_strings_are_kept_once() -> None:
+    entry = ENVELOPE["findings"]["vulnerabilities"][0]
+    listed = [entry | {"cveId": f"CVE-{number}", "packageName": "openssl"} for number in range(9)]
+    report = parse_report(encode(ENVELOPE | {"findings": {"vulnerabilities": listed}}))
+    assert len({id(finding.package) for finding in report.findings}) == 1
+    assert len({id(finding.sources) for finding in report.findings}) == 1
+
+
+def test_reports_parse_side_by_side() -> None:
+    bodies = [encode(document) for document in (TRIVY, GRYPE, ENVELOPE)]
+    expected = [parse_report(body) for body in bodies]
+    wrong: list[Report] = []
+
+    def parse_all() -> None:
+        for _ in range(50):
+            for body, report in zip(bodies, expected, strict=True):
+                found = parse_report(body)
+                if found != report:
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=parse_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@given(st.binary(max_size=200), st.sampled_from([None, GIVEN]))
+def test_any_bytes_are_read_or_refused(body: bytes, reference: Reference | None) -> None:
+    parse_if_valid(body, reference)
+
+
+@given(JSON, st.sampled_from([None, GIVEN]))
+def test_any_json_is_read_or_refused(document: object, reference: Reference | None) -> None:
+    parse_if_valid(encode(document), reference)
+
+
+@settings(max_examples=500)
+@given(st.data(), JSON, st.sampled_from([None, GIVEN]))
+def test_any_value_anywhere_is_read_or_refused(
+    data: st.DataObject, value: object, reference: Reference | None
+) -> None:
+    document = data.draw(st.sampled_from(DOCUMENTS))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(list_places(document)))
+        if place:
+            document = put(document, place, lambda holder, key: holder.__setitem__(key, value))
+        else:
+            document = value
+    parse_if_valid(encode(document), reference)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_any_part_may_be_missing_null_or_twice(document: Any) -> None:
+    changes: list[Callable[[Any, Any], None]] = [
+        lambda holder, key: holder.__delitem__(key),
+        lambda holder, key: holder.__setitem__(key, None),
+        lambda holder, key: holder.__setitem__(key, [holder[key], holder[key]]),
+    ]
+    for place in list_places(document)[1:]:
+        for change in changes:
+            parse_if_valid(encode(put(document, place, change)), None)
+            parse_if_valid(encode(put(document, place, change)), GIVEN)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(DOCUMENTS), st.integers(0, 2000), st.binary(max_size=6), st.integers(0, 6))
+def test_any_damaged_bytes_are_read_or_refused(
+    document: object, position: int, patch: bytes, length: int
+) -> None:
+    body = encode(document)
+    at = position % len(body)
+    parse_if_valid(body[:at] + patch + body[at + length :], GIVEN)

@@ -1,0 +1,334 @@
+"""The sensor's envelope."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from harborguard.errors import InvalidReport
+from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
+from harborguard.reports import parse_report
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+GIVEN = Reference("quay.io", "acme/tool", "7")
+
+
+def make_vulnerability(**changes: Any) -> dict[str, Any]:
+    return {
+        "cveId": "CVE-2024-3333",
+        "source": "trivy",
+        "severity": "CRITICAL",
+        "cvssScore": 9.8,
+        "title": "curl: heap overflow",
+        "description": "skipped",
+        "packageName": "curl",
+        "installedVersion": "8.0.0",
+        "fixedVersion": "8.1.0",
+        "vulnerabilityUrl": "https://example.org/CVE-2024-3333",
+        **changes,
+    }
+
+
+def make_document(*vulnerabilities: object, **changes: Any) -> dict[str, Any]:
+    return {
+        "version": "1.0",
+        "sensor": {"version": "0.1.0", "scannerVersions": {"trivy": "0.58.1", "dive": "0.12"}},
+        "image": {
+            "ref": "https://ghcr.io/acme/api:1.4",
+            "digest": f"ghcr.io/acme/api@{DIGEST}",
+            "platform": "linux/amd64",
+            "sizeBytes": 51_000_000,
+            "name": "api",
+            "tag": "1.4",
+        },
+        "scan": {
+            "id": "0b8d3a3e-6a55-4c0f-9a1c-0c7d3c1f2a11",
+            "startedAt": "2026-04-26T14:20:00Z",
+            "finishedAt": "2026-04-26T14:22:11Z",
+            "status": "SUCCESS",
+        },
+        "findings": {
+            "vulnerabilities": list(vulnerabilities),
+            "packages": [{"name": "curl", "version": "8.0.0", "type": "deb", "source": "trivy"}],
+            "compliance": [],
+            "efficiency": [],
+        },
+        "aggregates": {"riskScore": 3, "vulnerabilityCounts": {"critical": 900}},
+        **changes,
+    }
+
+
+def change_scan(**changes: Any) -> dict[str, Any]:
+    document = make_document(make_vulnerability())
+    scan = {**document["scan"], **changes}
+    return {**document, "scan": {key: value for key, value in scan.items() if value != "absent"}}
+
+
+def parse(document: object, reference: Reference | None = None) -> Report:
+    return parse_report(json.dumps(document).encode(), reference=reference)
+
+
+def issues_of(document: object) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidReport) as caught:
+        parse(document)
+    return [(issue.path, issue.message) for issue in caught.value.issues]
+
+
+def test_it_works() -> None:
+    assert parse(make_document(make_vulnerability())) == Report(
+        reference=Reference("ghcr.io", "acme/api", "1.4"),
+        findings=(
+            Finding(
+                vulnerability_id="CVE-2024-3333",
+                package="curl",
+                installed_version="8.0.0",
+                severity=Severity.CRITICAL,
+                fixed_version="8.1.0",
+                cvss_score=9.8,
+                title="curl: heap overflow",
+                url="https://example.org/CVE-2024-3333",
+                sources=("trivy",),
+            ),
+        ),
+        scanners=("trivy",),
+        status=ScanStatus.SUCCESS,
+        external_id="0b8d3a3e-6a55-4c0f-9a1c-0c7d3c1f2a11",
+        digest=DIGEST,
+        started_at=datetime(2026, 4, 26, 14, 20, tzinfo=UTC),
+        finished_at=datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC),
+    )
+
+
+def test_one_finding_of_two_scanners() -> None:
+    report = parse(
+        make_document(
+            make_vulnerability(source="trivy", severity="HIGH", cvssScore=7.0),
+            make_vulnerability(source="grype", severity="CRITICAL", cvssScore=None),
+        )
+    )
+    [finding] = report.findings
+    assert (finding.severity, finding.cvss_score) == (Severity.CRITICAL, 7.0)
+    assert ("grype", "trivy") == finding.sources == report.scanners
+
+
+@pytest.mark.parametrize(
+    ("sensor", "scanners"),
+    [
+        ({"scannerVersions": {"trivy": "1", "dive": "2"}}, ("dive", "trivy")),
+        ({"scannerVersions": {"trivy": None}}, ("trivy",)),
+        ({"scannerVersions": {}}, ("harborguard-sensor",)),
+        ({"scannerVersions": None}, ("harborguard-sensor",)),
+        ({"scannerVersions": ["trivy"]}, ("harborguard-sensor",)),
+        ({"scannerVersions": {"a\0": "1"}}, ("harborguard-sensor",)),
+        ({"version": "0.1.0"}, ("harborguard-sensor",)),
+        ("sensor", ("harborguard-sensor",)),
+        (None, ("harborguard-sensor",)),
+    ],
+)
+def test_scanners_without_findings_are_the_sensors(
+    sensor: object, scanners: tuple[str, ...]
+) -> None:
+    assert scanners == parse(make_document(sensor=sensor)).scanners
+
+
+def test_scanners_of_findings_without_source() -> None:
+    report = parse(make_document(make_vulnerability(source="")))
+    assert (report.findings[0].sources, report.scanners) == ((), ("dive", "trivy"))
+
+
+@pytest.mark.parametrize("status", list(ScanStatus))
+def test_status(status: ScanStatus) -> None:
+    assert status is parse(change_scan(status=status.value)).status
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        ("1.1", '"1.1"'),
+        ("2.0", '"2.0"'),
+        ("1.0.0", '"1.0.0"'),
+        (1.0, "1.0"),
+        (None, "null"),
+        ("x" * 500, '"' + "x" * 39),
+    ],
+)
+def test_other_version_is_refused_by_name(version: object, shown: str) -> None:
+    document = {"version": version, "image": {"layout": "unknown"}}
+    assert issues_of(document) == [("version", f'is {shown}; supported is "1.0"')]
+
+
+def test_missing_version_is_refused() -> None:
+    document = make_document()
+    del document["version"]
+    assert issues_of(document) == [("version", 'is missing; supported is "1.0"')]
+
+
+@pytest.mark.parametrize(
+    ("digest", "expected"),
+    [
+        (DIGEST, DIGEST),
+        (f"a@b@{DIGEST}", DIGEST),
+        (f"ghcr.io/someone/else@{DIGEST}", DIGEST),
+        ("sha256:abcdef", None),
+        (f"{DIGEST}@", None),
+        ("", None),
+        (None, None),
+        (7, None),
+        (["a"], None),
+    ],
+)
+def test_malformed_digest_is_none(digest: object, expected: str | None) -> None:
+    report = parse(make_document(image={"ref": "acme/api:1", "digest": digest}))
+    assert (expected, "1") == (report.digest, report.reference.tag)
+
+
+@pytest.mark.parametrize(
+    ("ref", "told", "given", "expected"),
+    [
+        (f"acme/api@{DIGEST}", None, None, DIGEST),
+        (f"acme/api@{DIGEST}", OTHER_DIGEST, None, OTHER_DIGEST),
+        ("acme/api", OTHER_DIGEST, DIGEST, DIGEST),
+        ("acme/api", OTHER_DIGEST, None, OTHER_DIGEST),
+    ],
+)
+def test_digest_in_order_of_trust(
+    ref: str, told: str | None, given: str | None, expected: str
+) -> None:
+    document = make_document(image={"ref": ref, "digest": told})
+    reference = Reference("quay.io", "acme/tool", None, given) if given else None
+    assert expected == parse(document, reference).digest
+
+
+@pytest.mark.parametrize(
+    "image", [None, {}, {"ref": None}, {"ref": ""}, {"ref": "api.tar"}, {"name": "api", "tag": "1"}]
+)
+def test_envelope_that_names_no_image_is_refused(image: object) -> None:
+    with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
+        parse(make_document(image=image))
+    assert parse(make_document(image=image), GIVEN).reference is GIVEN
+
+
+def test_malformed_reference_is_explained() -> None:
+    [(path, message)] = issues_of(make_document(image={"ref": "ghcr.io/Acme/api"}))
+    assert path == "image.ref"
+    assert "lower-case" in message
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (make_document(image="nginx"), "image"),
+        (make_document(image={"ref": 1}), "image.ref"),
+        (make_document(scan=None), "scan"),
+        (make_document(findings=None), "findings"),
+        (make_document(findings=[]), "findings"),
+        (make_document(findings={}), "findings.vulnerabilities"),
+        (make_document(findings={"vulnerabilities": {}}), "findings.vulnerabilities"),
+        (make_document(None), "findings.vulnerabilities[0]"),
+        (make_document(1), "findings.vulnerabilities[0]"),
+        (change_scan(id="absent"), "scan.id"),
+        (change_scan(id=""), "scan.id"),
+        (change_scan(id=7), "scan.id"),
+        (change_scan(id="x\0"), "scan.id"),
+        (change_scan(id="x" * 201), "scan.id"),
+        (change_scan(status="absent"), "scan.status"),
+        (change_scan(status="success"), "scan.status"),
+        (change_scan(status="RUNNING" * 1000), "scan.status"),
+        (change_scan(finishedAt="absent"), "scan.finishedAt"),
+        (change_scan(finishedAt=None), "scan.finishedAt"),
+        (change_scan(finishedAt=""), "scan.finishedAt"),
+        (change_scan(finishedAt="0001-soon"), "scan.finishedAt"),
+        (change_scan(finishedAt="now"), "scan.finishedAt"),
+        (change_scan(finishedAt="2026-04-26T14:22:11"), "scan.finishedAt"),
+        (change_scan(finishedAt=1777213331), "scan.finishedAt"),
+        (change_scan(startedAt="2026-04-26T14:22:11"), "scan.startedAt"),
+        (change_scan(startedAt="then"), "scan.startedAt"),
+    ],
+)
+def test_wrong_field_is_named(document: object, path: str) -> None:
+    [issue] = issues_of(document)
+    assert issue[0] == path
+    assert len(issue[1]) <= 300
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cveId": ""},
+        {"cveId": "x" * 1001},
+        {"cveId": "CVE\0"},
+        {"source": 1},
+        {"source": "\0"},
+        {"severity": None},
+        {"severity": 9},
+        {"severity": "x" * 1001},
+        {"cvssScore": "9.8"},
+        {"title": "a\0b"},
+        {"packageName": None},
+        {"packageName": "x" * 1001},
+        {"installedVersion": "x" * 1001},
+        {"fixedVersion": "\0"},
+        {"vulnerabilityUrl": "\0"},
+    ],
+)
+def test_wrong_field_of_a_finding_is_named(changes: dict[str, Any]) -> None:
+    listed = [make_vulnerability()] * 3
+    [issue] = issues_of(make_document(*listed, make_vulnerability(**changes)))
+    assert issue[0] == f"findings.vulnerabilities[3].{next(iter(changes))}"
+
+
+@pytest.mark.parametrize("field", ["cveId", "severity", "packageName"])
+def test_missing_field_of_a_finding_is_named(field: str) -> None:
+    vulnerability = make_vulnerability()
+    del vulnerability[field]
+    path = f"findings.vulnerabilities[0].{field}"
+    assert issues_of(make_document(vulnerability)) == [(path, "is required")]
+
+
+def test_nul_is_refused_in_words() -> None:
+    [issue] = issues_of(make_document(make_vulnerability(title="\0")))
+    assert issue[1] == "must not contain NUL (\\u0000)"
+
+
+def test_nul_in_what_is_skipped_does_no_harm() -> None:
+    assert len(parse(make_document(make_vulnerability(description="\0"))).findings) == 1
+
+
+def test_least_finding() -> None:
+    vulnerability = {"cveId": "X-1", "severity": "odd", "packageName": ""}
+    [finding] = parse(make_document(vulnerability)).findings
+    assert finding == Finding("X-1", "", "", Severity.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("told", "score"), [(0, 0.0), (10, 10.0), (10.5, None), (-1, None), (1e9, None), (None, None)]
+)
+def test_impossible_score_is_untold(told: object, score: float | None) -> None:
+    [finding] = parse(make_document(make_vulnerability(cvssScore=told))).findings
+    assert score == finding.cvss_score
+
+
+def test_texts_are_clipped() -> None:
+    vulnerability = make_vulnerability(title="t" * 5000, vulnerabilityUrl="u" * 5000)
+    [finding] = parse(make_document(vulnerability)).findings
+    assert (finding.title, finding.url) == ("t" * 500, "u" * 2000)
+
+
+def test_null_where_a_list_is() -> None:
+    assert parse(make_document(findings={"vulnerabilities": None, "packages": None})).findings == ()
+
+
+@pytest.mark.parametrize("started", ["absent", None, "", "0001-01-01T00:00:00Z"])
+def test_untold_start(started: str | None) -> None:
+    assert parse(change_scan(startedAt=started)).started_at is None
+
+
+def test_start_after_end_is_kept() -> None:
+    report = parse(change_scan(startedAt="2026-04-26T15:00:00+00:00"))
+    assert report.started_at == datetime(2026, 4, 26, 15, tzinfo=UTC)
+
+
+def test_zero_end_is_untold() -> None:
+    assert parse(change_scan(finishedAt="0001-01-01T00:00:00Z")).finished_at is None

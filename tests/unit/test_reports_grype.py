@@ -1,0 +1,294 @@
+"""Grype's JSON."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from harborguard.errors import InvalidReport
+from harborguard.model import Finding, Reference, Report, Severity
+from harborguard.reports import parse_report
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+GIVEN = Reference("quay.io", "acme/tool", "7")
+
+
+def make_match(artifact: object = None, **vulnerability: Any) -> dict[str, Any]:
+    return {
+        "vulnerability": {
+            "id": "CVE-2024-2222",
+            "dataSource": "https://example.org/CVE-2024-2222",
+            "severity": "Medium",
+            "description": "skipped",
+            "urls": ["https://example.org/skipped"],
+            "cvss": [
+                {"version": "2.0", "metrics": {"baseScore": 9.9}},
+                {"version": "3.1", "metrics": {"baseScore": 5.3}},
+                {"version": "3.0", "metrics": {"baseScore": 5.5}},
+            ],
+            "fix": {"versions": ["1.3", "2.0"], "state": "fixed"},
+            **vulnerability,
+        },
+        "artifact": artifact or {"name": "zlib", "version": "1.2", "type": "deb"},
+    }
+
+
+def make_document(*matches: dict[str, Any], **target: Any) -> dict[str, Any]:
+    config = json.dumps({"created": "2026-04-01T10:00:00Z"}).encode()
+    return {
+        "matches": list(matches),
+        "source": {
+            "type": "image",
+            "target": {
+                "userInput": "ghcr.io/acme/api:1.4",
+                "imageID": DIGEST,
+                "manifestDigest": DIGEST,
+                "tags": ["ghcr.io/acme/api:1.3"],
+                "repoDigests": [f"ghcr.io/acme/api@{OTHER_DIGEST}"],
+                "config": base64.b64encode(config).decode(),
+                **target,
+            },
+        },
+        "descriptor": {"name": "grype", "timestamp": "2026-04-26T14:22:11.123456789+02:00"},
+    }
+
+
+def parse(document: object, reference: Reference | None = None) -> Report:
+    return parse_report(json.dumps(document).encode(), reference=reference)
+
+
+def issues_of(document: object) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidReport) as caught:
+        parse(document)
+    return [(issue.path, issue.message) for issue in caught.value.issues]
+
+
+def test_it_works() -> None:
+    assert parse(make_document(make_match())) == Report(
+        reference=Reference("ghcr.io", "acme/api", "1.4"),
+        findings=(
+            Finding(
+                vulnerability_id="CVE-2024-2222",
+                package="zlib",
+                installed_version="1.2",
+                severity=Severity.MEDIUM,
+                fixed_version="1.3, 2.0",
+                cvss_score=5.5,
+                url="https://example.org/CVE-2024-2222",
+                sources=("grype",),
+            ),
+        ),
+        scanners=("grype",),
+        digest=OTHER_DIGEST,
+        built_at=datetime(2026, 4, 1, 10, tzinfo=UTC),
+        finished_at=datetime(2026, 4, 26, 12, 22, 11, 123456, tzinfo=UTC),
+    )
+
+
+def test_least_document() -> None:
+    document = {"matches": [{"vulnerability": {"id": "X-1"}, "artifact": {"name": "p"}}]}
+    finding = Finding("X-1", "p", "", Severity.UNKNOWN, sources=("grype",))
+    assert parse(document, GIVEN) == Report(GIVEN, (finding,), ("grype",))
+
+
+@pytest.mark.parametrize("document", [{"matches": None}, {"matches": []}])
+def test_no_match_is_no_finding(document: object) -> None:
+    assert parse(document, GIVEN).findings == ()
+
+
+def test_one_vulnerability_on_several_paths_is_one_finding() -> None:
+    assert len(parse(make_document(make_match(), make_match(severity="Low"))).findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("nginx", "docker.io/library/nginx:latest"),
+        ("docker:nginx:1.27", "docker.io/library/nginx:1.27"),
+        ("docker:acme/api", "docker.io/acme/api:latest"),
+        ("docker:24", "docker.io/library/docker:24"),
+        ("docker:5000/api", "docker:5000/api:latest"),
+        ("docker://nginx", "docker.io/library/nginx:latest"),
+        ("registry:ghcr.io/acme/api:2", "ghcr.io/acme/api:2"),
+        ("registry:localhost:5000/api", "localhost:5000/api:latest"),
+        ("registry:2", "docker.io/library/registry:2"),
+        ("registry:5000/api:3", "registry:5000/api:3"),
+        ("podman:nginx", "docker.io/library/nginx:latest"),
+        ("podman:localhost/api:1", "localhost/api:1"),
+        ("containerd:docker.io/library/redis:7", "docker.io/library/redis:7"),
+        ("docker-archive:/tmp/api.tar", "docker.io/library/tagged:1"),
+        ("oci-dir:layout", "docker.io/library/tagged:1"),
+        ("dir:app", "docker.io/library/tagged:1"),
+        ("sbom:x.json", "docker.io/library/tagged:1"),
+        ("api.tar", "docker.io/library/tagged:1"),
+        ("images/api.tgz", "docker.io/library/tagged:1"),
+        ("/tmp/layout", "docker.io/library/tagged:1"),
+        ("sha256:" + "a" * 64, "docker.io/library/tagged:1"),
+        ("", "docker.io/library/tagged:1"),
+        (None, "docker.io/library/tagged:1"),
+    ],
+)
+def test_reference_is_the_users_input_else_a_tag(told: str | None, expected: str) -> None:
+    reference = parse(make_document(userInput=told, tags=["tagged:1", "tagged:2"])).reference
+    assert expected == f"{reference.name}:{reference.tag}"
+
+
+def test_callers_reference_wins() -> None:
+    assert parse(make_document(), GIVEN).reference is GIVEN
+
+
+@pytest.mark.parametrize("tags", [[], None, "nginx", ["Bad Tag"]])
+def test_report_that_names_no_image_is_refused(tags: object) -> None:
+    with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
+        parse(make_document(userInput="api.tar", tags=tags))
+
+
+def test_malformed_references_are_explained_within_bounds() -> None:
+    issues = issues_of(make_document(userInput="A", tags=["B"] * 2000))
+    assert [path for path, _ in issues[:2]] == ["source.target.userInput", "source.target.tags"]
+    assert len(issues) == 10
+
+
+def test_first_thousand_tags_count() -> None:
+    tags = ["Bad Tag"] * 999 + ["good:1", "late:1"]
+    assert parse(make_document(userInput="", tags=tags)).reference.repository == "library/good"
+    with pytest.raises(InvalidReport):
+        parse(make_document(userInput="", tags=["Bad Tag", *tags]))
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "sbom-file", "purl", "Image"])
+def test_anything_but_an_image_is_refused(kind: str) -> None:
+    document = {**make_document(), "source": {"type": kind, "target": "/srv/app"}}
+    [(path, message)] = issues_of(document)
+    assert path == "source.type"
+    assert kind in message
+
+
+def test_wrong_target_is_named() -> None:
+    document = {**make_document(), "source": {"type": "image", "target": {"userInput": 7}}}
+    assert [path for path, _ in issues_of(document)] == ["source.target.userInput"]
+    document = {**make_document(), "source": {"type": "image", "target": "nginx"}}
+    assert [path for path, _ in issues_of(document)] == ["source.target"]
+    document = {**make_document(), "source": {"type": "image", "target": None}}
+    assert parse(document, GIVEN).reference is GIVEN
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([f"nginx@{DIGEST}", f"ghcr.io/acme/api@{OTHER_DIGEST}"], OTHER_DIGEST),
+        ([f"nginx@{DIGEST}"], DIGEST),
+        (["nginx@sha256:test"], None),
+        ([], None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_manifest_digest_is_not_a_registrys(told: object, expected: str | None) -> None:
+    assert expected == parse(make_document(repoDigests=told)).digest
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "",
+        7,
+        "not base64",
+        "é",
+        base64.b64encode(b"not json").decode(),
+        base64.b64encode(b'{"created": 7}').decode(),
+        base64.b64encode(b'{"created": "1970-01-01T00:00:00Z"}').decode(),
+        base64.b64encode(b"[" * 100_000).decode(),
+        base64.b64encode(
+            b'{"created": "2026-04-01T10:00:00Z", "x": "%s"}' % (b"x" * 900_000)
+        ).decode(),
+    ],
+)
+def test_unreadable_build_time_is_untold(config: object) -> None:
+    assert parse(make_document(config=config)).built_at is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (None, None),
+        ([], None),
+        ([("2.0", 4.3)], 4.3),
+        ([("2.0", 9.9), ("3.1", 5.3)], 5.3),
+        ([("4.0", 9.3), ("2.0", 9.9)], 9.3),
+        ([("4.0", 9.3), ("3.1", 5.3), ("3.0", 6.1)], 6.1),
+        ([("3.1", 11), ("2.0", 4.3)], 4.3),
+        ([("3.1", -1)], None),
+        ([("3.1", None)], None),
+        ([("", 4.4)], 4.4),
+        ([("3.1", "5.3")], None),
+    ],
+)
+def test_score_is_the_highest_of_version_3(scores: Any, expected: float | None) -> None:
+    cvss = scores and [
+        {"version": version, "metrics": {"baseScore": score}} for version, score in scores
+    ]
+    [finding] = parse(make_document(make_match(cvss=cvss))).findings
+    assert expected == finding.cvss_score
+
+
+@pytest.mark.parametrize(
+    ("fix", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"versions": None}, None),
+        ({"versions": [], "state": "not-fixed"}, None),
+        ({"versions": [""]}, None),
+        ({"versions": ["1.3"]}, "1.3"),
+    ],
+)
+def test_fixed_version(fix: object, expected: str | None) -> None:
+    [finding] = parse(make_document(make_match(fix=fix))).findings
+    assert expected == finding.fixed_version
+
+
+@pytest.mark.parametrize(
+    ("match", "path"),
+    [
+        (make_match(id=None), ".vulnerability.id"),
+        (make_match(id=""), ".vulnerability.id"),
+        (make_match(id="a\0"), ".vulnerability.id"),
+        (make_match(severity=1), ".vulnerability.severity"),
+        (make_match(dataSource="\0"), ".vulnerability.dataSource"),
+        (make_match(fix=[]), ".vulnerability.fix"),
+        (make_match(fix={"versions": "1"}), ".vulnerability.fix.versions"),
+        (make_match(fix={"versions": ["1", 2]}), ".vulnerability.fix.versions[1]"),
+        (make_match(fix={"versions": ["\0"]}), ".vulnerability.fix.versions[0]"),
+        (make_match(fix={"versions": ["x" * 600, "y" * 600]}), ".vulnerability.fix.versions"),
+        (make_match(fix={"versions": ["x"] * 300_000}), ".vulnerability.fix.versions"),
+        (make_match({"version": "1"}), ".artifact.name"),
+        (make_match({"name": "x" * 1001}), ".artifact.name"),
+        (make_match({"name": "p", "version": "\0"}), ".artifact.version"),
+        ({"artifact": {"name": "p"}}, ".vulnerability"),
+        ({"vulnerability": {"id": "X"}}, ".artifact"),
+        (None, ""),
+    ],
+)
+def test_wrong_field_is_named(match: Any, path: str) -> None:
+    [issue] = issues_of(make_document(make_match(), match))
+    assert issue[0] == f"matches[1]{path}"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [(None, None), ("", None), ("0001-01-01T00:00:00Z", None)],
+)
+def test_untold_time(told: str | None, expected: datetime | None) -> None:
+    document = {**make_document(), "descriptor": {"timestamp": told}}
+    assert expected is parse(document).finished_at
+    assert parse({**document, "descriptor": None}).finished_at is None
+
+
+def test_malformed_time_is_refused_by_name() -> None:
+    document = {**make_document(), "descriptor": {"timestamp": "noon"}}
+    assert [path for path, _ in issues_of(document)] == ["descriptor.timestamp"]

@@ -1,0 +1,396 @@
+"""Trivy's JSON, of schema 2 and before."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from harborguard.errors import InvalidReport
+from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
+from harborguard.reports import parse_report
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+GIVEN = Reference("quay.io", "acme/tool", "7")
+
+
+def make_vulnerability(**changes: Any) -> dict[str, Any]:
+    return {
+        "VulnerabilityID": "CVE-2024-1111",
+        "PkgID": "libssl3@3.0.1",
+        "PkgName": "libssl3",
+        "InstalledVersion": "3.0.1",
+        "FixedVersion": "3.0.2",
+        "SeveritySource": "debian",
+        "PrimaryURL": "https://example.org/CVE-2024-1111",
+        "Title": "openssl: out-of-bounds read",
+        "Description": "skipped",
+        "Severity": "HIGH",
+        "CVSS": {"nvd": {"V2Score": 5, "V3Score": 7.5}},
+        **changes,
+    }
+
+
+def make_document(*vulnerabilities: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "SchemaVersion": 2,
+        "CreatedAt": "2026-04-26T14:22:11.123456789+02:00",
+        "ArtifactName": "ghcr.io/acme/api:1.4",
+        "ArtifactType": "container_image",
+        "Metadata": {
+            "RepoTags": ["ghcr.io/acme/api:1.3", "ghcr.io/acme/api:1.4"],
+            "RepoDigests": [f"mirror.io/api@{OTHER_DIGEST}", f"ghcr.io/acme/api@{DIGEST}"],
+            "ImageConfig": {"created": "2026-04-01T10:00:00.5Z", "config": {"Env": ["A=b"]}},
+        },
+        "Results": [
+            {"Target": "debian", "Class": "os-pkgs", "Vulnerabilities": list(vulnerabilities)}
+        ],
+        **changes,
+    }
+
+
+def parse(document: object, reference: Reference | None = None) -> Report:
+    return parse_report(json.dumps(document).encode(), reference=reference)
+
+
+def issues_of(document: object) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidReport) as caught:
+        parse(document)
+    return [(issue.path, issue.message) for issue in caught.value.issues]
+
+
+def test_it_works() -> None:
+    assert parse(make_document(make_vulnerability())) == Report(
+        reference=Reference("ghcr.io", "acme/api", "1.4"),
+        findings=(
+            Finding(
+                vulnerability_id="CVE-2024-1111",
+                package="libssl3",
+                installed_version="3.0.1",
+                severity=Severity.HIGH,
+                fixed_version="3.0.2",
+                cvss_score=7.5,
+                title="openssl: out-of-bounds read",
+                url="https://example.org/CVE-2024-1111",
+                sources=("trivy",),
+            ),
+        ),
+        scanners=("trivy",),
+        status=ScanStatus.SUCCESS,
+        digest=DIGEST,
+        built_at=datetime(2026, 4, 1, 10, 0, 0, 500_000, tzinfo=UTC),
+        finished_at=datetime(2026, 4, 26, 12, 22, 11, 123456, tzinfo=UTC),
+    )
+
+
+def test_least_vulnerability() -> None:
+    [finding] = parse(make_document({"VulnerabilityID": "X-1", "PkgName": "p"})).findings
+    assert finding == Finding("X-1", "p", "", Severity.UNKNOWN, sources=("trivy",))
+
+
+def test_bare_list_needs_a_reference() -> None:
+    document = [{"Target": "debian", "Type": "debian", "Vulnerabilities": [make_vulnerability()]}]
+    report = parse(document, GIVEN)
+    assert (report.reference, len(report.findings), report.finished_at) == (GIVEN, 1, None)
+    with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
+        parse(document)
+
+
+def test_empty_bare_list_is_a_clean_image() -> None:
+    reference = Reference("quay.io", "acme/tool", None, DIGEST)
+    report = parse([], reference)
+    assert report == Report(reference, (), ("trivy",), digest=DIGEST)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        None,
+        [],
+        [{"Target": "x", "Class": "os-pkgs"}],
+        [{"Target": "x", "Vulnerabilities": None}],
+        [{"Target": "Dockerfile", "Class": "config", "Misconfigurations": [{"ID": "DS002"}]}],
+        [{"Target": "/key.pem", "Class": "secret", "Secrets": [{"RuleID": "private-key"}]}],
+    ],
+)
+def test_no_vulnerabilities_is_no_finding(results: object) -> None:
+    assert parse(make_document(Results=results)).findings == ()
+
+
+def test_results_may_be_missing() -> None:
+    document = make_document()
+    del document["Results"]
+    assert parse(document).findings == ()
+
+
+def test_findings_of_all_results_are_one_list() -> None:
+    results = [
+        {"Vulnerabilities": [make_vulnerability(Severity="LOW")]},
+        {"Vulnerabilities": [make_vulnerability(), make_vulnerability(PkgName="libssl-dev")]},
+    ]
+    findings = parse(make_document(Results=results)).findings
+    assert [(finding.package, finding.severity) for finding in findings] == [
+        ("libssl-dev", "high"),
+        ("libssl3", "high"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "expected"),
+    [
+        ("nginx:1", {"RepoTags": ["b:1", "nginx:1"]}, "docker.io/library/nginx:1"),
+        ("nginx", {"RepoTags": ["b:1", "nginx:latest"]}, "docker.io/library/nginx:latest"),
+        ("nginx:2", {"RepoTags": ["b:1", "nginx:1"]}, "docker.io/library/b:1"),
+        ("nginx:2", {"RepoTags": []}, "docker.io/library/nginx:2"),
+        ("nginx:2", {"RepoTags": None}, "docker.io/library/nginx:2"),
+        ("nginx:2", {"RepoTags": "b:1"}, "docker.io/library/nginx:2"),
+        ("nginx:2", {"RepoTags": ["<none>:<none>"]}, "docker.io/library/nginx:2"),
+        ("nginx:2", {"Reference": "r:3"}, "docker.io/library/r:3"),
+        ("nginx:2", {"RepoTags": ["b:1"], "Reference": "r:3"}, "docker.io/library/b:1"),
+        ("nginx:2", None, "docker.io/library/nginx:2"),
+        ("x/image.tar", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
+        ("x/image.tar.gz", {"Reference": "r:3"}, "docker.io/library/r:3"),
+        ("", {"Reference": "r:3"}, "docker.io/library/r:3"),
+    ],
+)
+def test_reference_in_order_of_trust(name: str, metadata: object, expected: str) -> None:
+    reference = parse(make_document(ArtifactName=name, Metadata=metadata)).reference
+    assert expected == f"{reference.name}:{reference.tag}"
+
+
+@pytest.mark.parametrize(
+    "name", ["image.tar", "a/image.tar.gz", "image.tgz", "", None, "sha256:" + "a" * 64, "Nginx"]
+)
+def test_report_that_names_no_image_is_refused(name: str | None) -> None:
+    with pytest.raises(InvalidReport, match="--image REF"):
+        parse(make_document(ArtifactName=name, Metadata=None))
+    assert parse(make_document(ArtifactName=name, Metadata=None), GIVEN).reference is GIVEN
+
+
+def test_malformed_reference_is_explained() -> None:
+    [(path, message)] = issues_of(make_document(ArtifactName="acme/API", Metadata=None))
+    assert path == "ArtifactName"
+    assert "lower-case" in message
+
+
+@pytest.mark.parametrize(
+    ("digests", "expected"),
+    [
+        ([f"nginx@{DIGEST}", f"docker.io/acme/api@{OTHER_DIGEST}"], OTHER_DIGEST),
+        ([f"nginx@{DIGEST}", f"docker.io/library/redis@{OTHER_DIGEST}"], DIGEST),
+        (["acme/api@sha256:short", f"nginx@{OTHER_DIGEST}"], OTHER_DIGEST),
+        ([f"Bad Name@{OTHER_DIGEST}"], OTHER_DIGEST),
+        ([OTHER_DIGEST], OTHER_DIGEST),
+        (["sha256:short"], None),
+        ([], None),
+        (None, None),
+        ("acme/api", None),
+        ([1], None),
+    ],
+)
+def test_digest_is_the_one_under_the_images_name(digests: object, expected: str | None) -> None:
+    metadata = {"RepoTags": ["acme/api:1"], "RepoDigests": digests}
+    assert expected == parse(make_document(Metadata=metadata)).digest
+
+
+def test_callers_digest_wins_and_the_references_own_is_last() -> None:
+    metadata = {"RepoDigests": [f"acme/api@{OTHER_DIGEST}"]}
+    document = make_document(ArtifactName=f"acme/api@{DIGEST}", Metadata=metadata)
+    assert parse(document).digest == OTHER_DIGEST
+    assert parse(document, Reference("docker.io", "acme/api", None, DIGEST)).digest == DIGEST
+    assert parse({**document, "Metadata": {}}).digest == DIGEST
+
+
+def test_broken_digest_does_not_cost_the_tag() -> None:
+    document = make_document(ArtifactName="localhost:5000/api:1@sha256:short", Metadata=None)
+    assert parse(document).reference == Reference("localhost:5000", "api", "1")
+    with pytest.raises(InvalidReport):
+        parse({**document, "ArtifactName": "localhost:5000/api@sha256:short"})
+
+
+@pytest.mark.parametrize(
+    "kind", ["filesystem", "repository", "vm", "cyclonedx", "CONTAINER_IMAGE", "x" * 500]
+)
+def test_anything_but_an_image_is_refused(kind: str) -> None:
+    [(path, message)] = issues_of(make_document(ArtifactType=kind))
+    assert path == "ArtifactType"
+    assert kind[:40] in message
+    assert len(message) < 100
+
+
+@pytest.mark.parametrize("kind", [None, ""])
+def test_untold_kind_is_taken_for_an_image(kind: str | None) -> None:
+    assert parse(make_document(ArtifactType=kind)).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [(1, "1"), (3, "3"), (20, "20"), ("2", '"2"'), (2.0, "2.0"), (None, "null"), ([2], "[2]")],
+)
+def test_other_schema_is_refused_by_name(version: object, shown: str) -> None:
+    [(path, message)] = issues_of(make_document(SchemaVersion=version))
+    assert ("SchemaVersion", f"is {shown}; supported is 2") == (path, message)
+
+
+def test_missing_schema_is_refused() -> None:
+    document = make_document()
+    del document["SchemaVersion"]
+    assert issues_of(document) == [("SchemaVersion", "is missing; supported is 2")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"VulnerabilityID": None}, ".VulnerabilityID"),
+        ({"VulnerabilityID": ""}, ".VulnerabilityID"),
+        ({"VulnerabilityID": 7}, ".VulnerabilityID"),
+        ({"VulnerabilityID": "x" * 1001}, ".VulnerabilityID"),
+        ({"PkgName": ["a"]}, ".PkgName"),
+        ({"PkgName": "a\0b"}, ".PkgName"),
+        ({"InstalledVersion": "1\0"}, ".InstalledVersion"),
+        ({"InstalledVersion": 1}, ".InstalledVersion"),
+        ({"FixedVersion": "x" * 1001}, ".FixedVersion"),
+        ({"Severity": 3}, ".Severity"),
+        ({"Title": "\0"}, ".Title"),
+        ({"Title": "x" * 70_000}, ".Title"),
+        ({"PrimaryURL": {}}, ".PrimaryURL"),
+    ],
+)
+def test_wrong_field_is_named(changes: dict[str, Any], path: str) -> None:
+    document = make_document(make_vulnerability(), make_vulnerability(**changes))
+    [issue] = issues_of(document)
+    assert issue[0] == f"Results[0].Vulnerabilities[1]{path}"
+
+
+@pytest.mark.parametrize("field", ["VulnerabilityID", "PkgName"])
+def test_missing_field_is_named(field: str) -> None:
+    vulnerability = make_vulnerability()
+    del vulnerability[field]
+    path = f"Results[0].Vulnerabilities[0].{field}"
+    assert issues_of(make_document(vulnerability)) == [(path, "is required")]
+    [issue] = issues_of(make_document(Results={}))
+    assert issue[0] == "Results"
+
+
+def test_missing_field_of_a_bare_list_is_named() -> None:
+    assert issues_of([{"Vulnerabilities": [{"PkgName": "a"}]}]) == [
+        ("[0].Vulnerabilities[0].VulnerabilityID", "is required")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "cvss", "score"),
+    [
+        ("nvd", None, None),
+        ("nvd", {}, None),
+        ("nvd", {"nvd": {"V3Score": 7.5}}, 7.5),
+        ("nvd", {"nvd": {"V2Score": 5}}, 5.0),
+        ("nvd", {"nvd": {"V2Score": 5, "V40Score": 9.3}}, 9.3),
+        ("nvd", {"nvd": {"V3Score": 7.5, "V40Score": 9.3}}, 7.5),
+        ("redhat", {"nvd": {"V3Score": 7.5}, "redhat": {"V3Score": 4.8}}, 4.8),
+        ("debian", {"nvd": {"V3Score": 7.5}, "redhat": {"V3Score": 4.8}}, 7.5),
+        ("redhat", {"nvd": {"V3Score": 7.5}, "redhat": {"V2Score": 4.8}}, 7.5),
+        ("debian", {"redhat": {"V3Score": 4.8}, "ghsa": {"V3Score": 6.1}}, 6.1),
+        ("debian", {"ghsa": {"V3Score": 6.1}, "nvd": {"V3Score": 7.5}}, 7.5),
+        (None, {"redhat": {"V3Score": 4.8}}, 4.8),
+        ("nvd", {"nvd": {"V3Score": 11}}, None),
+        ("nvd", {"nvd": {"V3Score": -1, "V2Score": 5}}, 5.0),
+        ("nvd", {"nvd": {"V3Score": 1e308}}, None),
+        ("nvd", {"nvd": {"V3Score": "7.5"}}, None),
+        ("nvd", {"nvd": None}, None),
+        ("nvd", [7.5], None),
+    ],
+)
+def test_score_is_the_severity_sources(source: str, cvss: object, score: float | None) -> None:
+    vulnerability = make_vulnerability(SeveritySource=source, CVSS=cvss)
+    [finding] = parse(make_document(vulnerability)).findings
+    assert score == finding.cvss_score
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("2026-04-26T14:22:11Z", datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)),
+        ("2026-04-26t14:22:11.5z", datetime(2026, 4, 26, 14, 22, 11, 500_000, tzinfo=UTC)),
+        ("2026-04-26 14:22:11-01:30", datetime(2026, 4, 26, 15, 52, 11, tzinfo=UTC)),
+        ("2026-04-26T14:22:11", datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)),
+        ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_time_of_the_scan(told: str | None, expected: datetime | None) -> None:
+    assert expected == parse(make_document(CreatedAt=told)).finished_at
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "yesterday",
+        "2026-04-26",
+        "20260426T142211Z",
+        "2026-W17-7T14:22:11Z",
+        "2026-13-26T14:22:11Z",
+        "2026-04-26T25:22:11Z",
+        "2026-04-26T14:22:61Z",
+        "2026-04-26T14:22:11+25:00",
+        "٢٠٢٦-04-26T14:22:11Z",
+        "9999-12-31T23:59:59-01:00",
+        "2026-04-26T14:22:11Z\n",
+        "2026-04-26T14:22:11\0Z",
+        1777213331,
+    ],
+)
+def test_malformed_time_is_refused_by_name(told: object) -> None:
+    [issue] = issues_of(make_document(CreatedAt=told))
+    assert issue[0] == "CreatedAt"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"created": "2000-01-01T00:00:00Z"}, datetime(2000, 1, 1, tzinfo=UTC)),
+        ({"created": "1999-12-31T23:59:59Z"}, None),
+        ({"created": "2000-01-01T00:30:00+01:00"}, None),
+        ({"created": "1970-01-01T00:00:00Z"}, None),
+        ({"created": "0001-01-01T00:00:00Z"}, None),
+        ({"created": "soon"}, None),
+        ({"created": 5}, None),
+        ({"created": None}, None),
+        ({}, None),
+        (None, None),
+        ("x", None),
+    ],
+)
+def test_build_time_before_2000_or_malformed_is_untold(
+    config: object, expected: datetime | None
+) -> None:
+    metadata = {"RepoTags": ["a:1"], "ImageConfig": config}
+    assert expected == parse(make_document(Metadata=metadata)).built_at
+
+
+def test_hostile_text_is_stored_as_text() -> None:
+    text = "<script>=1+1\x1b[2J\r\n../../etc/passwd'; DROP TABLE images;--\u202e😀"
+    vulnerability = make_vulnerability(
+        VulnerabilityID=text, PkgName=text, InstalledVersion=text, Title=text, PrimaryURL=text
+    )
+    [finding] = parse(make_document(vulnerability)).findings
+    assert {text} == {
+        finding.vulnerability_id,
+        finding.package,
+        finding.installed_version,
+        finding.title,
+        finding.url,
+    }
+
+
+def test_texts_are_clipped_and_identifiers_are_not() -> None:
+    vulnerability = make_vulnerability(
+        VulnerabilityID="i" * 1000, Title="t" * 5000, PrimaryURL="u" * 5000
+    )
+    [finding] = parse(make_document(vulnerability)).findings
+    assert finding.vulnerability_id == "i" * 1000
+    assert finding.title == "t" * 500
+    assert finding.url == "u" * 2000
