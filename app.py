@@ -1,0 +1,21 @@
+"""The recipe: `create_app` puts the service together from a Config, and touches nothing."""
+
+from flask import Flask
+
+from harborguard.api import init_api
+from harborguard.config import Config
+from harborguard.sessions import SessionReader
+from harborguard.store.pool import make_pool
+
+
+def create_app(config: Config) -> Flask:
+    """A WSGI application for a configuration; its pool is closed until somebody serves.
+
+    Raises ConfigurationError for a session secret that is too weak to be one.
+    """
+    app = Flask("harborguard", static_folder=None)
+    # A redirect would be answered outside of the envelope, with the Host that a client sent.
+    app.url_map.merge_slashes = False
+    sessions = SessionReader(config.nextauth_secrets) if config.nextauth_secrets else None
+    init_api(app, make_pool(config), sessions)
+    return app

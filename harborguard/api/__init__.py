@@ -1,0 +1,39 @@
+"""The API: the only room that speaks HTTP. Here is the list of all its resources."""
+
+from flask import Blueprint, Flask, Response
+
+from harborguard.api import auth, health, images
+from harborguard.api.errors import register_error_handlers
+from harborguard.api.json import OrjsonProvider
+from harborguard.api.services import Services, release_connection
+from harborguard.sessions import SessionReader
+from harborguard.store.pool import Pool
+
+RESOURCES = (images.blueprint,)
+
+
+def init_api(app: Flask, pool: Pool, sessions: SessionReader | None) -> None:
+    """Puts the API on an application; the pool may still be closed."""
+    app.json = OrjsonProvider(app)
+    app.extensions["harborguard"] = Services(pool, sessions)
+    app.teardown_request(release_connection)
+    register_error_handlers(app)
+    app.register_blueprint(_make_api())
+    app.register_blueprint(health.blueprint, url_prefix="/api")
+
+
+def _make_api() -> Blueprint:
+    # The hooks sit on the parent, so that they run for every resource, and only where a route has
+    # matched: 404 and 405 reach neither them nor the database.
+    api = Blueprint("api", __name__, url_prefix="/api")
+    api.before_request(auth.authenticate)
+    api.after_request(_forbid_shared_caching)
+    for resource in RESOURCES:
+        api.register_blueprint(resource)
+    return api
+
+
+def _forbid_shared_caching(response: Response) -> Response:
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Vary"] = "Authorization, Cookie, X-API-Key"
+    return response

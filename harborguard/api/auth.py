@@ -1,0 +1,69 @@
+"""Who is asking: the hook before each request of the API, and what a view demands."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import structlog
+from flask import Response, after_this_request, g, request
+
+from harborguard.api.services import connection, services
+from harborguard.credentials import parse_credential
+from harborguard.errors import Forbidden, Unauthenticated
+from harborguard.model import Principal, Role
+from harborguard.store.principals import find_principal, note_use
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+
+def authenticate() -> None:
+    """Finds the principal of the request, or refuses it.
+
+    No connection is taken for a credential that cannot be one, and none for OPTIONS.
+    """
+    if request.method == "OPTIONS":
+        return
+    cookies = request.cookies.items(multi=True)
+    credential = parse_credential(request.headers, cookies, services().sessions)
+    principal = find_principal(connection(), credential)
+    if principal is None:
+        raise Unauthenticated
+    g.principal = principal
+    if principal.is_use_due:
+        _note_use_later(principal)
+
+
+def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The least role a view asks for; a principal below it gets Forbidden."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            held = g.principal.role
+            if held is None or held.level < role.level:
+                raise Forbidden(f"This needs the role {role.value} or a higher one.")
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def _note_use_later(principal: Principal) -> None:
+    pool = services().pool
+
+    def note() -> None:
+        # The answer is out already: whatever goes wrong here may only be told to the log.
+        try:
+            with pool.connection(timeout=0.05) as conn:
+                note_use(conn, principal)
+        except Exception as error:
+            log.warning("use of a credential was not noted", error=str(error))
+
+    @after_this_request
+    def note_after_sending(response: Response) -> Response:
+        response.call_on_close(note)
+        return response

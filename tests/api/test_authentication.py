@@ -1,0 +1,257 @@
+"""Who may enter: three schemes, one refusal, and what holds at the next request."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from flask.testing import FlaskClient
+
+from harborguard.model import Role, UserStatus
+from harborguard.store import organizations, principals
+from harborguard.store.pool import Connection
+from tests.cast import Cast, Member
+from tests.cookies import V4_NAME, V5_NAME, chunk, make_claims, make_cookie_header, mint_v4, mint_v5
+
+REFUSED = {
+    "error": {
+        "code": "UNAUTHORIZED",
+        "message": "A valid API key, personal access token or session is required.",
+    }
+}
+DAY = timedelta(days=1)
+
+
+def session(member: Member, **claims: object) -> dict[str, str]:
+    """What a signed-in browser sends."""
+    token = mint_v4(make_claims(time.time(), **{"email": member.email, **claims}))
+    return {"Cookie": make_cookie_header([(V4_NAME, token)])}
+
+
+def status(client: FlaskClient, headers: dict[str, str]) -> int:
+    """How a request with these headers ends; a refusal must be the one refusal."""
+    response = client.get("/api/images", headers=headers)
+    if response.status_code == 401:
+        assert response.json == REFUSED
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+    return response.status_code
+
+
+def carriers(member: Member) -> list[dict[str, str]]:
+    """Every way a member can come in."""
+    v5 = mint_v5(make_claims(time.time(), email=member.email.upper()))
+    long = mint_v4(make_claims(time.time(), email=member.email, picture="x" * 6000))
+    return [
+        {"X-API-Key": member.key},
+        {"Authorization": f"Bearer {member.key}"},
+        {"Authorization": f"bearer {member.token}"},
+        {"X-API-Key": member.token},
+        session(member),
+        {"Cookie": make_cookie_header([(V5_NAME, v5)])},
+        {"Cookie": make_cookie_header(chunk(f"__Secure-{V4_NAME}", long))},
+        session(member, email=..., sub=member.user_id),
+        {"Authorization": "Basic dXNlcjpwYXNz", **session(member)},
+    ]
+
+
+def test_it_works(client: FlaskClient, cast: Cast) -> None:
+    cast.acme.add_image("ghcr.io/acme/api")
+    cast.globex.add_image("ghcr.io/globex/api")
+    for member, name in ((cast.acme, "ghcr.io/acme/api"), (cast.globex, "ghcr.io/globex/api")):
+        for headers in carriers(member):
+            body = client.get("/api/images", headers=headers).json
+            assert body is not None
+            assert [row["name"] for row in body["data"]] == [name], headers
+
+
+def test_without_a_credential(client: FlaskClient, cast: Cast) -> None:
+    assert status(client, {}) == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": ""},
+        {"X-API-Key": "hg_ak_"},
+        {"X-API-Key": "hg_xx_" + "0" * 48},
+        {"X-API-Key": "one,two"},
+        {"X-API-Key": "hg_ak_" + "0" * 300},
+        {"X-API-Key": "hg_ak_é"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer eyJhbGciOiJkaXIifQ.a.b.c.d"},
+        {"Authorization": "Basic dXNlcjpwYXNz"},
+        {"Cookie": "next-auth.session-token=x"},
+        {"Cookie": "next-auth.session-tokenX=x"},
+    ],
+)
+def test_what_cannot_be_a_credential_is_not_looked_up(
+    client: FlaskClient, cast: Cast, statements: list[str], headers: dict[str, str]
+) -> None:
+    statements.clear()
+    assert status(client, headers) == 401
+    assert statements == []
+
+
+def test_an_unknown_key_costs_one_statement(
+    client: FlaskClient, cast: Cast, statements: list[str]
+) -> None:
+    statements.clear()
+    assert status(client, {"X-API-Key": "hg_ak_" + "0" * 48}) == 401
+    assert len(statements) == 1
+
+
+def test_the_first_one_present_decides(client: FlaskClient, cast: Cast) -> None:
+    bad = "hg_ak_" + "0" * 48
+    good_bearer = {"Authorization": f"Bearer {cast.acme.key}"}
+    assert status(client, {"X-API-Key": bad, **good_bearer, **session(cast.acme)}) == 401
+    assert status(client, {"Authorization": f"Bearer {bad}", **session(cast.acme)}) == 401
+    assert status(client, {"X-API-Key": cast.acme.key, "Authorization": f"Bearer {bad}"}) == 200
+    assert status(client, {**good_bearer, "Cookie": f"{V4_NAME}=bad"}) == 200
+
+
+def test_revoked_and_expired_keys_end_at_once(
+    client: FlaskClient, cast: Cast, conn: Connection
+) -> None:
+    acme = cast.acme
+    soon, past = datetime.now(UTC) + DAY, datetime.now(UTC) - DAY
+    assert status(client, {"X-API-Key": acme.add_key(expires_at=soon)}) == 200
+    assert status(client, {"X-API-Key": acme.add_key(expires_at=past)}) == 401
+    assert status(client, {"X-API-Key": acme.key}) == 200
+    principals.revoke_api_key(conn, acme.key_id)
+    assert status(client, {"X-API-Key": acme.key}) == 401
+    assert status(client, {"X-API-Key": acme.token}) == 200
+    principals.revoke_access_token(conn, acme.token_id)
+    assert status(client, {"X-API-Key": acme.token}) == 401
+    conn.execute("UPDATE personal_access_tokens SET revoked_at = NULL, expires_at = now()")
+    assert status(client, {"X-API-Key": acme.token}) == 401
+
+
+@pytest.mark.parametrize("user_status", [UserStatus.INVITED, UserStatus.SUSPENDED])
+def test_only_active_users_enter(
+    client: FlaskClient, cast: Cast, conn: Connection, user_status: UserStatus
+) -> None:
+    token = {"Authorization": f"Bearer {cast.acme.token}"}
+    assert (status(client, token), status(client, session(cast.acme))) == (200, 200)
+    organizations.set_user(conn, cast.acme.email, status=user_status)
+    assert (status(client, token), status(client, session(cast.acme))) == (401, 401)
+    assert status(client, cast.acme.headers) == 200
+    organizations.set_user(conn, cast.acme.email, status=UserStatus.ACTIVE)
+    assert (status(client, token), status(client, session(cast.acme))) == (200, 200)
+
+
+def test_a_token_stays_with_its_organization(
+    client: FlaskClient, cast: Cast, conn: Connection
+) -> None:
+    cast.globex.add_image("ghcr.io/globex/secret")
+    conn.execute(
+        "UPDATE users SET organization_id = %s WHERE id = %s",
+        (cast.globex.organization_id, cast.acme.user_id),
+    )
+    assert status(client, {"Authorization": f"Bearer {cast.acme.token}"}) == 401
+    body = client.get("/api/images", headers=session(cast.acme)).json
+    assert body is not None
+    assert body["meta"]["total"] == 1
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_every_role_may_read(client: FlaskClient, cast: Cast, role: Role) -> None:
+    assert status(client, {"X-API-Key": cast.acme.add_key(role)}) == 200
+
+
+def test_a_role_this_release_does_not_know_may_nothing(
+    client: FlaskClient, cast: Cast, conn: Connection
+) -> None:
+    with conn.transaction():
+        conn.execute("ALTER TABLE api_keys DROP CONSTRAINT api_keys_role_check")
+        conn.execute("UPDATE api_keys SET role = 'janitor'")
+    try:
+        response = client.get("/api/images", headers=cast.acme.headers)
+    finally:
+        conn.execute("UPDATE api_keys SET role = 'viewer'")
+        conn.execute(
+            "ALTER TABLE api_keys ADD CONSTRAINT api_keys_role_check CHECK (role IN"
+            " ('owner', 'admin', 'developer', 'ci', 'auditor', 'viewer'))"
+        )
+    assert response.status_code == 403
+    assert response.json == {
+        "error": {"code": "FORBIDDEN", "message": "This needs the role viewer or a higher one."}
+    }
+
+
+def test_claims_grant_nothing(client: FlaskClient, cast: Cast) -> None:
+    cast.globex.add_image("ghcr.io/globex/secret")
+    claims = {"role": "owner", "organizationId": cast.globex.organization_id, "org": "globex"}
+    headers = {**session(cast.acme, **claims), "X-Org-Id": cast.globex.organization_id}
+    body = client.get("/api/images?organizationId=globex", headers=headers).json
+    assert body is not None
+    assert body["meta"]["total"] == 0
+
+
+def test_a_session_of_nobody(client: FlaskClient, cast: Cast) -> None:
+    stranger = mint_v4(make_claims(time.time(), email="nobody@acme.test"))
+    assert status(client, {"Cookie": f"{V4_NAME}={stranger}"}) == 401
+    wrong_sub = session(cast.acme, email=..., sub="usr-unknown")
+    assert status(client, wrong_sub) == 401
+    # The address decides where there is one; the subject is not a second chance.
+    other = mint_v4(make_claims(time.time(), email="nobody@acme.test", sub=cast.acme.user_id))
+    assert status(client, {"Cookie": f"{V4_NAME}={other}"}) == 401
+
+
+@pytest.mark.parametrize(
+    ("table", "secret"), [("api_keys", "key"), ("personal_access_tokens", "token")]
+)
+def test_the_use_of_a_credential_is_noted_once_a_minute(
+    client: FlaskClient,
+    cast: Cast,
+    conn: Connection,
+    statements: list[str],
+    table: str,
+    secret: str,
+) -> None:
+    headers = {"X-API-Key": getattr(cast.acme, secret)}
+    read = f"SELECT last_used_at FROM {table} WHERE organization_id = %s"
+
+    def last_used() -> datetime | None:
+        [moment] = conn.execute(read.encode(), (cast.acme.organization_id,)).fetchone() or [None]
+        return moment
+
+    def notes() -> int:
+        return sum("SKIP LOCKED" in statement for statement in statements)
+
+    assert last_used() is None
+    statements.clear()
+    client.get("/api/images", headers=headers).close()
+    first = last_used()
+    assert (first is not None, notes()) == (True, 1)
+    client.get("/api/images", headers=headers).close()
+    assert (last_used(), notes()) == (first, 1)
+    conn.execute((f"UPDATE {table} SET last_used_at = now() - interval '61 seconds'").encode())
+    client.get("/api/images", headers=headers).close()
+    second = last_used()
+    assert second is not None
+    assert second > datetime.now(UTC) - timedelta(seconds=30)
+    assert notes() == 2
+
+
+def test_noting_a_use_neither_waits_nor_fails(
+    client: FlaskClient, cast: Cast, conn: Connection
+) -> None:
+    with conn.transaction():
+        conn.execute("SELECT 1 FROM api_keys FOR UPDATE")
+        began = time.monotonic()
+        response = client.get("/api/images", headers=cast.acme.headers)
+        response.close()
+        assert response.status_code == 200
+        assert time.monotonic() - began < 2
+
+
+def test_a_stolen_database_holds_no_secret(cast: Cast, conn: Connection) -> None:
+    rows = conn.execute(
+        "SELECT api_keys::text FROM api_keys"
+        " UNION ALL SELECT personal_access_tokens::text FROM personal_access_tokens"
+    ).fetchall()
+    assert len(rows) == 4
+    for [row] in rows:
+        for secret in (cast.acme.key, cast.acme.token, cast.globex.key, cast.globex.token):
+            assert secret not in row
+            assert secret[10:] not in row

@@ -1,0 +1,134 @@
+"""Errors: one envelope, the right status, and nothing of the cause."""
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app
+from harborguard import errors
+from harborguard.api.errors import STATUSES
+from harborguard.config import Config
+from harborguard.store.pool import Connection
+from tests.cast import Cast
+
+
+def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> None:
+    statements.clear()
+
+    response = client.get("/api/nothing", headers=cast.acme.headers)
+
+    assert response.status_code == 404
+    assert response.content_type == "application/json"
+    assert response.json is not None
+    assert response.json["error"]["code"] == "NOT_FOUND"
+    assert list(response.json) == ["error"]
+    assert statements == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/images", "/api", "/api/", "/api/images/", "//api/images", "/api//images", "/API/images"]
+)  # fmt: skip
+def test_other_paths_are_not_found(client: FlaskClient, cast: Cast, path: str) -> None:
+    response = client.get(path, headers={**cast.acme.headers, "Host": "evil.test"})
+    assert response.status_code == 404
+    assert response.json is not None
+    assert response.json["error"]["code"] == "NOT_FOUND"
+    assert b"evil" not in response.data
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
+def test_other_methods(client: FlaskClient, cast: Cast, statements: list[str], method: str) -> None:
+    statements.clear()
+    response = client.open("/api/images", method=method)
+    assert response.status_code == 405
+    assert response.json is not None
+    assert response.json["error"]["code"] == "METHOD_NOT_ALLOWED"
+    assert sorted(response.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+    assert statements == []
+
+
+def test_options_needs_no_credential(
+    client: FlaskClient, cast: Cast, statements: list[str]
+) -> None:
+    statements.clear()
+    response = client.options("/api/images")
+    assert (response.status_code, response.data) == (200, b"")
+    assert sorted(response.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert statements == []
+
+
+def test_a_fault_of_ours_is_opaque(
+    client: FlaskClient, cast: Cast, conn: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conn.execute("ALTER TABLE images RENAME COLUMN tag_count TO gone")
+    try:
+        response = client.get("/api/images", headers=cast.acme.headers)
+    finally:
+        conn.execute("ALTER TABLE images RENAME COLUMN gone TO tag_count")
+    assert response.status_code == 500
+    assert response.json == {
+        "error": {"code": "INTERNAL_ERROR", "message": "Something went wrong on our side."}
+    }
+    assert "tag_count" in capsys.readouterr().out
+    assert client.get("/api/images", headers=cast.acme.headers).status_code == 200
+
+
+def test_a_slow_statement_is_a_timeout(config: Config, cast: Cast, conn: Connection) -> None:
+    app = create_app(Config(database_url=config.database_url, statement_timeout_ms=100))
+    with app.extensions["harborguard"].pool, conn.transaction():
+        conn.execute("LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
+        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+    assert response.status_code == 504
+    assert response.json == {
+        "error": {"code": "TIMEOUT", "message": "The database took too long to answer."}
+    }
+
+
+def test_without_a_database_it_says_so_soon(cast: Cast) -> None:
+    app = create_app(Config(database_url="host=/nowhere", pool_timeout=0.2))
+    pool = app.extensions["harborguard"].pool
+    pool.open(wait=False)
+    try:
+        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+    finally:
+        pool.close()
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "2"
+    assert response.json == {
+        "error": {
+            "code": "SERVICE_UNAVAILABLE",
+            "message": "The database cannot be reached; try again shortly.",
+        }
+    }
+
+
+def test_a_full_pool_refuses_in_time(config: Config, cast: Cast) -> None:
+    app = create_app(Config(database_url=config.database_url, pool_timeout=0.2))
+    with app.extensions["harborguard"].pool as pool:
+        held = [pool.getconn() for _ in range(config.pool_size and pool.max_size)]
+        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+        for connection in held:
+            pool.putconn(connection)
+        assert response.status_code == 503
+        assert app.test_client().get("/api/images", headers=cast.acme.headers).status_code == 200
+
+
+def test_connections_come_back_after_every_ending(
+    app: Flask, client: FlaskClient, cast: Cast
+) -> None:
+    pool = app.extensions["harborguard"].pool
+    for _ in range(3 * pool.max_size):
+        assert client.get("/api/images", headers=cast.acme.headers).status_code == 200
+        assert client.get("/api/images?page=x", headers=cast.acme.headers).status_code == 400
+        assert client.get("/api/images", headers={"X-API-Key": "hg_ak_x"}).status_code == 401
+    assert pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"]
+
+
+def test_every_error_class_has_a_status() -> None:
+    classes = [errors.HarborGuardError, *_subclasses(errors.HarborGuardError)]
+    assert {cls.code for cls in classes} <= set(STATUSES)
+
+
+def _subclasses(cls: type[errors.HarborGuardError]) -> list[type[errors.HarborGuardError]]:
+    return [sub for child in cls.__subclasses__() for sub in (child, *_subclasses(child))]

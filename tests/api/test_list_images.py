@@ -1,0 +1,198 @@
+"""GET /api/images: the row, the envelope, and what each request costs."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.cast import CREATED_AT, Cast
+
+
+def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> None:
+    registry_id = cast.acme.add_registry("ghcr.io")
+    image_id = cast.acme.add_image(
+        "ghcr.io/acme/api",
+        31,
+        tag_count=12,
+        latest_tag="1.4.7",
+        latest_digest="sha256:abcdef",
+        high=4,
+        medium=19,
+        low=27,
+    )
+    cast.globex.add_image("ghcr.io/globex/api", 31)
+    statements.clear()
+
+    response = client.get("/api/images", headers=cast.acme.headers)
+
+    assert response.status_code == 200
+    assert response.json == {
+        "data": [
+            {
+                "id": image_id,
+                "name": "ghcr.io/acme/api",
+                "registryId": registry_id,
+                "tagCount": 12,
+                "latestTag": "1.4.7",
+                "latestDigest": "sha256:abcdef",
+                "riskScore": 31,
+                "grade": "B",
+                "vulnerabilities": {"critical": 0, "high": 4, "medium": 19, "low": 27},
+                "lastScannedAt": "2026-04-26T14:22:11.000Z",
+                "createdAt": "2025-12-04T00:00:00.000Z",
+            }
+        ],
+        "meta": {
+            "page": 1,
+            "pageSize": 50,
+            "total": 1,
+            "totalPages": 1,
+            "hasNext": False,
+            "hasPrev": False,
+        },
+        "links": {"self": "/api/images?page=1&limit=50"},
+    }
+
+
+def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, cast: Cast) -> None:
+    response = client.get("/api/images", headers=cast.acme.headers)
+
+    assert response.json == {
+        "data": [],
+        "meta": {
+            "page": 1,
+            "pageSize": 50,
+            "total": 0,
+            "totalPages": 0,
+            "hasNext": False,
+            "hasPrev": False,
+        },
+        "links": {"self": "/api/images?page=1&limit=50"},
+    }
+
+
+def test_never_scanned_does_not_look_clean(client: FlaskClient, cast: Cast) -> None:
+    cast.acme.add_image("ghcr.io/acme/new")
+
+    [row] = client.get("/api/images", headers=cast.acme.headers).json["data"]
+
+    assert row == {
+        "id": row["id"],
+        "name": "ghcr.io/acme/new",
+        "registryId": row["registryId"],
+        "tagCount": 0,
+        "latestTag": None,
+        "latestDigest": None,
+        "riskScore": None,
+        "grade": None,
+        "vulnerabilities": {"critical": 0, "high": 0, "medium": 0, "low": 0},
+        "lastScannedAt": None,
+        "createdAt": "2025-12-04T00:00:00.000Z",
+    }
+
+
+def test_keys_come_in_the_order_of_the_contract(client: FlaskClient, cast: Cast) -> None:
+    cast.acme.add_image("ghcr.io/acme/api", 0)
+
+    body = client.get("/api/images", headers=cast.acme.headers).json
+
+    assert body is not None
+    assert list(body) == ["data", "meta", "links"]
+    assert list(body["data"][0]) == [
+        "id",
+        "name",
+        "registryId",
+        "tagCount",
+        "latestTag",
+        "latestDigest",
+        "riskScore",
+        "grade",
+        "vulnerabilities",
+        "lastScannedAt",
+        "createdAt",
+    ]
+    assert list(body["data"][0]["vulnerabilities"]) == ["critical", "high", "medium", "low"]
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "expected"),
+    [(0, "000"), (1, "000"), (999, "000"), (1000, "001"), (120_000, "120"), (999_999, "999")],
+)
+def test_times_have_three_decimals(
+    client: FlaskClient, cast: Cast, microseconds: int, expected: str
+) -> None:
+    created_at = CREATED_AT.replace(microsecond=microseconds)
+    cast.acme.add_image("ghcr.io/acme/api", created_at=created_at)
+
+    [row] = client.get("/api/images", headers=cast.acme.headers).json["data"]
+
+    assert row["createdAt"] == f"2025-12-04T00:00:00.{expected}Z"
+
+
+def test_it_takes_two_statements(client: FlaskClient, cast: Cast, statements: list[str]) -> None:
+    cast.acme.add_image("ghcr.io/acme/api", 31)
+    client.get("/api/images", headers=cast.acme.headers)  # notes the key's first use
+    statements.clear()
+
+    client.get(
+        "/api/images?registry=ghcr.io&riskScore=1&grade=A,C&search=api&sort=name:asc",
+        headers=cast.acme.headers,
+    )
+
+    assert len(statements) == 2
+    assert "FROM api_keys" in statements[0]
+    assert "FROM images" in statements[1]
+
+
+def test_a_page_past_the_end_takes_three(
+    client: FlaskClient, cast: Cast, statements: list[str]
+) -> None:
+    client.get("/api/images", headers=cast.acme.headers)
+    statements.clear()
+
+    client.get("/api/images?page=2", headers=cast.acme.headers)
+
+    assert len(statements) == 3
+    assert "SELECT count(*) FROM images" in statements[2]
+
+
+def test_head_is_get_without_a_body(client: FlaskClient, cast: Cast) -> None:
+    cast.acme.add_image("ghcr.io/acme/api", 31)
+
+    got = client.get("/api/images", headers=cast.acme.headers)
+    head = client.head("/api/images", headers=cast.acme.headers)
+
+    assert (head.status_code, head.data) == (200, b"")
+    assert dict(head.headers) == dict(got.headers)
+
+
+def test_answers_are_private(client: FlaskClient, cast: Cast) -> None:
+    for headers in (cast.acme.headers, {}):
+        response = client.get("/api/images", headers=headers)
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert response.headers["Vary"] == "Authorization, Cookie, X-API-Key"
+        assert response.headers["Content-Type"] == "application/json"
+
+
+def test_the_references_example(client: FlaskClient, cast: Cast) -> None:
+    """The API reference's own request, verbatim, over the 312 images of its answer."""
+    for number in range(312):
+        cast.acme.add_image(f"ghcr.io/acme/api-{number}", 31, created_at=CREATED_AT)
+
+    short = client.get("/api/images?grade=A%2CB&sort=riskScore%3Adesc", headers=cast.acme.headers)
+    assert short.json["meta"]["total"] == 312
+    plain = client.get("/api/images?page=1&limit=50", headers=cast.acme.headers)
+    assert plain.json["meta"] == {
+        "page": 1,
+        "pageSize": 50,
+        "total": 312,
+        "totalPages": 7,
+        "hasNext": True,
+        "hasPrev": False,
+    }
+    assert plain.json["links"] == {
+        "self": "/api/images?page=1&limit=50",
+        "next": "/api/images?page=2&limit=50",
+    }
+    query = "page=1&limit=50&registry=string&riskScore=0&grade=A%2CB&search=string&sort=riskScore%3Adesc"
+    full = client.get(f"/api/images?{query}", headers=cast.acme.headers)
+    assert (full.status_code, full.json["data"]) == (200, [])
+    assert full.json["links"] == {"self": f"/api/images?{query}"}

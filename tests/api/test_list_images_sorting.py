@@ -1,0 +1,96 @@
+"""GET /api/images: the orders, with ties and nulls across the borders of pages."""
+
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+
+from harborguard.api.schemas import SORTS
+from harborguard.store.image_query import ORDERS
+from tests.api.listing import ask, names
+from tests.cast import CREATED_AT, Cast
+
+
+@pytest.fixture
+def images(cast: Cast) -> Cast:
+    """Five images; names, times and scores are all in different orders."""
+    for day, (name, score) in enumerate(
+        [("b", 50), ("A".lower() + "_", None), ("a-", 0), ("c", 100), ("a", None)]
+    ):
+        cast.acme.add_image(
+            f"ghcr.io/acme/{name}", score, created_at=CREATED_AT + timedelta(days=day)
+        )
+    return cast
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("name:asc", ["a", "a-", "a_", "b", "c"]),
+        ("name:desc", ["c", "b", "a_", "a-", "a"]),
+        ("createdAt:asc", ["b", "a_", "a-", "c", "a"]),
+        ("createdAt:desc", ["a", "c", "a-", "a_", "b"]),
+    ],
+)
+def test_it_works(client: FlaskClient, images: Cast, sort: str, expected: list[str]) -> None:
+    assert names(client, images.acme, sort=sort) == expected
+
+
+@pytest.mark.parametrize(
+    ("sort", "scores"),
+    [
+        ("riskScore:asc", [0, 50, 100, None, None]),
+        ("riskScore:desc", [100, 50, 0, None, None]),
+    ],
+)
+def test_never_scanned_comes_last_in_both_directions(
+    client: FlaskClient, images: Cast, sort: str, scores: list[int | None]
+) -> None:
+    rows = ask(client, images.acme, sort=sort)["data"]
+    assert [row["riskScore"] for row in rows] == scores
+    ids = [row["id"] for row in rows if row["riskScore"] is None]
+    assert ids == sorted(ids, reverse=sort.endswith("desc"))
+
+
+@pytest.mark.parametrize(
+    "sort",
+    [
+        "", "name", "name:", ":asc", "name:ASC", "Name:asc", "name:up", "name:asc:desc", "id:asc",
+        "organization_id:asc", "risk_score:desc", "created_at:asc", "name asc", "name:asc ",
+        " name:asc", "grade:asc", "1:asc", "name:asc;DROP TABLE images", "name:asc, id:asc", "\u0000",
+    ],
+)  # fmt: skip
+def test_an_unknown_order_is_the_default(client: FlaskClient, images: Cast, sort: str) -> None:
+    body = ask(client, images.acme, sort=sort)
+    assert [row["name"][-1] for row in body["data"]] == ["a", "c", "-", "_", "b"]
+    assert body["links"] == {"self": "/api/images?page=1&limit=50"}
+
+
+@pytest.mark.parametrize("sort", sorted(SORTS))
+def test_ties_are_broken_by_id_across_pages(client: FlaskClient, cast: Cast, sort: str) -> None:
+    for number in range(7):
+        cast.acme.add_image(f"ghcr.io/acme/{number}", 40 if number % 2 else None)
+    walked = [
+        row["id"]
+        for page in range(1, 5)
+        for row in ask(client, cast.acme, sort=sort, limit=2, page=page)["data"]
+    ]
+    whole = [row["id"] for row in ask(client, cast.acme, sort=sort)["data"]]
+    assert walked == whole
+    assert len(set(walked)) == 7
+    if sort.startswith("createdAt"):
+        assert whole == sorted(whole, reverse=sort.endswith("desc"))
+
+
+def test_every_order_of_the_contract_has_its_text_and_no_other() -> None:
+    assert set(SORTS.values()) == set(ORDERS)
+    assert sorted(SORTS) == [
+        "createdAt:asc",
+        "createdAt:desc",
+        "name:asc",
+        "name:desc",
+        "riskScore:asc",
+        "riskScore:desc",
+    ]
+    for sort, text in ORDERS.items():
+        assert text.endswith("id DESC" if sort.descending else "id ASC")

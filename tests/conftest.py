@@ -1,0 +1,106 @@
+"""Fixtures: server -> database -> conn -> app -> client, and the cast."""
+
+import os
+from collections.abc import Iterator
+
+# A developer's own settings must not reach the service under test.
+for _name in [*os.environ]:
+    if _name.startswith(("DATABASE_URL", "NEXTAUTH_SECRET", "PORT", "PG")) or (
+        _name.startswith("HARBORGUARD_")
+        and not _name.startswith(
+            ("HARBORGUARD_TEST_", "HARBORGUARD_REPORTS", "HARBORGUARD_COOKIES")
+        )
+    ):
+        del os.environ[_name]
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app
+from harborguard.config import Config
+from harborguard.store.pool import Connection, connect
+from tests import postgres
+from tests.cast import Cast
+from tests.cookies import SECRET
+
+EMPTY = """
+TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
+    findings
+"""
+_CHOICE = pytest.StashKey[postgres.Choice]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settles which server the run is on; it starts when the first test needs it."""
+    config.stash[_CHOICE] = postgres.choose()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which server the run is on, and why."""
+    choice = config.stash[_CHOICE]
+    return f"PostgreSQL: {choice.kind} ({choice.reason})"
+
+
+@pytest.fixture(scope="session")
+def server_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """A role that may create databases."""
+    with postgres.server(pytestconfig.stash[_CHOICE]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def database_url(server_url: str) -> Iterator[str]:
+    """A database with this release's schema, for the whole run; `conn` empties it."""
+    with postgres.migrated_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def config(database_url: str) -> Config:
+    """Settings as an operator could make them."""
+    return Config(database_url=database_url, nextauth_secrets=(SECRET,), threads=4)
+
+
+@pytest.fixture
+def conn(config: Config) -> Iterator[Connection]:
+    """A connection to an empty database."""
+    with connect(config) as conn:
+        conn.execute(EMPTY)
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def app(config: Config) -> Iterator[Flask]:
+    """The application, serving."""
+    app = create_app(config)
+    with app.extensions["harborguard"].pool:
+        yield app
+
+
+@pytest.fixture
+def client(app: Flask, conn: Connection) -> FlaskClient:
+    """A client without a credential, over an empty database."""
+    return app.test_client(use_cookies=False)
+
+
+@pytest.fixture
+def cast(conn: Connection) -> Cast:
+    """Acme and Globex, their people and their keys."""
+    return Cast(conn)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements sent from now on, by whatever connection; liveness checks are not any."""
+    sent: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def record(self: psycopg.Cursor, query: str, *args: object, **kwargs: object) -> psycopg.Cursor:
+        if query:
+            sent.append(query)
+        return execute(self, query, *args, **kwargs)  # pyright: ignore
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", record)
+    return sent

@@ -1,0 +1,165 @@
+"""The demo inventory: what a newcomer sees first."""
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from harborguard.demo import make_reports
+from harborguard.ingest import read_scan
+from harborguard.model import Finding, Reference, Report, Scan, ScanStatus, Severity
+from harborguard.reports import parse_report
+from harborguard.risk import count_severities, grade, risk_score
+
+NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+FINISHED = {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
+# What each severity's CVSS score is; a distribution may call a bad one low.
+SCORES = {
+    Severity.CRITICAL: (9.0, 10.0),
+    Severity.HIGH: (7.0, 8.9),
+    Severity.MEDIUM: (4.0, 6.9),
+    Severity.LOW: (0.1, 8.9),
+}
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[bytes]:
+    return list(make_reports(NOW))
+
+
+@pytest.fixture(scope="module")
+def reports(documents: list[bytes]) -> list[Report]:
+    return [parse_report(document) for document in documents]
+
+
+def find_newest(reports: list[Report]) -> dict[str, Report]:
+    """The newest finished report of each image that has one."""
+    timed = sorted(reports, key=lambda report: str(report.finished_at))
+    return {report.reference.name: report for report in timed if report.status in FINISHED}
+
+
+def list_tags(reports: list[Report]) -> dict[str, set[str | None]]:
+    tags: dict[str, set[str | None]] = {}
+    for report in reports:
+        tags.setdefault(report.reference.name, set()).add(report.reference.tag)
+    return tags
+
+
+def test_it_works(documents: list[bytes], reports: list[Report]) -> None:
+    assert 400 <= len(documents) <= 500
+    assert sum(map(len, documents)) < 6_000_000
+    assert len({report.reference.name for report in reports}) == 320
+    assert {report.reference.host for report in reports} == {
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+        "docker.io",
+        "europe-west1-docker.pkg.dev",
+        "ghcr.io",
+        "quay.io",
+        "registry.example.test:5000",
+    }
+
+
+def test_every_call_makes_the_same_documents(documents: list[bytes]) -> None:
+    assert list(make_reports(NOW)) == documents
+
+
+def test_only_times_and_tags_that_are_dates_hang_on_now(reports: list[Report]) -> None:
+    def pick(report: Report) -> tuple[str, str, str | None, tuple[Finding, ...], ScanStatus]:
+        tag = re.sub(r"\d{4}\.\d\d\.\d\d", "date", report.reference.tag or "")
+        return report.reference.name, tag, report.digest, report.findings, report.status
+
+    later = [parse_report(document) for document in make_reports(NOW + timedelta(days=400))]
+
+    def list_constant(listed: list[Report]) -> list[object]:
+        return [pick(report) for report in listed if report.reference.tag is not None]
+
+    assert list_constant(later) == list_constant(reports)
+    assert max(str(report.finished_at) for report in reports) < NOW.isoformat(" ")
+    assert min(str(report.finished_at) for report in later) > NOW.isoformat(" ")
+
+
+def test_all_three_formats_are_there(documents: list[bytes]) -> None:
+    marks = {"SchemaVersion": "trivy", "matches": "grype", "version": "envelope"}
+    formats = Counter(
+        kind
+        for document in documents
+        for mark, kind in marks.items()
+        if mark in json.loads(document)
+    )
+    assert set(formats) == {"trivy", "grype", "envelope"}
+    assert formats.total() == len(documents)
+    assert min(formats.values()) > 100
+
+
+def test_nothing_happened_in_the_future(reports: list[Report]) -> None:
+    for report in reports:
+        assert report.finished_at is not None
+        assert NOW - timedelta(days=365) < report.finished_at <= NOW
+        begun = [time for time in (report.built_at, report.started_at) if time]
+        assert begun
+        assert max(begun) <= report.finished_at
+
+
+def test_all_are_recorded_each_as_a_scan_of_its_own(documents: list[bytes]) -> None:
+    scans = [read_scan(document, received_at=NOW) for document in documents]
+    assert len({scan.external_id for scan in scans}) == len(documents)
+
+
+def test_grades_are_spread(reports: list[Report]) -> None:
+    newest = find_newest(reports)
+    grades = Counter(
+        grade(risk_score(count_severities(report.findings))).value for report in newest.values()
+    )
+    shares = {letter: count / len(newest) for letter, count in grades.items()}
+    assert shares == pytest.approx({"A": 0.35, "B": 0.30, "C": 0.20, "D": 0.15}, abs=0.03)
+
+
+def test_some_images_are_clean_and_some_are_terrible(reports: list[Report]) -> None:
+    counts = [len(report.findings) for report in find_newest(reports).values()]
+    assert counts.count(0) > 10
+    assert 3 <= sum(count >= 200 for count in counts) <= 10
+
+
+def test_some_images_were_never_scanned(reports: list[Report]) -> None:
+    unfinished = [report for report in reports if report.status not in FINISHED]
+    assert {report.status for report in reports} == set(ScanStatus)
+    assert not any(report.findings for report in unfinished)
+    never = {report.reference.name for report in unfinished} - set(find_newest(reports))
+    assert 5 <= len(never) <= 20
+
+
+def test_images_have_up_to_fourteen_tags(reports: list[Report]) -> None:
+    tags = list_tags(reports)
+    assert max(map(len, tags.values())) == 14
+    assert {"latest", "main"} <= set().union(*tags.values())
+    assert [name for name, known in tags.items() if known == {None}]
+
+
+def test_every_digest_is_of_one_build(reports: list[Report]) -> None:
+    digests = [report.digest or "" for report in reports]
+    assert len(set(digests)) == len(reports)
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in digests)
+
+
+def test_a_newer_build_was_scanned_later(reports: list[Report]) -> None:
+    for older, newer in pairwise(reversed(reports)):
+        if older.reference.name == newer.reference.name:
+            assert str(older.finished_at) < str(newer.built_at or newer.started_at)
+
+
+def test_findings_are_real_ones(reports: list[Report]) -> None:
+    found = {
+        (finding.vulnerability_id, finding.severity, finding.cvss_score)
+        for report in reports
+        for finding in report.findings
+    }
+    ids = {vulnerability_id for vulnerability_id, *_ in found}
+    assert {"CVE-2021-44228", "CVE-2014-0160", "CVE-2023-44487"} <= ids
+    assert len(ids) > 50
+    for vulnerability_id, severity, score in found:
+        least, most = SCORES[severity]
+        assert score is not None
+        assert least <= score <= most, vulnerability_id
