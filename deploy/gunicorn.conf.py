@@ -1,0 +1,103 @@
+"""How gunicorn serves the service: gunicorn -c deploy/gunicorn.conf.py
+
+Every value here was set for a reason; what is not here is gunicorn's default.
+"""
+
+import ctypes
+import json
+import signal
+import sys
+from http import HTTPStatus
+from socket import socket
+
+import gunicorn.util
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from app import create_app
+from harborguard.config import Config
+from harborguard.errors import ConfigurationError, HarborGuardError
+from harborguard.store.migrations import OUT_OF_DATE, schema_state
+from harborguard.store.pool import connect, translate_error
+
+try:
+    settings = Config.from_env()
+except ConfigurationError as error:
+    sys.exit(f"harborguard: {error.message}")
+
+wsgi_app = "wsgi"
+bind = f"127.0.0.1:{settings.port}"
+workers = settings.workers
+# One thread makes the sync worker, the steadiest behind a proxy that buffers; more make gthread.
+threads = settings.threads
+
+# A chunked session cookie is one header line of over 9 KB, and 200 characters of search can take
+# 12 bytes each.
+limit_request_field_size = 32768
+limit_request_line = 8190
+
+# By default a client on a trusted address can move the application with a SCRIPT_NAME header.
+forwarder_headers = ""
+# By default there is a control socket in the home directory of whoever runs the service.
+control_socket_disable = True
+
+# A worker is replaced now and then, so that no leak of a library lives long.
+max_requests = 10_000
+max_requests_jitter = 1_000
+
+
+def on_starting(server: Arbiter) -> None:
+    """Refuses bad settings and an older schema before anything listens.
+
+    A database that does not answer is no reason to refuse: the service says 503 until it does.
+    """
+    if not settings.database_url:
+        sys.exit("harborguard: DATABASE_URL is not set")
+    try:
+        create_app(settings)  # in a worker, what is wrong would be told by every one, for ever
+        with connect(settings) as conn:
+            state = schema_state(conn)
+    except HarborGuardError as error:
+        sys.exit(f"harborguard: {error.message}")
+    except Exception as error:
+        if translate_error(error) is None:
+            raise
+        server.log.warning("The database does not answer yet: %s", str(error).splitlines()[0])
+        return
+    if state.pending:
+        sys.exit(f"harborguard: {OUT_OF_DATE}")
+    if state.unknown:
+        server.log.warning("The schema is newer than this release: steps %s", state.unknown)
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """A worker ends with its master, which kill -9 does not let say goodbye."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """The pool is opened in the process that uses it: connections do not survive a fork."""
+    worker.wsgi.extensions["harborguard"].pool.open()
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """The database is told goodbye."""
+    if worker.wsgi is not None:
+        worker.wsgi.extensions["harborguard"].pool.close(timeout=1)
+
+
+def write_error(sock: socket, status_int: int, reason: str, mesg: str) -> None:
+    """gunicorn's own refusals in the API's envelope; its `mesg` would echo the client's bytes."""
+    code = {413: "PAYLOAD_TOO_LARGE", 500: "INTERNAL_ERROR"}.get(status_int, "BAD_REQUEST")
+    message = HTTPStatus(status_int).phrase
+    body = json.dumps({"error": {"code": code, "message": message}}, separators=(",", ":"))
+    head = (
+        f"HTTP/1.1 {status_int} {message}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    gunicorn.util.write_nonblock(sock, f"{head}{body}".encode("ascii"))
+
+
+gunicorn.util.write_error = write_error

@@ -1,0 +1,33 @@
+"""The command line: what an operator does beside the API.
+
+A secret is printed once, alone on standard output; lists go to standard output too, and everything
+that is said about the work to standard error.
+"""
+
+import click
+
+from harborguard import __version__
+from harborguard.cli import credentials, organizations, scans, schema
+from harborguard.cli.terminal import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="harborguard")
+def main() -> None:
+    """Looks after HarborGuard's inventory of container images.
+
+    Works on the database that DATABASE_URL names; where none is set, on the private one of this
+    checkout, which is started for the length of the command unless `make run` is serving from it.
+    ORG is an organization's id or its name.
+    """
+
+
+for command in (
+    schema.migrate,
+    organizations.org,
+    organizations.user,
+    credentials.key,
+    credentials.token,
+    scans.ingest,
+):
+    main.add_command(command)

@@ -1,0 +1,101 @@
+"""API keys and personal access tokens: made, listed, revoked."""
+
+from datetime import datetime
+
+import click
+
+from harborguard.cli.organizations import ROLES
+from harborguard.cli.schema import store
+from harborguard.cli.terminal import Email, Expiry, Name, print_table, printable, say, say_secret
+from harborguard.credentials import make_secret
+from harborguard.model import PrincipalKind, Role
+from harborguard.references import parse_host
+from harborguard.store import organizations, principals
+from harborguard.store.scans import ensure_registry
+
+
+@click.group()
+def key() -> None:
+    """API keys, which stand for an organization."""
+
+
+@key.command("create")
+@click.argument("name", type=Name())
+@click.option("--org", "organization", required=True, metavar="ORG")
+@click.option("--role", type=ROLES, default="ci", show_default=True)
+@click.option("--expires", type=Expiry(), help="Without it, the key does not expire.")
+@click.option("--registry", metavar="HOST", help="Bind the key to the images of one registry.")
+def create_key(
+    name: str, *, organization: str, role: str, expires: datetime | None, registry: str | None
+) -> None:
+    """Make an API key and print it; it cannot be shown again."""
+    secret = make_secret(PrincipalKind.API_KEY)
+    with store() as conn, conn.transaction():
+        organization_id = organizations.get_organization(conn, organization)
+        registry_id = None
+        if registry is not None:
+            registry_id = ensure_registry(conn, organization_id, parse_host(registry))
+        key_id = principals.create_api_key(
+            conn,
+            organization_id,
+            secret,
+            name=name,
+            role=Role(role),
+            registry_id=registry_id,
+            expires_at=expires,
+        )
+    say_secret(f"API key {key_id}", secret)
+
+
+@key.command("list")
+@click.option("--org", "organization", required=True, metavar="ORG")
+def list_keys(organization: str) -> None:
+    """List an organization's API keys, newest first, without their secrets."""
+    with store() as conn:
+        organization_id = organizations.get_organization(conn, organization)
+        print_table(principals.list_api_keys(conn, organization_id))
+
+
+@key.command("revoke")
+@click.argument("key_id", metavar="ID")
+def revoke_key(key_id: str) -> None:
+    """End an API key, from the next request on and for good."""
+    with store() as conn:
+        principals.revoke_api_key(conn, key_id)
+    say(f"API key {printable(key_id)} is revoked")
+
+
+@click.group()
+def token() -> None:
+    """Personal access tokens, which stand for a user."""
+
+
+@token.command("create")
+@click.argument("name", type=Name())
+@click.option("--user", "email", required=True, type=Email())
+@click.option("--expires", type=Expiry(), help="Without it, the token does not expire.")
+def create_token(name: str, email: str, expires: datetime | None) -> None:
+    """Make a personal access token and print it; it cannot be shown again."""
+    secret = make_secret(PrincipalKind.ACCESS_TOKEN)
+    with store() as conn:
+        token_id = principals.create_access_token(
+            conn, secret, name=name, email=email, expires_at=expires
+        )
+    say_secret(f"access token {token_id}", secret)
+
+
+@token.command("list")
+@click.option("--user", "email", required=True, type=Email())
+def list_tokens(email: str) -> None:
+    """List a user's personal access tokens, newest first, without their secrets."""
+    with store() as conn:
+        print_table(principals.list_access_tokens(conn, email))
+
+
+@token.command("revoke")
+@click.argument("token_id", metavar="ID")
+def revoke_token(token_id: str) -> None:
+    """End a personal access token, from the next request on and for good."""
+    with store() as conn:
+        principals.revoke_access_token(conn, token_id)
+    say(f"access token {printable(token_id)} is revoked")

@@ -1,0 +1,51 @@
+"""Scan reports, recorded from files."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from harborguard.cli.schema import store
+from harborguard.cli.terminal import describe, printable, progress, say
+from harborguard.errors import HarborGuardError
+from harborguard.ingest import ingest_report
+from harborguard.store import organizations
+from harborguard.store.pool import Connection
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--org", "organization", required=True, metavar="ORG")
+@click.option("--image", metavar="REF", help="The image and tag, whatever the report says.")
+def ingest(files: tuple[str, ...], organization: str, image: str | None) -> None:
+    """Record scan reports: Trivy JSON, Grype JSON, or the sensor's envelope.
+
+    FILE may be - for standard input. A bad file does not stop the others; the exit status is 1 if
+    any failed.
+    """
+    failed = 0
+    with store() as conn:
+        organization_id = organizations.get_organization(conn, organization)
+        with progress(files) as (names, tell):
+            for name in names:
+                try:
+                    tell(f"{printable(name)}: {_record(conn, organization_id, name, image)}")
+                except (HarborGuardError, OSError) as error:
+                    failed += 1
+                    tell(f"{printable(name)}: not recorded: {_reason(error)}")
+    if failed:
+        say(f"{failed} of {len(files)} files were not recorded")
+        sys.exit(1)
+
+
+def _record(conn: Connection, organization_id: str, name: str, image: str | None) -> str:
+    with click.open_file(name, "rb") as file:
+        body = file.read()
+    now = datetime.now(UTC)
+    recorded = ingest_report(conn, organization_id, body, image=image, received_at=now)
+    outcome = "recorded" if recorded.is_new else "recorded before"
+    return f"{outcome} as {recorded.scan_id} of {recorded.image_id}"
+
+
+def _reason(error: HarborGuardError | OSError) -> str:
+    return describe(error) if isinstance(error, HarborGuardError) else str(error.strerror)

@@ -1,0 +1,73 @@
+"""A database for trying the service out: the one that is set, else a private one of our own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harborguard import demo
+from harborguard.config import Config
+from harborguard.credentials import make_secret, parse_credential
+from harborguard.embedded import running_server
+from harborguard.errors import Unauthenticated
+from harborguard.ingest import ingest_report
+from harborguard.model import PrincipalKind, Role
+from harborguard.store.migrations import migrate
+from harborguard.store.organizations import create_organization, find_organization
+from harborguard.store.pool import Connection, connect
+from harborguard.store.principals import create_api_key, find_principal
+
+DEMO_ORGANIZATION = "demo"
+
+
+@contextmanager
+def database(config: Config) -> Iterator[Config]:
+    """The configuration with a database to use: one is started where none is set or running."""
+    if config.database_url:
+        yield config
+    else:
+        with running_server(config.state_directory, sudo_uid=config.sudo_uid) as server:
+            yield replace(config, database_url=server.url)
+
+
+def prepare_demo(config: Config) -> str:
+    """Migrates, fills an organization with demo data at the first start, and answers with a key.
+
+    The key is kept in the state directory, for its owner's eyes; a second start finds it there.
+    """
+    with connect(config) as conn:
+        migrate(conn)
+        key_file = config.state_directory / "demo.key"
+        with conn.transaction():
+            organization_id = find_organization(conn, DEMO_ORGANIZATION)
+            if organization_id is None:
+                organization_id = _fill(conn)
+            return _kept_key(conn, key_file) or _new_key(conn, organization_id, key_file)
+
+
+def _fill(conn: Connection) -> str:
+    organization_id = create_organization(conn, DEMO_ORGANIZATION)
+    now = datetime.now(UTC)
+    for report in demo.make_reports(now):
+        ingest_report(conn, organization_id, report, received_at=now)
+    return organization_id
+
+
+def _kept_key(conn: Connection, key_file: Path) -> str | None:
+    if not key_file.exists():
+        return None
+    secret = key_file.read_text(encoding="utf-8").strip()
+    try:
+        credential = parse_credential({"X-API-Key": secret}, (), None)
+    except Unauthenticated:
+        return None
+    return secret if find_principal(conn, credential) else None
+
+
+def _new_key(conn: Connection, organization_id: str, key_file: Path) -> str:
+    secret = make_secret(PrincipalKind.API_KEY)
+    create_api_key(conn, organization_id, secret, name="demo", role=Role.ADMIN)
+    key_file.touch(mode=0o600)
+    key_file.write_text(f"{secret.secret}\n", encoding="ascii")
+    return secret.secret

@@ -1,0 +1,136 @@
+"""The service as a real process, and raw requests to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PRODUCTION = "deploy/gunicorn.conf.py"
+LOCAL = "deploy/gunicorn.local.conf.py"
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, which must be JSON by its own word."""
+        assert self.headers["content-type"] == "application/json", self
+        return json.loads(self.body)
+
+
+@dataclass
+class Service:
+    """A running service: its port, its process, and what it has said."""
+
+    port: int
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+
+    def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+        """A well-formed request's answer."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        return self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def send(self, request: bytes) -> Answer:
+        """The answer to any bytes at all."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as conn:
+            conn.sendall(request)
+            received = b""
+            while part := conn.recv(65536):
+                received += part
+        head, _, body = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        lowered = {name.lower(): value for name, value in headers.items()}
+        return Answer(int(status.split()[1]), lowered, body)
+
+    def workers(self) -> list[int]:
+        """The processes that answer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [pid for pid in map(int, children.read_text().split()) if is_python(pid)]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signals the master and waits; answers with its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
+def is_python(pid: int) -> bool:
+    """Whether a process runs Python (and not, say, PostgreSQL)."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[str]:
+    """The service as `make run` or an operator starts it."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
+    environment = {"PATH": os.environ["PATH"], "PORT": str(port), **settings}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@contextmanager
+def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Service]:
+    """A service that answers; at the end it is gone, whatever happened."""
+    port = free_port()
+    with start(configuration, port, **settings) as process:
+        service = Service(port, process)
+        listener = threading.Thread(target=listen, args=(service,))
+        listener.start()
+        try:
+            await_health(service)
+            yield service
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            listener.join(timeout=30)
+
+
+def listen(service: Service) -> None:
+    """Keeps what the service says, for the test that asks and so that it never blocks."""
+    assert service.process.stdout is not None
+    service.said.extend(service.process.stdout)
+
+
+def await_health(service: Service) -> None:
+    """Returns when the process answers; fails with what it said when it does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and service.process.poll() is None:
+        try:
+            if service.ask("/api/health").status == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("".join(service.said))
