@@ -97,9 +97,9 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     execute = psycopg.Cursor.execute
 
-    def record(self: psycopg.Cursor, query: str, *args: object, **kwargs: object) -> psycopg.Cursor:
+    def record(self: psycopg.Cursor, query: str | bytes, *args: object, **kwargs: object) -> psycopg.Cursor:
         if query:
-            sent.append(query)
+            sent.append(query if isinstance(query, str) else query.decode())
         return execute(self, query, *args, **kwargs)  # pyright: ignore
 
     monkeypatch.setattr(psycopg.Cursor, "execute", record)
