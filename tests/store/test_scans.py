@@ -578,6 +578,32 @@ def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> N
     ingest(conn, acme, reports.envelope(counts=(0, 9, 0), scan_id="only-theirs"))
 
 
+def test_organizations_never_meet_in_an_id(conn: Connection, cast: Cast) -> None:
+    """Ids are made up, so two organizations may have one and the same; it is two images."""
+    first = oracle.Scan("1", SCANNED_AT, "1", manifest("a"), counts=(0, 1, 0, 0))
+    scans = [
+        (
+            cast.acme,
+            [first, replace(first, identity="2", digest=manifest("b"), counts=(1, 0, 0, 0))],
+        ),
+        (
+            cast.globex,
+            [
+                replace(first, identity="3", finished_at=SCANNED_AT + DAY, digest=manifest("c")),
+                replace(first, identity="4", finished_at=SCANNED_AT + DAY, tag="2"),
+                replace(first, identity="5", finished_at=SCANNED_AT + 2 * DAY, status="FAILED"),
+            ],
+        ),
+    ]
+    for member, seen in scans:
+        member.add_image(NAME, id="img-1")
+        for scan in seen:
+            assert ingest(conn, member.organization_id, body_of(scan)).image_id == "img-1"
+    for member, seen in scans:
+        assert row_of(conn, member.organization_id) == oracle.image_row(seen)
+        assert refresh_image_summaries(conn, member.organization_id, ["img-1"]) == []
+
+
 def test_organizations_do_not_wait_for_each_other(
     conn: Connection, config: Config, acme: str, globex: str
 ) -> None:
