@@ -26,6 +26,8 @@ class Config:
     threads: int = 1
     pool_timeout: float = 2.0
     statement_timeout_ms: int = 5000
+    counters: bool = True
+    prepares: bool = True
     sudo_uid: int | None = None
 
     @property
@@ -62,6 +64,8 @@ class Config:
             statement_timeout_ms=env.int(
                 "HARBORGUARD_STATEMENT_TIMEOUT_MS", cls.statement_timeout_ms, validate=positive
             ),
+            counters=env.bool("HARBORGUARD_COUNTERS", cls.counters),
+            prepares=env.bool("HARBORGUARD_PREPARE", cls.prepares),
             sudo_uid=env.int("SUDO_UID", None),
         )
 

@@ -70,7 +70,8 @@ class ImageSummary(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A page of images, and how many there are in all."""
+    """A page of images, how many there are in all, and the inventory's version they are of."""
 
     items: list[ImageSummary]
     total: int
+    version: int

@@ -34,6 +34,13 @@ CREATE TABLE findings (
     CONSTRAINT findings_severity_check CHECK ((severity = ANY (ARRAY['critical'::text, 'high'::text, 'medium'::text, 'low'::text, 'negligible'::text, 'info'::text, 'unknown'::text])))
 );
 
+CREATE TABLE image_counts (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    registry_id text NOT NULL,
+    risk_score smallint,
+    n bigint NOT NULL
+);
+
 CREATE TABLE images (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     id text DEFAULT ('img-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
@@ -62,6 +69,12 @@ CREATE TABLE images (
     CONSTRAINT images_name_check CHECK ((name <> ''::text)),
     CONSTRAINT images_risk_score_check CHECK (((risk_score >= 0) AND (risk_score <= 100))),
     CONSTRAINT images_tag_count_check CHECK ((tag_count >= 0))
+);
+
+CREATE TABLE inventories (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
+    image_count bigint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE organizations (
@@ -170,11 +183,17 @@ ALTER TABLE ONLY api_keys
 ALTER TABLE ONLY findings
     ADD CONSTRAINT findings_pkey PRIMARY KEY (organization_id, scan_id, "position");
 
+ALTER TABLE ONLY image_counts
+    ADD CONSTRAINT image_counts_organization_id_risk_score_registry_id_key UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id);
+
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_organization_id_name_key UNIQUE (organization_id, name);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (organization_id, id);
+
+ALTER TABLE ONLY inventories
+    ADD CONSTRAINT inventories_pkey PRIMARY KEY (organization_id);
 
 ALTER TABLE ONLY organizations
     ADD CONSTRAINT organizations_name_key UNIQUE (name);
@@ -221,6 +240,8 @@ CREATE INDEX images_created_at_idx ON images USING btree (organization_id, creat
 
 CREATE INDEX images_name_idx ON images USING btree (organization_id, name, id) INCLUDE (registry_id, risk_score);
 
+CREATE INDEX images_registry_idx ON images USING btree (organization_id, registry_id, risk_score);
+
 CREATE INDEX images_risk_score_idx ON images USING btree (organization_id, risk_score, id) INCLUDE (registry_id, name);
 
 CREATE INDEX personal_access_tokens_user_idx ON personal_access_tokens USING btree (user_id);
@@ -238,8 +259,14 @@ ALTER TABLE ONLY api_keys
 ALTER TABLE ONLY findings
     ADD CONSTRAINT findings_organization_id_scan_id_fkey FOREIGN KEY (organization_id, scan_id) REFERENCES scans(organization_id, id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY image_counts
+    ADD CONSTRAINT image_counts_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);
+
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);
+
+ALTER TABLE ONLY inventories
+    ADD CONSTRAINT inventories_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 
 ALTER TABLE ONLY personal_access_tokens
     ADD CONSTRAINT personal_access_tokens_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);

@@ -8,6 +8,7 @@ from harborguard.credentials import make_secret
 from harborguard.model import PrincipalKind, Role
 from harborguard.risk import grade
 from harborguard.store import organizations, principals
+from harborguard.store.counters import change_counters
 from harborguard.store.pool import Connection
 from harborguard.store.scans import ensure_registry
 
@@ -73,7 +74,9 @@ class Member:
         names = ", ".join(row)
         values = ", ".join(f"%({column})s" for column in row)
         query = f"INSERT INTO images ({names}) VALUES ({values}) RETURNING id"
-        [image_id] = self.conn.execute(query, row).fetchone() or [""]  # pyright: ignore
+        [image_id] = self.conn.execute(query.encode(), row).fetchone() or [""]
+        changes = {(str(row["registry_id"]), score): 1}
+        change_counters(self.conn, self.organization_id, changes, images=1)
         return image_id
 
 

@@ -27,7 +27,7 @@ from tests.cookies import SECRET
 
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
-    findings
+    findings, inventories, image_counts
 """
 _CHOICE = pytest.StashKey[postgres.Choice]()
 
@@ -97,7 +97,9 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     execute = psycopg.Cursor.execute
 
-    def record(self: psycopg.Cursor, query: str | bytes, *args: object, **kwargs: object) -> psycopg.Cursor:
+    def record(
+        self: psycopg.Cursor, query: str | bytes, *args: object, **kwargs: object
+    ) -> psycopg.Cursor:
         if query:
             sent.append(query if isinstance(query, str) else query.decode())
         return execute(self, query, *args, **kwargs)  # pyright: ignore

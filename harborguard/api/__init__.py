@@ -6,16 +6,14 @@ from harborguard.api import auth, health, images
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.json import OrjsonProvider
 from harborguard.api.services import Services, release_connection
-from harborguard.sessions import SessionReader
-from harborguard.store.pool import Pool
 
 RESOURCES = (images.blueprint,)
 
 
-def init_api(app: Flask, pool: Pool, sessions: SessionReader | None) -> None:
+def init_api(app: Flask, services: Services) -> None:
     """Puts the API on an application; the pool may still be closed."""
     app.json = OrjsonProvider(app)
-    app.extensions["harborguard"] = Services(pool, sessions)
+    app.extensions["harborguard"] = services
     app.teardown_request(release_connection)
     register_error_handlers(app)
     app.register_blueprint(_make_api())

@@ -1,13 +1,12 @@
 """GET /api/images: an organization's images, a page at a time."""
 
-from typing import Any
-
-from flask import Blueprint, g, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from harborguard.api.auth import require
-from harborguard.api.pagination import envelope
+from harborguard.api.conditional import has_already, is_conditional, make_etag, not_modified
+from harborguard.api.pagination import envelope, link
 from harborguard.api.schemas import ListImagesQuery, dump_criteria, dump_image, parse_query
-from harborguard.api.services import connection
+from harborguard.api.services import connection, services
 from harborguard.model import Role
 from harborguard.store import images as store
 
@@ -18,10 +17,21 @@ _QUERY = ListImagesQuery()
 
 @blueprint.get("")
 @require(Role.VIEWER)
-def list_images() -> dict[str, Any]:
-    """The images that match, filtered, searched, sorted."""
+def list_images() -> Response:
+    """The images that match, filtered, searched, sorted; 304 for who has this answer already."""
     criteria, page = parse_query(_QUERY, request.args)
-    listing = store.list_images(connection(), g.principal.scope, criteria, page)
-    rows = [dump_image(image) for image in listing.items]
     filters = dump_criteria(criteria)
-    return envelope(rows, listing.total, page, path=request.path, filters=filters)
+    question = link(request.path, page, filters)
+    scope = g.principal.scope
+    if is_conditional():
+        etag = make_etag(scope, store.find_inventory_version(connection(), scope), question)
+        if has_already(etag):
+            return not_modified(etag)
+    listing = store.list_images(
+        connection(), scope, criteria, page, use_counters=services().use_counters
+    )
+    rows = [dump_image(image) for image in listing.items]
+    body = envelope(rows, listing.total, page, path=request.path, filters=filters)
+    response = jsonify(body)
+    response.set_etag(make_etag(scope, listing.version, question))
+    return response

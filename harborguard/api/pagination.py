@@ -16,11 +16,11 @@ def envelope(
     pages = -(-total // page.size)
     has_next = page.number < pages
     has_prev = page.number > 1 and total > 0
-    links = {"self": _link(path, page.number, page.size, filters)}
+    links = {"self": link(path, page, filters)}
     if has_next:
-        links["next"] = _link(path, page.number + 1, page.size, filters)
+        links["next"] = link(path, Page(page.number + 1, page.size), filters)
     if has_prev:
-        links["prev"] = _link(path, min(page.number - 1, pages), page.size, filters)
+        links["prev"] = link(path, Page(min(page.number - 1, pages), page.size), filters)
     meta = {
         "page": page.number,
         "pageSize": page.size,
@@ -32,6 +32,7 @@ def envelope(
     return {"data": data, "meta": meta, "links": links}
 
 
-def _link(path: str, number: int, size: int, filters: Filters) -> str:
-    query = [("page", str(number)), ("limit", str(size)), *filters]
+def link(path: str, page: Page, filters: Filters) -> str:
+    """A page of the same question, relative to the host."""
+    query = [("page", str(page.number)), ("limit", str(page.size)), *filters]
     return f"{path}?{urlencode(query, quote_via=quote, safe='')}"

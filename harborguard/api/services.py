@@ -14,6 +14,7 @@ class Services:
 
     pool: Pool
     sessions: SessionReader | None
+    use_counters: bool
 
 
 def services() -> Services:

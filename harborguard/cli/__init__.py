@@ -24,6 +24,7 @@ def main() -> None:
 
 for command in (
     schema.migrate,
+    schema.recount,
     organizations.org,
     organizations.user,
     credentials.key,

@@ -1,5 +1,6 @@
 """The database: its schema, and the connection that the other commands work on."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from harborguard.cli.terminal import say
 from harborguard.config import Config
 from harborguard.errors import SchemaMismatch
 from harborguard.local import database
-from harborguard.store import migrations
+from harborguard.store import counters, migrations, organizations
 from harborguard.store.pool import Connection, connect
 
 
@@ -30,3 +31,38 @@ def migrate() -> None:
     for name in applied:
         say(f"applied {name}")
     say("the schema is up to date" if not applied else f"{len(applied)} applied")
+
+
+@click.command()
+@click.option("--org", "organization", metavar="ORG", help="Without it, every organization.")
+@click.option("--repair", is_flag=True, help="Set what is wrong to what was counted.")
+def recount(organization: str | None, *, repair: bool) -> None:
+    """Count an organization's images anew and compare with the counters kept beside them.
+
+    The exit status is 1 if any counter was wrong and is not repaired.
+    """
+    wrong = 0
+    with store() as conn:
+        for organization_id in _chosen(conn, organization):
+            drift = counters.find_drift(conn, organization_id)
+            wrong += len(drift)
+            for counter in drift:
+                say(f"{organization_id}: {_describe(counter)}")
+            if drift and repair:
+                counters.reset_counters(conn, organization_id)
+    say(f"{wrong} counters were wrong{' and are repaired' if wrong and repair else ''}")
+    if wrong and not repair:
+        sys.exit(1)
+
+
+def _chosen(conn: Connection, organization: str | None) -> list[str]:
+    if organization is not None:
+        return [organizations.get_organization(conn, organization)]
+    return [organization_id for organization_id, _ in organizations.list_organizations(conn)]
+
+
+def _describe(counter: counters.Drift) -> str:
+    if counter.registry_id is None:
+        return f"all images: kept {counter.kept}, counted {counter.counted}"
+    score = "never scanned" if counter.risk_score is None else f"score {counter.risk_score}"
+    return f"{counter.registry_id}, {score}: kept {counter.kept}, counted {counter.counted}"

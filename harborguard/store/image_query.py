@@ -1,22 +1,32 @@
-"""The query builder of the list: criteria and page become one statement and its parameters.
+"""The query builder of the list: a question becomes one of a few statements and its parameters.
 
-Pure: no connection, no text of a caller's. The page is found and counted in a narrow subquery that
-a covering index answers alone; the wide columns of its few rows are joined after. The window counts
-what matches before LIMIT cuts, so page and total are of one moment. It says nothing on an empty
-page: for that there is `count`, made from the same conditions.
+Pure: no connection, no text of a caller's. Every statement tells the inventory's version, so that
+two of them can be seen to be of one moment. Which one answers which question:
+
+first    Nothing filtered, an early page, by name or time: straight off the order's index, with the
+         inventory's own count for a total.
+counts   Filtered, deep, or by risk score: the counters tell the total, and how many there are of
+         each score, without reading an image. `image_place` then says where the page is best read.
+place    There: along the order's index from the nearer end, or from a score on. Filters are looked
+         up in the index's own entries; IS TRUE keeps the planner from entering another index by
+         them and sorting what it finds. Only where very few match is that made to happen.
+window   Where rows must be counted (search, or counters switched off): a COUNT window over that
+         same walk, all the way. It says nothing on an empty page: for that there is `count`.
+
+But for `first`, ids are found in narrow entries, and the wide columns of a page are joined after.
 """
 
-from collections.abc import Iterable
 from typing import LiteralString
 
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
-from harborguard.model import Grade, Scope
-from harborguard.risk import score_ranges
+from harborguard.model import Scope
+from harborguard.store.image_filters import TENANT, ImageFilters, Parameters
+from harborguard.store.image_place import Few, Place, Scores, Stretch
 
-Parameters = dict[str, str | int]
 Statement = tuple[LiteralString, Parameters]
 
 DEFAULT_SORT = Sort(SortKey.CREATED_AT, descending=True)
+EARLY = 1000  # skipped entries that cost less than asking the counters first
 
 # The only order texts there are. All end in id, in the direction of the sort, so that no page
 # repeats or loses a row; what was never scanned comes last in both directions.
@@ -34,25 +44,113 @@ class ImageQuery:
     """What is asked of the images of one scope; the tenant is the first condition of all."""
 
     def __init__(self, scope: Scope, criteria: ImageCriteria) -> None:
-        self._conditions: list[LiteralString] = ["organization_id = %(organization_id)s"]
-        self._parameters: Parameters = {"organization_id": scope.organization_id}
-        self._order: LiteralString = ORDERS[criteria.sort or DEFAULT_SORT]
-        if scope.registry_id is not None:
-            self._where("registry_id = %(scope_registry_id)s", scope_registry_id=scope.registry_id)
-        if criteria.registry is not None:
-            self._where(_IN_REGISTRY, registry=criteria.registry)
-        if criteria.risk_score is not None:
-            self._where("risk_score >= %(risk_score)s", risk_score=criteria.risk_score)
-        if criteria.grades:
-            self._where_grades(criteria.grades)
-        if criteria.search is not None:
-            self._where("name LIKE %(search)s", search=like_pattern(criteria.search))
+        self.sort = criteria.sort or DEFAULT_SORT
+        self.is_search = criteria.search is not None
+        self._filters = ImageFilters(scope, criteria)
+        self._order: LiteralString = ORDERS[self.sort]
 
-    def page(self, page: Page) -> Statement:
-        """The statement for a page: each row a summary's columns and the total."""
+    def is_first(self, page: Page) -> bool:
+        """Whether `first` answers this page."""
+        is_plain = not self._filters.conditions and self.sort.key is not SortKey.RISK_SCORE
+        return is_plain and page.offset < EARLY
+
+    def first(self, page: Page) -> Statement:
+        """An early page of everything: version, total, columns (nulls where it is empty)."""
+        rows: LiteralString = f"""
+    SELECT *
+    FROM images
+    WHERE {TENANT}
+    ORDER BY {self._order}
+    LIMIT %(limit)s OFFSET %(offset)s"""
+        return self._listing(rows, "inventory.image_count"), self._slice(page.size, page.offset)
+
+    def counts(self) -> Statement:
+        """How many match: version, all images, score, how many; the score only if it orders."""
         return (
             f"""
+SELECT inventory.version, inventory.image_count, count.risk_score, count.n
+FROM inventories AS inventory
+LEFT JOIN LATERAL ({self._counted}
+) AS count ON true
+WHERE inventory.organization_id = %(organization_id)s
+""",
+            self._filters.parameters,
+        )
+
+    def place(self, place: Place) -> Statement:
+        """A page where it is best read: version, null, columns."""
+        if isinstance(place, Few):
+            parameters = self._slice(place.limit, place.offset)
+            return self._listing(_joined(self._few()), "NULL"), parameters
+        parameters = dict(self._filters.parameters)
+        for stretch in place:
+            parameters |= _stretch_parameters(stretch)
+        rows: LiteralString = "\n        UNION ALL".join([self._walk(s) for s in place])
+        return self._listing(_joined(rows), "NULL"), parameters
+
+    def window(self, page: Page) -> Statement:
+        """A page and its total by counting: version, total, columns; nulls where it is empty."""
+        rows: LiteralString = f"""
+        SELECT id, name, created_at, risk_score, count(*) OVER () AS total
+        FROM images
+        WHERE {self._filters.looked_up()}
+        ORDER BY {self._order}
+        LIMIT %(limit)s OFFSET %(offset)s"""
+        return self._listing(_joined(rows, "wide.*, page.total"), "image.total"), self._slice(
+            page.size, page.offset
+        )
+
+    def count(self) -> Statement:
+        """How many match, by counting them: version, total."""
+        return (
+            f"""
+SELECT inventory.version, (SELECT count(*) FROM images WHERE {self._filters.looked_up()})
+FROM inventories AS inventory
+WHERE inventory.organization_id = %(organization_id)s
+""",
+            self._filters.parameters,
+        )
+
+    @property
+    def _counted(self) -> LiteralString:
+        is_by_score = self.sort.key is SortKey.RISK_SCORE
+        if not self._filters.conditions and not is_by_score:
+            return " SELECT NULL::smallint AS risk_score, inventory.image_count AS n"
+        score: LiteralString = "risk_score" if is_by_score else "NULL::smallint"
+        return f"""
+    SELECT {score} AS risk_score, sum(n)::bigint AS n
+    FROM image_counts
+    WHERE {self._filters.entered}
+    GROUP BY 1"""
+
+    def _slice(self, limit: int, offset: int) -> Parameters:
+        return {**self._filters.parameters, "limit": limit, "offset": offset}
+
+    def _few(self) -> LiteralString:
+        # OFFSET 0 is a fence: without it the planner would walk the order's index after all.
+        return f"""
+        SELECT id
+        FROM (
+            SELECT id, name, created_at, risk_score
+            FROM images
+            WHERE {self._filters.entered}
+            OFFSET 0
+        ) AS few
+        ORDER BY {self._order}
+        LIMIT %(limit)s OFFSET %(offset)s"""
+
+    def _walk(self, stretch: Stretch) -> LiteralString:
+        where = self._filters.looked_up(*_BOUNDS[stretch.scores, stretch.descending])
+        order = _INDEX_ORDERS[Sort(self.sort.key, stretch.descending)]
+        limit, offset = _SLICES[stretch.scores]
+        return f"""
+        (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
+
+    def _listing(self, rows: LiteralString, total: LiteralString) -> LiteralString:
+        return f"""
 SELECT
+    inventory.version,
+    {total} AS total,
     image.id,
     image.name,
     image.registry_id,
@@ -66,65 +164,47 @@ SELECT
     image.medium,
     image.low,
     image.last_scanned_at AT TIME ZONE 'UTC' AS last_scanned_at,
-    image.created_at AT TIME ZONE 'UTC' AS created_at,
-    page.total
-FROM (
-    SELECT id, name, created_at, risk_score, count(*) OVER () AS total
-    FROM images
-    WHERE {self._matches}
-    ORDER BY {self._order}
-    LIMIT %(limit)s OFFSET %(offset)s
-) AS page
-JOIN images AS image
-    ON image.organization_id = %(organization_id)s AND image.id = page.id
+    image.created_at AT TIME ZONE 'UTC' AS created_at
+FROM inventories AS inventory
+LEFT JOIN LATERAL ({rows}
+) AS image ON true
+WHERE inventory.organization_id = %(organization_id)s
 ORDER BY {self._order}
-""",
-            {**self._parameters, "limit": page.size, "offset": page.offset},
-        )
-
-    def count(self) -> Statement:
-        """The statement for the total alone, for a page past the end."""
-        return f"SELECT count(*) FROM images WHERE {self._matches}", self._parameters
-
-    @property
-    def _matches(self) -> LiteralString:
-        return " AND ".join(self._conditions)
-
-    def _where(self, condition: LiteralString, **parameters: str | int) -> None:
-        self._conditions.append(condition)
-        self._parameters.update(parameters)
-
-    def _where_grades(self, grades: Iterable[Grade]) -> None:
-        # A grade is a range of scores, and scores are in every index where letters are not.
-        bounds = score_ranges(grades)
-        if len(bounds) == 1:
-            [(low, high)] = bounds
-            self._where(_IN_RANGE, low=low, high=high)
-        else:
-            [(low, high), (low_2, high_2)] = bounds
-            self._where(_IN_TWO_RANGES, low=low, high=high, low_2=low_2, high_2=high_2)
+"""
 
 
-_IN_REGISTRY: LiteralString = """registry_id = ANY (ARRAY(
-        SELECT registry.id
-        FROM registries AS registry
-        WHERE registry.organization_id = %(organization_id)s
-            AND (
-                registry.id = %(registry)s
-                OR lower(registry.host) = lower(%(registry)s)
-                OR lower(registry.name) = lower(%(registry)s)
-            )
-    ))"""
-_IN_RANGE: LiteralString = "risk_score BETWEEN %(low)s AND %(high)s"
-_IN_TWO_RANGES: LiteralString = f"({_IN_RANGE} OR risk_score BETWEEN %(low_2)s AND %(high_2)s)"
+# The orders as the indexes have them: by risk score, scored and unscored are walked apart.
+_INDEX_ORDERS: dict[Sort, LiteralString] = {
+    **ORDERS,
+    Sort(SortKey.RISK_SCORE, descending=False): "risk_score ASC, id ASC",
+    Sort(SortKey.RISK_SCORE, descending=True): "risk_score DESC, id DESC",
+}
+_BOUNDS: dict[tuple[Scores, bool], list[LiteralString]] = {
+    (Scores.ALL, False): [],
+    (Scores.ALL, True): [],
+    (Scores.SCORED, False): ["risk_score >= %(start)s"],
+    (Scores.SCORED, True): ["risk_score <= %(start)s"],
+    (Scores.UNSCORED, False): ["risk_score IS NULL"],
+    (Scores.UNSCORED, True): ["risk_score IS NULL"],
+}
+_SLICES: dict[Scores, tuple[LiteralString, LiteralString]] = {
+    Scores.ALL: ("%(limit)s", "%(offset)s"),
+    Scores.SCORED: ("%(limit)s", "%(offset)s"),
+    Scores.UNSCORED: ("%(unscored_limit)s", "%(unscored_offset)s"),
+}
 
 
-def like_pattern(term: str) -> str:
-    r"""A LIKE pattern that matches names containing the term; `%`, `_` and `\` mean themselves.
+def _joined(rows: LiteralString, columns: LiteralString = "wide.*") -> LiteralString:
+    return f"""
+    SELECT {columns}
+    FROM ({rows}
+    ) AS page
+    JOIN images AS wide
+        ON wide.organization_id = %(organization_id)s AND wide.id = page.id"""
 
-    Names are lower-case ASCII, so the term's ASCII letters are lowered and nothing else is: another
-    alphabet's letter that lowers to an ASCII one (the Kelvin sign) must not match.
-    """
-    lowered = term.encode().lower().decode()
-    escaped = lowered.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+
+def _stretch_parameters(stretch: Stretch) -> Parameters:
+    if stretch.scores is Scores.UNSCORED:
+        return {"unscored_limit": stretch.limit, "unscored_offset": stretch.offset}
+    parameters: Parameters = {"limit": stretch.limit, "offset": stretch.offset}
+    return parameters if stretch.start is None else {**parameters, "start": stretch.start}

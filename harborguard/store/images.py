@@ -1,22 +1,98 @@
 """The images of a scope, as the list shows them."""
 
+from collections.abc import Callable
+from typing import Any
+
 from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
 from harborguard.model import Scope
+from harborguard.store.image_place import Counts, find_place
 from harborguard.store.image_query import ImageQuery
 from harborguard.store.pool import Connection
+from harborguard.store.statements import STATEMENTS
+
+_ATTEMPTS = 3
+
+Reader = Callable[[Connection, ImageQuery, Page], Listing | None]
 
 
-def list_images(conn: Connection, scope: Scope, criteria: ImageCriteria, page: Page) -> Listing:
-    """The page's images, and how many match in all: one statement, a second past the end."""
+def list_images(
+    conn: Connection,
+    scope: Scope,
+    criteria: ImageCriteria,
+    page: Page,
+    *,
+    use_counters: bool = True,
+) -> Listing:
+    """The page's images, how many match in all, and the version: all of one moment.
+
+    One statement, or two that are seen to be of one version of the inventory. Where scans come so
+    fast that they are not, they are asked again, and at last inside one snapshot.
+    """
     query = ImageQuery(scope, criteria)
-    rows = conn.execute(*query.page(page)).fetchall()
-    if rows:
-        return Listing([ImageSummary._make(row[:-1]) for row in rows], total=rows[0][-1])
-    if page.offset == 0:
-        return Listing([], total=0)
-    return Listing([], total=_scalar(conn, query))
+    read = _choose_reader(query, page, use_counters=use_counters)
+    for _ in range(_ATTEMPTS):
+        listing = read(conn, query, page)
+        if listing is not None:
+            return listing
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        listing = read(conn, query, page)
+    if listing is None:
+        raise LookupError("one snapshot told two versions of an inventory")
+    return listing
 
 
-def _scalar(conn: Connection, query: ImageQuery) -> int:
-    [total] = conn.execute(*query.count()).fetchone() or [0]
-    return total
+def find_inventory_version(conn: Connection, scope: Scope) -> int:
+    """The version of the inventory: it moves with every change that a listing could show."""
+    row = conn.execute(
+        STATEMENTS["find_inventory_version"], {"organization_id": scope.organization_id}
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Reader:
+    if query.is_search or not use_counters:
+        return _read_window
+    return _read_first if query.is_first(page) else _read_place
+
+
+def _read_first(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
+    rows = conn.execute(*query.first(page)).fetchall()
+    version, total = _head(rows)
+    return Listing(_summaries(rows), total, version)
+
+
+def _read_place(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
+    counts = _counts(conn.execute(*query.counts()).fetchall())
+    place = find_place(query.sort, page, counts)
+    if not place:
+        return Listing([], counts.total, counts.version)
+    rows = conn.execute(*query.place(place)).fetchall()
+    if _head(rows)[0] != counts.version:
+        return None
+    return Listing(_summaries(rows), counts.total, counts.version)
+
+
+def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
+    rows = conn.execute(*query.window(page)).fetchall()
+    version, total = _head(rows)
+    if total is None and page.offset > 0:
+        [(version_counted, total)] = conn.execute(*query.count()).fetchall()
+        if version_counted != version:
+            return None
+    return Listing(_summaries(rows), total or 0, version)
+
+
+def _head(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    # An organization that never had an image may have no inventory either.
+    return rows[0][:2] if rows else (0, 0)
+
+
+def _counts(rows: list[tuple[Any, ...]]) -> Counts:
+    version, images = _head(rows)
+    return Counts(version, images, [(score, n) for _, _, score, n in rows if n is not None])
+
+
+def _summaries(rows: list[tuple[Any, ...]]) -> list[ImageSummary]:
+    # An empty page is one row of nulls beside the version.
+    return [ImageSummary._make(row[2:]) for row in rows if row[2] is not None]

@@ -104,7 +104,7 @@ def _apply(conn: Connection, step: Migration) -> None:
         # waiting would queue every reader behind it.
         conn.execute("SET LOCAL lock_timeout = '5s'")
         conn.execute("SET LOCAL statement_timeout = 0")
-        conn.execute(step.text)
+        conn.execute(step.text, prepare=False)  # many statements are no prepared one
         conn.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES (%s, %s, %s)",
             (step.number, step.name, step.checksum),

@@ -28,6 +28,11 @@ def get_organization(conn: Connection, id_or_name: str) -> str:
     return organization_id
 
 
+def list_organizations(conn: Connection) -> list[tuple[str, str]]:
+    """Ids and names of all organizations, by name."""
+    return [(row[0], row[1]) for row in conn.execute(STATEMENTS["list_organizations"])]
+
+
 def add_user(conn: Connection, organization_id: str, email: str, role: Role) -> str:
     """Makes an active user and answers with its id; raises Conflict where the address is taken.
 

@@ -82,15 +82,21 @@ def _connection_settings(config: Config) -> dict[str, Any]:
         "idle_in_transaction_session_timeout": 10_000,
         "timezone": "UTC",
         # Every statement enters a table by the first column of an index, and walks narrow entries
-        # there: compiling it, sharing it among processes, reading the whole table instead, or
-        # believing that a page of an index costs a disk's seek only makes it slower.
+        # there: compiling it, sharing it among processes, reading or hashing a whole table
+        # instead, or believing that a page of an index costs a disk's seek only makes it slower.
+        # Each question has a text of its own, so that one plan serves all who ask it.
         "jit": "off",
         "max_parallel_workers_per_gather": 0,
         "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "plan_cache_mode": "force_generic_plan",
         "random_page_cost": 1.1,
     }
     return {
         "autocommit": True,
+        # From the first time on; None, behind a pooler that hands a statement to any server.
+        "prepare_threshold": 0 if config.prepares else None,
         "connect_timeout": 2,
         "application_name": "harborguard",
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),

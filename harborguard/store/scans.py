@@ -1,10 +1,12 @@
 """Scans recorded: one transaction from the registry down to the image's summary."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harborguard.errors import Conflict
 from harborguard.model import Finding, RecordedScan, Scan, ScanStatus
+from harborguard.store.counters import change_counters
 from harborguard.store.pool import Connection
 from harborguard.store.statements import STATEMENTS
 
@@ -19,13 +21,15 @@ def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedS
     """
     with conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
-        image_id = _ensure_image(conn, organization_id, registry_id, scan.report.reference.name)
+        name = scan.report.reference.name
+        image_id, is_new = _ensure_image(conn, organization_id, registry_id, name)
         scan_id = _insert_scan(conn, organization_id, image_id, scan)
         if scan_id is None:
             return _replayed(conn, organization_id, image_id, scan)
         _copy_findings(conn, organization_id, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
-        refresh_image_summaries(conn, organization_id, [image_id])
+        added = {registry_id: 1} if is_new else {}
+        refresh_image_summaries(conn, organization_id, [image_id], added=added)
     return RecordedScan(scan_id, image_id, is_new=True)
 
 
@@ -37,17 +41,35 @@ def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
 
 
 def refresh_image_summaries(
-    conn: Connection, organization_id: str, image_ids: list[str]
+    conn: Connection,
+    organization_id: str,
+    image_ids: list[str],
+    *,
+    added: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Recomputes the images' summaries from tags and scans; the ids of those that changed."""
+    """Recomputes the images' summaries from tags and scans; the ids of those that changed.
+
+    The last step of a transaction that holds the images' rows: it also moves the counters and the
+    inventory's version. `added` says how many of the images are new in it, by registry.
+    """
+    added = added or {}
     parameters = {"organization_id": organization_id, "image_ids": image_ids}
-    return [row[0] for row in conn.execute(STATEMENTS["refresh_image_summary"], parameters)]
+    changed = conn.execute(STATEMENTS["refresh_image_summary"], parameters).fetchall()
+    changes = Counter[tuple[str, int | None]]({(key, None): n for key, n in added.items()})
+    for _, registry_id, score_before, score_after in changed:
+        changes[registry_id, score_before] -= 1
+        changes[registry_id, score_after] += 1
+    if changed or added:
+        change_counters(conn, organization_id, changes, sum(added.values()))
+    return [row[0] for row in changed]
 
 
-def _ensure_image(conn: Connection, organization_id: str, registry_id: str, name: str) -> str:
+def _ensure_image(
+    conn: Connection, organization_id: str, registry_id: str, name: str
+) -> tuple[str, bool]:
     key = {"organization_id": organization_id, "name": name}
-    conn.execute(STATEMENTS["add_image"], {**key, "registry_id": registry_id})
-    return _one(conn, "lock_image", key)[0]
+    added = conn.execute(STATEMENTS["add_image"], {**key, "registry_id": registry_id}).fetchone()
+    return _one(conn, "lock_image", key)[0], added is not None
 
 
 def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Scan) -> str | None:

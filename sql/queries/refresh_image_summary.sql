@@ -1,5 +1,5 @@
 -- Recomputes the summaries of some images from their tags and scans (contract, section 6), and
--- answers with the ids of those that changed.
+-- answers with those that changed, and their score before and after. The caller holds their rows.
 WITH tag AS (
     -- A tag's current digest is that of its newest observation; a digest is as old as its build.
     SELECT DISTINCT ON (image_id, name)
@@ -25,6 +25,7 @@ latest_tag AS (
 summary AS (
     SELECT
         image.id,
+        image.risk_score AS previous_risk_score,
         coalesce(latest_tag.tag_count, 0) AS tag_count,
         latest_tag.name AS latest_tag,
         CASE
@@ -86,4 +87,4 @@ WHERE images.organization_id = %(organization_id)s
         summary.risk_score, summary.grade, summary.critical, summary.high, summary.medium,
         summary.low, summary.last_scanned_at
     )
-RETURNING images.id
+RETURNING images.id, images.registry_id, summary.previous_risk_score, images.risk_score

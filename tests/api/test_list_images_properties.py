@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harborguard.api.schemas import SORTS
+from harborguard.store.counters import reset_counters
 from harborguard.store.pool import Connection
 from tests import oracle
 from tests.api.listing import ask
@@ -43,6 +44,7 @@ questions = st.fixed_dictionaries(
 def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
     """The images in the database, and the same for the oracle."""
     member.conn.execute("DELETE FROM images")
+    reset_counters(member.conn, member.organization_id)
     rows = []
     for host, path, score, day in made:
         name, created_at = f"{host}/{path}", CREATED_AT + timedelta(days=day)

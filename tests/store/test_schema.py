@@ -15,7 +15,7 @@ from tests.schema import SCHEMA, describe, dump
 def loaded(server_url: str) -> Iterator[Connection]:
     """A database made from the file alone."""
     with scratch_database(server_url) as url, connect(Config(database_url=url)) as conn:
-        conn.execute(SCHEMA.read_bytes())
+        conn.execute(SCHEMA.read_bytes(), prepare=False)
         yield conn
 
 

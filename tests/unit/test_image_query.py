@@ -1,26 +1,50 @@
 """The query builder: criteria -> conditions and parameters, without a database."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
-from harborguard.store.image_query import ORDERS, ImageQuery, like_pattern
+from harborguard.store.image_filters import ImageFilters, like_pattern
+from harborguard.store.image_place import Few, Place, Scores, Stretch
+from harborguard.store.image_query import ORDERS, ImageQuery, Statement
 
 ACME = Scope("org-acme")
 TENANT = "organization_id = %(organization_id)s"
 
 
+FIRST, SECOND = Page(1, 20), Page(2, 20)
+
+
 def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, dict[str, str | int]]:
-    """What the count's WHERE says."""
-    text, parameters = ImageQuery(scope, criteria).count()
-    return text.removeprefix("SELECT count(*) FROM images WHERE "), parameters
+    """What the filters say."""
+    filters = ImageFilters(scope, criteria)
+    return filters.entered, filters.parameters
+
+
+def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
+    """All statements that a question can become."""
+    query = ImageQuery(scope, criteria)
+    places: list[Place] = [
+        Few(20, 0),
+        [Stretch(20, 0, descending=True)],
+        [Stretch(20, 0, descending=False)],
+        [Stretch(20, 0, descending=True, scores=Scores.SCORED, start=50)],
+        [
+            Stretch(15, 0, descending=False, scores=Scores.SCORED, start=50),
+            Stretch(5, 0, descending=False, scores=Scores.UNSCORED),
+        ],
+    ]
+    placed = [query.place(place) for place in places]
+    return [query.first(FIRST), query.window(FIRST), query.counts(), query.count(), *placed]
 
 
 def test_it_works() -> None:
-    text, parameters = ImageQuery(ACME, ImageCriteria(risk_score=7)).page(Page(3, 20))
-    assert f"WHERE {TENANT} AND risk_score >= %(risk_score)s" in text
+    text, parameters = ImageQuery(ACME, ImageCriteria(risk_score=7)).window(Page(3, 20))
+    assert f"WHERE {TENANT} AND (risk_score >= %(risk_score)s) IS TRUE" in text
     assert text.count("ORDER BY created_at DESC, id DESC") == 2
     assert "LIMIT %(limit)s OFFSET %(offset)s" in text
     assert parameters == {
@@ -28,6 +52,45 @@ def test_it_works() -> None:
         "risk_score": 7,
         "limit": 20,
         "offset": 40,
+    }
+
+
+def test_only_early_pages_of_everything_come_straight_off_the_index() -> None:
+    plain = ImageQuery(ACME, ImageCriteria())
+    assert plain.is_first(FIRST)
+    assert plain.is_first(Page(50, 20))
+    assert not plain.is_first(Page(51, 20))
+    by_name = ImageCriteria(sort=Sort(SortKey.NAME, descending=False))
+    assert ImageQuery(ACME, by_name).is_first(FIRST)
+    by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=False))
+    assert not ImageQuery(ACME, by_score).is_first(FIRST)
+    assert not ImageQuery(ACME, ImageCriteria(registry="x")).is_first(FIRST)
+    assert not ImageQuery(Scope("org-acme", "reg-1"), ImageCriteria()).is_first(FIRST)
+
+
+def test_a_walk_enters_no_index_by_a_filter() -> None:
+    query = ImageQuery(ACME, ImageCriteria(registry="x", grades=(Grade.A,)))
+    text, _ = query.place([Stretch(20, 0, descending=True)])
+    assert "(risk_score BETWEEN %(low)s AND %(high)s) IS TRUE" in text
+    assert text.count("IS TRUE") == 2
+
+
+def test_two_stretches_have_parameters_of_their_own() -> None:
+    by_score = Sort(SortKey.RISK_SCORE, descending=True)
+    text, parameters = ImageQuery(ACME, ImageCriteria(sort=by_score)).place(
+        [
+            Stretch(15, 3, descending=True, scores=Scores.SCORED, start=4),
+            Stretch(5, 0, descending=True, scores=Scores.UNSCORED),
+        ]
+    )
+    assert text.count("UNION ALL") == 1
+    assert parameters == {
+        "organization_id": "org-acme",
+        "limit": 15,
+        "offset": 3,
+        "start": 4,
+        "unscored_limit": 5,
+        "unscored_offset": 0,
     }
 
 
@@ -78,12 +141,14 @@ any_criteria = st.builds(
 def test_the_tenant_is_the_first_condition_of_every_statement(
     criteria: ImageCriteria, registry_id: str | None
 ) -> None:
-    query = ImageQuery(Scope("org-acme", registry_id), criteria)
-    for text, parameters in (query.page(Page()), query.count()):
-        assert text.count("WHERE") >= 1
-        assert text.partition("FROM images\n    WHERE " if "LIMIT" in text else "WHERE ")[
-            2
-        ].startswith(TENANT)
+    for text, parameters in every_statement(Scope("org-acme", registry_id), criteria):
+        wheres = re.findall(r"WHERE\s+(.*)", text)
+        assert wheres
+        for where in wheres:
+            assert re.match(r"(\w+\.)?organization_id = %\(organization_id\)s", where)
+        tables = re.findall(r"(?:FROM|JOIN) (?!LATERAL)(\w+)", text)
+        assert set(tables) <= {"images", "inventories", "image_counts", "registries"}
+        assert len(tables) == text.count(TENANT)
         assert parameters["organization_id"] == "org-acme"
 
 
@@ -92,11 +157,11 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
 
     @given(any_criteria)
     def collect(criteria: ImageCriteria) -> None:
-        texts.add(ImageQuery(ACME, criteria).page(Page())[0])
+        texts.update(text for text, _ in every_statement(ACME, criteria))
 
     collect()
     # registry, risk score, search: asked or not; grades: not, one range or two; six orders.
-    assert len(texts) <= 2 * 2 * 2 * 3 * len(ORDERS)
+    assert len(texts) <= 2 * 2 * 2 * 3 * len(ORDERS) * len(every_statement(ACME, ImageCriteria()))
 
 
 @given(st.text("ab%_\\K\u212aİ ", max_size=8))

@@ -1,0 +1,4 @@
+-- All organizations, by name.
+SELECT id, name
+FROM organizations
+ORDER BY name

@@ -1,0 +1,190 @@
+"""The counters: exact through every recording, however many write at once."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harborguard.config import Config
+from harborguard.ingest import ingest_report
+from harborguard.listing import ImageCriteria, Page, Sort, SortKey
+from harborguard.model import Scope
+from harborguard.store.counters import Drift, find_drift, reset_counters
+from harborguard.store.images import find_inventory_version, list_images
+from harborguard.store.organizations import create_organization
+from harborguard.store.pool import Connection, connect
+from tests.cast import Cast
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def envelope(image: str, number: int, severities: list[str], status: str = "SUCCESS") -> bytes:
+    """A sensor's report of an image, the `number`th minute."""
+    finished_at = (NOW + timedelta(minutes=number)).isoformat()
+    return json.dumps(
+        {
+            "version": "1.0",
+            "image": {"ref": image},
+            "scan": {"id": f"{image}-{number}", "finishedAt": finished_at, "status": status},
+            "findings": {
+                "vulnerabilities": [
+                    {"cveId": f"CVE-{i}", "source": "t", "severity": s, "packageName": "p"}
+                    for i, s in enumerate(severities)
+                ]
+            },
+        }
+    ).encode()
+
+
+def record(conn: Connection, organization_id: str, body: bytes) -> None:
+    """A report, received long after."""
+    ingest_report(conn, organization_id, body, received_at=NOW + timedelta(days=1))
+
+
+scans = st.lists(
+    st.tuples(
+        st.sampled_from(["ghcr.io/a/a:1", "ghcr.io/a/b:1", "quay.io/a/a:2", "quay.io/a/a:3"]),
+        st.integers(0, 9),
+        st.lists(st.sampled_from(["CRITICAL", "HIGH", "LOW"]), max_size=3),
+        st.sampled_from(["SUCCESS", "PARTIAL", "FAILED"]),
+    ),
+    max_size=8,
+    unique_by=lambda scan: scan[:2],
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(made=scans)
+def test_it_works(conn: Connection, made: list[tuple[str, int, list[str], str]]) -> None:
+    organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}")
+    for scan in made:
+        record(conn, organization_id, envelope(*scan))
+    assert find_drift(conn, organization_id) == []
+    listing = list_images(conn, Scope(organization_id), ImageCriteria(), Page(1, 200))
+    assert listing.total == len(listing.items) == len({scan[0].split(":")[0] for scan in made})
+
+
+def test_drift_is_found_and_repaired(conn: Connection, cast: Cast) -> None:
+    organization_id = cast.acme.organization_id
+    cast.acme.add_image("ghcr.io/acme/api", 31)
+    registry_id = cast.acme.add_registry("ghcr.io")
+    before = find_inventory_version(conn, Scope(organization_id))
+    conn.execute("UPDATE images SET risk_score = 32 WHERE risk_score = 31")
+    conn.execute("UPDATE inventories SET image_count = 7")
+    assert find_drift(conn, organization_id) == [
+        Drift(registry_id, 31, 1, 0),
+        Drift(registry_id, 32, 0, 1),
+        Drift(None, None, 7, 1),
+    ]
+    reset_counters(conn, organization_id)
+    assert find_drift(conn, organization_id) == []
+    assert find_inventory_version(conn, Scope(organization_id)) > before
+
+
+def test_what_changes_nothing_moves_nothing(conn: Connection, cast: Cast) -> None:
+    scope = Scope(cast.acme.organization_id)
+
+    def version_after(body: bytes) -> int:
+        record(conn, scope.organization_id, body)
+        return find_inventory_version(conn, scope)
+
+    first = version_after(envelope("ghcr.io/a/a:1", 5, ["HIGH"]))
+    assert version_after(envelope("ghcr.io/a/a:1", 5, ["HIGH"])) == first
+    assert version_after(envelope("ghcr.io/a/a:1", 4, ["LOW"])) == first
+    assert version_after(envelope("ghcr.io/a/a:1", 6, ["HIGH"])) > first
+
+
+def concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -> None:
+    """Runs each job on a connection of its own, all at once."""
+
+    def run(job: Callable[[Connection], None]) -> None:
+        with connect(config) as conn:
+            job(conn)
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(run, jobs))
+
+
+def test_a_listing_is_of_one_moment_while_scans_arrive(
+    config: Config, conn: Connection, cast: Cast
+) -> None:
+    """Total, rows and version agree, whichever way a page is read; and the counters end exact."""
+    organization_id = cast.acme.organization_id
+    scope = Scope(organization_id)
+    done = threading.Event()
+    by_score = Sort(SortKey.RISK_SCORE, descending=True)
+    questions = [
+        ImageCriteria(),
+        ImageCriteria(sort=by_score),
+        ImageCriteria(risk_score=0),
+        ImageCriteria(search="a"),
+        ImageCriteria(registry="ghcr.io", sort=by_score),
+    ]
+    seen: list[int] = []
+
+    def write(first: int) -> Callable[[Connection], None]:
+        def job(conn: Connection) -> None:
+            for number in range(first, 60, 3):
+                image = f"ghcr.io/a/a{number % 30}:1"
+                severities = ["HIGH"] * (number % 4)
+                record(conn, organization_id, envelope(image, number, severities))
+
+        return job
+
+    def read(conn: Connection) -> None:
+        number = 0
+        while not done.is_set():
+            criteria = questions[number % len(questions)]
+            for use_counters in (True, False):
+                listing = list_images(
+                    conn, scope, criteria, Page(1, 200), use_counters=use_counters
+                )
+                assert listing.total == len(listing.items)
+            seen.append(listing.version)
+            number += 1
+
+    readers = threading.Thread(target=concurrently, args=(config, [read, read]))
+    readers.start()
+    try:
+        concurrently(config, [write(0), write(1), write(2)])
+    finally:
+        done.set()
+        readers.join()
+    assert find_drift(conn, organization_id) == []
+    assert len(set(seen)) > 3
+    final = list_images(conn, scope, ImageCriteria(), Page())
+    assert final.total == 30
+    assert final.version == find_inventory_version(conn, scope)
+
+
+@pytest.mark.parametrize("organizations", [1, 2])
+def test_a_recount_beside_writers_is_exact(
+    config: Config, conn: Connection, cast: Cast, organizations: int
+) -> None:
+    members = [cast.acme, cast.globex][:organizations]
+
+    def write(number: int) -> Callable[[Connection], None]:
+        member = members[number % organizations]
+
+        def job(conn: Connection) -> None:
+            for minute in range(15):
+                image = f"ghcr.io/a/a{number}-{minute}:1"
+                record(conn, member.organization_id, envelope(image, minute, ["HIGH"]))
+
+        return job
+
+    def recount(conn: Connection) -> None:
+        for _ in range(10):
+            for member in members:
+                reset_counters(conn, member.organization_id)
+
+    concurrently(config, [*(write(number) for number in range(4)), recount])
+    for member in members:
+        assert find_drift(conn, member.organization_id) == []
