@@ -236,13 +236,13 @@ ALTER TABLE ONLY users
 
 CREATE INDEX api_keys_organization_idx ON api_keys USING btree (organization_id);
 
-CREATE INDEX images_created_at_idx ON images USING btree (organization_id, created_at, id) INCLUDE (registry_id, risk_score, name);
+CREATE INDEX images_created_at_idx ON images USING btree (organization_id, created_at, id) INCLUDE (name, risk_score, registry_id);
 
-CREATE INDEX images_name_idx ON images USING btree (organization_id, name, id) INCLUDE (registry_id, risk_score);
+CREATE INDEX images_name_idx ON images USING btree (organization_id, name, id) INCLUDE (risk_score, registry_id);
 
 CREATE INDEX images_registry_idx ON images USING btree (organization_id, registry_id, risk_score);
 
-CREATE INDEX images_risk_score_idx ON images USING btree (organization_id, risk_score, id) INCLUDE (registry_id, name);
+CREATE INDEX images_risk_score_idx ON images USING btree (organization_id, risk_score, id) INCLUDE (name, registry_id);
 
 CREATE INDEX personal_access_tokens_user_idx ON personal_access_tokens USING btree (user_id);
 

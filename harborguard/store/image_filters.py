@@ -57,7 +57,7 @@ class ImageFilters:
             self._where(_IN_TWO_RANGES, low=low, high=high, low_2=low_2, high_2=high_2)
 
 
-_IN_REGISTRY: LiteralString = """registry_id = ANY (ARRAY(
+_IN_REGISTRY: LiteralString = """registry_id IN (
         SELECT registry.id
         FROM registries AS registry
         WHERE registry.organization_id = %(organization_id)s
@@ -66,7 +66,7 @@ _IN_REGISTRY: LiteralString = """registry_id = ANY (ARRAY(
                 OR lower(registry.host) = lower(%(registry)s)
                 OR lower(registry.name) = lower(%(registry)s)
             )
-    ))"""
+    )"""
 _IN_RANGE: LiteralString = "risk_score BETWEEN %(low)s AND %(high)s"
 _IN_TWO_RANGES: LiteralString = f"({_IN_RANGE} OR risk_score BETWEEN %(low_2)s AND %(high_2)s)"
 

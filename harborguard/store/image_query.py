@@ -91,7 +91,7 @@ WHERE inventory.organization_id = %(organization_id)s
     def window(self, page: Page) -> Statement:
         """A page and its total by counting: version, total, columns; nulls where it is empty."""
         rows: LiteralString = f"""
-        SELECT id, name, created_at, risk_score, count(*) OVER () AS total
+        SELECT id, count(*) OVER () AS total
         FROM images
         WHERE {self._filters.looked_up()}
         ORDER BY {self._order}

@@ -46,11 +46,11 @@ CREATE TABLE images (
 -- One covering index for each sort key. What a listing can filter by is INCLUDEd, so that rows are
 -- counted and a page is found without reading the wide rows of the table.
 CREATE INDEX images_created_at_idx ON images (organization_id, created_at, id)
-    INCLUDE (registry_id, risk_score, name);
+    INCLUDE (name, risk_score, registry_id);
 CREATE INDEX images_name_idx ON images (organization_id, name, id)
-    INCLUDE (registry_id, risk_score);
+    INCLUDE (risk_score, registry_id);
 CREATE INDEX images_risk_score_idx ON images (organization_id, risk_score, id)
-    INCLUDE (registry_id, name);
+    INCLUDE (name, registry_id);
 
 -- A tag's name under one digest (null where the scan told none), with the times it was seen so.
 -- Rows only ever widen (least, greatest), so the order of arrival does not matter. What an
