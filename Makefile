@@ -15,7 +15,7 @@ run: .venv/local ## serve on PORT (8000) from a private database with demo data,
 install: .venv/local ## make the virtual environment with the service and its command line
 
 test: .venv/dev ## run every test on a real PostgreSQL
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: .venv/dev ## measure the list at 1k to 1M images; writes docs/performance.md
 	@$(BIN)/python -m tests.bench

@@ -44,7 +44,7 @@ def make_pool(config: Config) -> Pool:
         _checked_url(config),
         kwargs=_connection_settings(config),
         configure=_configure,
-        check=ConnectionPool.check_connection,
+        check=_check,
         min_size=1,
         max_size=config.pool_size,
         timeout=config.pool_timeout,
@@ -101,6 +101,11 @@ def _connection_settings(config: Config) -> dict[str, Any]:
         "application_name": "harborguard",
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
     }
+
+
+def _check(conn: Connection) -> None:
+    # The pool's own check would prepare its empty statement, and do so anew each time.
+    conn.execute("", prepare=False)
 
 
 class _IsoTimestampLoader(Loader):
