@@ -19,6 +19,7 @@ from harborguard.errors import Conflict, InvalidReference, InvalidReport, StoreU
 from harborguard.ingest import ingest_report, read_scan
 from harborguard.listing import ImageCriteria, ImageSummary, Page
 from harborguard.model import Finding, RecordedScan, Scope
+from harborguard.store.counters import find_drift
 from harborguard.store.images import list_images
 from harborguard.store.pool import Connection, connect, translate_error
 from harborguard.store.scans import ensure_registry, record_scan, refresh_image_summaries
@@ -617,6 +618,7 @@ def test_organizations_never_meet_in_an_id(conn: Connection, cast: Cast) -> None
     for member, seen in scans:
         assert row_of(conn, member.organization_id) == oracle.image_row(seen)
         assert refresh_image_summaries(conn, member.organization_id, ["img-1"]) == []
+        assert find_drift(conn, member.organization_id) == []
 
 
 def test_organizations_do_not_wait_for_each_other(
@@ -692,6 +694,7 @@ def expect(conn: Connection, organization_id: str, images: dict[str, list[oracle
         {name.partition("/")[0] for name in images}
     )
     assert len(rows_of(conn, "findings")) == sum(sum(scan.counts) for _, scan in told)
+    assert find_drift(conn, organization_id) == []
 
 
 def scan_of(number: int, tag: str, **changes: Any) -> oracle.Scan:
