@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run install test lint format types check schema lock clean
+.PHONY: help run install test soak lint format types check schema lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ install: .venv/local ## make the virtual environment with the service and its co
 
 test: .venv/dev ## run every test on a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+soak: .venv/dev ## break everything in full for half an hour, and write docs/reliability.md
+	@$(BIN)/python -m tests.soak
 
 lint: .venv/dev ## check style, types and the direction of imports
 	@$(BIN)/ruff check .

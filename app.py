@@ -1,6 +1,7 @@
 """The recipe: `create_app` puts the service together from a Config, and touches nothing."""
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from harborguard.api import init_api
 from harborguard.config import Config
@@ -18,4 +19,7 @@ def create_app(config: Config) -> Flask:
     app.url_map.merge_slashes = False
     sessions = SessionReader(config.nextauth_secrets) if config.nextauth_secrets else None
     init_api(app, make_pool(config), sessions)
+    if config.proxies:
+        # The caller's address for the log; nothing here depends on scheme, host or prefix.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.proxies, x_proto=0)
     return app

@@ -7,7 +7,7 @@ from flask import Blueprint, g, request
 from harborguard.api.auth import require
 from harborguard.api.pagination import envelope
 from harborguard.api.schemas import ListImagesQuery, dump_criteria, dump_image, parse_query
-from harborguard.api.services import connection
+from harborguard.api.services import read
 from harborguard.model import Role
 from harborguard.store import images as store
 
@@ -21,7 +21,9 @@ _QUERY = ListImagesQuery()
 def list_images() -> dict[str, Any]:
     """The images that match, filtered, searched, sorted."""
     criteria, page = parse_query(_QUERY, request.args)
-    listing = store.list_images(connection(), g.principal.scope, criteria, page)
+    scope = g.principal.scope
+    listing = read(lambda conn: store.list_images(conn, scope, criteria, page))
     rows = [dump_image(image) for image in listing.items]
+    g.rows = len(rows)
     filters = dump_criteria(criteria)
     return envelope(rows, listing.total, page, path=request.path, filters=filters)
