@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run install test bench lint format types check schema lock clean
+.PHONY: help run install test bench soak lint format types check schema lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ test: .venv/dev ## run every test on a real PostgreSQL
 
 bench: .venv/dev ## measure the list at 1k to 1M images; writes docs/performance.md
 	@$(BIN)/python -m tests.bench
+
+soak: .venv/dev ## break everything in full for half an hour, and write docs/reliability.md
+	@$(BIN)/python -m tests.soak
 
 lint: .venv/dev ## check style, types and the direction of imports
 	@$(BIN)/ruff check .

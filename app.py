@@ -1,6 +1,7 @@
 """The recipe: `create_app` puts the service together from a Config, and touches nothing."""
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from harborguard.api import init_api
 from harborguard.api.services import Services
@@ -18,5 +19,8 @@ def create_app(config: Config) -> Flask:
     # A redirect would be answered outside of the envelope, with the Host that a client sent.
     app.url_map.merge_slashes = False
     sessions = SessionReader(config.nextauth_secrets) if config.nextauth_secrets else None
-    init_api(app, Services(make_pool(config), sessions, use_counters=config.counters))
+    init_api(app, Services(make_pool(config), sessions, config))
+    if config.proxies:
+        # The caller's address for the log; nothing here depends on scheme, host or prefix.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.proxies, x_proto=0)
     return app

@@ -10,13 +10,18 @@ import sys
 from http import HTTPStatus
 from socket import socket
 
+import gunicorn.config
+import gunicorn.glogging
 import gunicorn.util
 from gunicorn.arbiter import Arbiter
+from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
 
 from app import create_app
 from harborguard.config import Config
 from harborguard.errors import ConfigurationError, HarborGuardError
+from harborguard.exposition import Exposition
+from harborguard.logs import set_up
 from harborguard.store.migrations import OUT_OF_DATE, schema_state
 from harborguard.store.pool import connect, translate_error
 
@@ -25,8 +30,25 @@ try:
 except ConfigurationError as error:
     sys.exit(f"harborguard: {error.message}")
 
+set_up(settings)
+
+
+class Logger(gunicorn.glogging.Logger):
+    """gunicorn's own lines go where all others go; each request is told by the API."""
+
+    def setup(self, cfg: gunicorn.config.Config) -> None:
+        """Also called at each reload."""
+        super().setup(cfg)
+        self.error_log.propagate = True
+
+
+logger_class = Logger
+errorlog = None
+loglevel = settings.log_level
+
 wsgi_app = "wsgi"
-bind = f"127.0.0.1:{settings.port}"
+# A socket that systemd hands over (deploy/harborguard.socket) takes the place of these.
+bind = settings.addresses
 workers = settings.workers
 # One thread makes the sync worker, the steadiest behind a proxy that buffers; more make gthread.
 threads = settings.threads
@@ -70,8 +92,41 @@ def on_starting(server: Arbiter) -> None:
         server.log.warning("The schema is newer than this release: steps %s", state.unknown)
 
 
+def when_ready(server: Arbiter) -> None:
+    """Metrics are told by the master: workers come and go, and their port is the world's."""
+    if not settings.metrics_port:
+        return
+    try:
+        server.exposition = Exposition(settings.metrics_port)
+    except OSError as error:
+        server.log.warning("Metrics are not served: port %s: %s", settings.metrics_port, error)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """A worker counts in the files of a place that no living worker has."""
+    if hasattr(server, "exposition"):
+        taken = {other.place for other in server.WORKERS.values()}
+        worker.place = server.exposition.prepare_place(taken)
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Its place is free."""
+    if hasattr(server, "exposition"):
+        server.exposition.leave(worker.place)
+
+
+def on_exit(server: Arbiter) -> None:
+    """Nothing stays behind."""
+    if hasattr(server, "exposition"):
+        server.exposition.close()
+
+
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """A worker ends with its master, which kill -9 does not let say goodbye."""
+    # Until the worker has handlers of its own, those of the master would swallow a TERM.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(server, "exposition"):
+        server.exposition.join(worker.place)
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
@@ -101,3 +156,27 @@ def write_error(sock: socket, status_int: int, reason: str, mesg: str) -> None:
 
 
 gunicorn.util.write_error = write_error
+
+
+class Joined(bytearray):
+    """Stands in for a socket, and keeps what is sent."""
+
+    sendall = bytearray.extend
+
+
+def write_whole(response: Response, body: bytes) -> None:
+    """Head and body in one piece: a head alone, of a worker killed then, nginx cannot try again."""
+    if response.headers_sent:
+        write_on(response, body)
+        return
+    sock, joined = response.sock, Joined()
+    response.sock = joined
+    try:
+        write_on(response, body)
+    finally:
+        response.sock = sock
+    sock.sendall(joined)
+
+
+write_on = Response.write
+Response.write = write_whole

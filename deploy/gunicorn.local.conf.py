@@ -46,6 +46,7 @@ def on_starting(server: Arbiter) -> None:
 
 def when_ready(server: Arbiter) -> None:
     """Tells a newcomer what to type."""
+    production["when_ready"](server)
     url = f"http://127.0.0.1:{settings.port}/api/images"
     key = getattr(server, "demo_key", "hg_ak_...")
     print(f'\nServing. Try:\n\n  curl -s -H "X-API-Key: {key}" "{url}?limit=5"\n', flush=True)
@@ -53,6 +54,7 @@ def when_ready(server: Arbiter) -> None:
 
 def on_exit(server: Arbiter) -> None:
     """Stops what was started; workers are gone by now."""
+    production["on_exit"](server)
     if hasattr(server, "database"):
         server.database.close()
 

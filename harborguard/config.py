@@ -8,6 +8,8 @@ from environs import FileAwareEnv, validate
 from harborguard.errors import ConfigurationError
 
 PROJECT_DIRECTORY = Path(__file__).parents[1]
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("auto", "json", "text")
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,23 @@ class Config:
     nextauth_secrets: tuple[str, ...] = ()
     state_directory: Path = PROJECT_DIRECTORY / ".state"
     port: int = 8000
+    bind: str = ""
+    proxies: int = 0
     workers: int = 2
     threads: int = 1
     pool_timeout: float = 2.0
-    statement_timeout_ms: int = 5000
+    statement_timeout_ms: int = 4000
     counters: bool = True
-    prepares: bool = True
+    pooler: bool = False
+    log_level: str = "info"
+    log_format: str = "auto"
+    metrics_port: int = 0
     sudo_uid: int | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where to listen: host:port or unix:path each."""
+        return list(_split(self.bind)) or [f"127.0.0.1:{self.port}"]
 
     @property
     def pool_size(self) -> int:
@@ -54,6 +66,8 @@ class Config:
             nextauth_secrets=_split(env.str("NEXTAUTH_SECRET", "")),
             state_directory=Path(env.str("HARBORGUARD_STATE_DIR", "") or cls.state_directory),
             port=env.int("PORT", cls.port, validate=validate.Range(min=1, max=65535)),
+            bind=env.str("HARBORGUARD_BIND", ""),
+            proxies=env.int("HARBORGUARD_PROXIES", cls.proxies, validate=validate.Range(min=0)),
             workers=env.int("HARBORGUARD_WORKERS", cls.workers, validate=positive),
             threads=env.int("HARBORGUARD_THREADS", cls.threads, validate=positive),
             pool_timeout=env.float(
@@ -65,10 +79,21 @@ class Config:
                 "HARBORGUARD_STATEMENT_TIMEOUT_MS", cls.statement_timeout_ms, validate=positive
             ),
             counters=env.bool("HARBORGUARD_COUNTERS", cls.counters),
-            prepares=env.bool("HARBORGUARD_PREPARE", cls.prepares),
+            pooler=env.bool("HARBORGUARD_POOLER", cls.pooler),
+            log_level=env.str(
+                "HARBORGUARD_LOG_LEVEL", cls.log_level, validate=validate.OneOf(LOG_LEVELS)
+            ),
+            log_format=env.str(
+                "HARBORGUARD_LOG_FORMAT", cls.log_format, validate=validate.OneOf(LOG_FORMATS)
+            ),
+            metrics_port=env.int(
+                "HARBORGUARD_METRICS_PORT",
+                cls.metrics_port,
+                validate=validate.Range(min=0, max=65535),
+            ),
             sudo_uid=env.int("SUDO_UID", None),
         )
 
 
-def _split(secrets: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (secrets or "").split(",") if part.strip())
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -65,7 +65,7 @@ def parse_credential(
         return _parse_secret(secret)
     identity = sessions.find_identity(cookies, time.time()) if sessions else None
     if identity is None:
-        raise Unauthenticated
+        raise Unauthenticated("missing")
     return Credential(PrincipalKind.SESSION, identity=identity)
 
 

@@ -52,6 +52,11 @@ class Unauthenticated(HarborGuardError):
 
     code = "UNAUTHORIZED"
 
+    def __init__(self, reason: str = "malformed") -> None:
+        # missing, malformed or unknown: for the operator, the caller never learns it
+        super().__init__()
+        self.reason = reason
+
 
 class Forbidden(HarborGuardError):
     """The credential's role does not allow this."""

@@ -1,7 +1,11 @@
 """Fixtures: server -> database -> conn -> app -> client, and the cast."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 # A developer's own settings must not reach the service under test.
 for _name in [*os.environ]:
@@ -17,14 +21,17 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg.conninfo import make_conninfo
 
 from app import create_app
 from harborguard.config import Config
+from harborguard.logs import set_up
 from harborguard.store.pool import Connection, connect
-from tests import postgres
+from tests import leaks, postgres
 from tests.cast import Cast
-from tests.cookies import SECRET
+from tests.cookies import OTHER_SECRET, SECRET
 
+Events = Callable[[], list[dict[str, Any]]]
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
     findings, inventories, image_counts
@@ -60,7 +67,36 @@ def database_url(server_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def config(database_url: str) -> Config:
     """Settings as an operator could make them."""
-    return Config(database_url=database_url, nextauth_secrets=(SECRET,), threads=4)
+    settings = Config(database_url=database_url, nextauth_secrets=(SECRET,), threads=4)
+    pooler = os.environ.get("HARBORGUARD_TEST_POOLER")
+    if pooler is None:
+        return settings
+    # All but the making of databases goes through the pooler then.
+    host, port = pooler.split(":")
+    through = make_conninfo(database_url, host=host, port=port)
+    return replace(settings, database_url=through, pooler=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def log_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What this process says, at its most talkative; in the end no secret stands in it.
+
+    Nor in what the services of the run have said.
+    """
+    path = tmp_path_factory.mktemp("log") / "log"
+    settings = Config(log_level="debug", log_format="json", nextauth_secrets=(SECRET, OTHER_SECRET))
+    with path.open("ab") as file, leaks.recording_secrets():
+        set_up(settings, file.fileno())
+        yield path
+    said = "".join([path.read_text(), *("".join(lines) for lines in leaks.SAID)])
+    assert not leaks.find_leaks(said, leaks.ISSUED)
+
+
+@pytest.fixture
+def events(log_file: Path) -> Events:
+    """The events that were logged since the test began; a line that is none fails it."""
+    start = log_file.stat().st_size
+    return lambda: [json.loads(line) for line in log_file.read_bytes()[start:].splitlines()]
 
 
 @pytest.fixture

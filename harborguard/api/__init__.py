@@ -5,6 +5,7 @@ from flask import Blueprint, Flask, Response
 from harborguard.api import auth, health, images
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.json import OrjsonProvider
+from harborguard.api.observation import observe_requests
 from harborguard.api.services import Services, release_connection
 
 RESOURCES = (images.blueprint,)
@@ -15,6 +16,7 @@ def init_api(app: Flask, services: Services) -> None:
     app.json = OrjsonProvider(app)
     app.extensions["harborguard"] = services
     app.teardown_request(release_connection)
+    observe_requests(app)
     register_error_handlers(app)
     app.register_blueprint(_make_api())
     app.register_blueprint(health.blueprint, url_prefix="/api")

@@ -6,8 +6,10 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 from flask import Response, after_this_request, g, request
+from structlog.contextvars import bind_contextvars
 
-from harborguard.api.services import connection, services
+from harborguard import metrics
+from harborguard.api.services import read, services
 from harborguard.credentials import parse_credential
 from harborguard.errors import Forbidden, Unauthenticated
 from harborguard.model import Principal, Role
@@ -26,14 +28,23 @@ def authenticate() -> None:
     """
     if request.method == "OPTIONS":
         return
-    cookies = request.cookies.items(multi=True)
-    credential = parse_credential(request.headers, cookies, services().sessions)
-    principal = find_principal(connection(), credential)
-    if principal is None:
-        raise Unauthenticated
-    g.principal = principal
+    try:
+        g.principal = principal = _find_principal()
+    except Unauthenticated as error:
+        metrics.count_refusal(error.reason)
+        bind_contextvars(refused=error.reason)
+        raise
     if principal.is_use_due:
         _note_use_later(principal)
+
+
+def _find_principal() -> Principal:
+    cookies = request.cookies.items(multi=True)
+    credential = parse_credential(request.headers, cookies, services().sessions)
+    principal = read(lambda conn: find_principal(conn, credential))
+    if principal is None:
+        raise Unauthenticated("unknown")
+    return principal
 
 
 def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:

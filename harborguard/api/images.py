@@ -6,7 +6,7 @@ from harborguard.api.auth import require
 from harborguard.api.conditional import has_already, is_conditional, make_etag, not_modified
 from harborguard.api.pagination import envelope, link
 from harborguard.api.schemas import ListImagesQuery, dump_criteria, dump_image, parse_query
-from harborguard.api.services import connection, services
+from harborguard.api.services import read, services
 from harborguard.model import Role
 from harborguard.store import images as store
 
@@ -24,13 +24,16 @@ def list_images() -> Response:
     question = link(request.path, page, filters)
     scope = g.principal.scope
     if is_conditional():
-        etag = make_etag(scope, store.find_inventory_version(connection(), scope), question)
+        version = read(lambda conn: store.find_inventory_version(conn, scope))
+        etag = make_etag(scope, version, question)
         if has_already(etag):
             return not_modified(etag)
-    listing = store.list_images(
-        connection(), scope, criteria, page, use_counters=services().use_counters
+    use_counters = services().config.counters
+    listing = read(
+        lambda conn: store.list_images(conn, scope, criteria, page, use_counters=use_counters)
     )
     rows = [dump_image(image) for image in listing.items]
+    g.rows = len(rows)
     body = envelope(rows, listing.total, page, path=request.path, filters=filters)
     response = jsonify(body)
     response.set_etag(make_etag(scope, listing.version, question))

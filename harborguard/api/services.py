@@ -1,11 +1,25 @@
 """What a request can use: the pool and the session reader, and one connection of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from flask import current_app, g
 
+from harborguard import metrics
+from harborguard.config import Config
 from harborguard.sessions import SessionReader
 from harborguard.store.pool import Connection, Pool
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Readiness:
+    """What was found out about the schema, and until when that holds."""
+
+    is_current: bool = False
+    holds_until: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +28,8 @@ class Services:
 
     pool: Pool
     sessions: SessionReader | None
-    use_counters: bool
+    config: Config
+    readiness: Readiness = field(default_factory=Readiness)
 
 
 def services() -> Services:
@@ -25,11 +40,26 @@ def services() -> Services:
 def connection() -> Connection:
     """This request's connection, borrowed at first use and given back when the request ends."""
     if "connection" not in g:
-        g.connection = services().pool.getconn()
+        with metrics.waiting():
+            g.connection = services().pool.getconn()
+        metrics.count_lent(1)
     return g.connection
+
+
+def read(work: Callable[[Connection], T]) -> T:
+    """What `work`, which only reads, finds; once more where its connection broke under it."""
+    conn = connection()
+    try:
+        return work(conn)
+    except Exception:
+        if not conn.broken:
+            raise
+        release_connection()
+        return work(connection())
 
 
 def release_connection(_error: BaseException | None = None) -> None:
     """Gives the request's connection back, if it took one."""
     if conn := g.pop("connection", None):
+        metrics.count_lent(-1)
         services().pool.putconn(conn)

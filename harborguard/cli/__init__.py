@@ -9,6 +9,8 @@ import click
 from harborguard import __version__
 from harborguard.cli import credentials, organizations, scans, schema
 from harborguard.cli.terminal import Commands
+from harborguard.config import Config
+from harborguard.logs import set_up
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +22,7 @@ def main() -> None:
     checkout, which is started for the length of the command unless `make run` is serving from it.
     ORG is an organization's id or its name.
     """
+    set_up(Config.from_env())
 
 
 for command in (

@@ -8,7 +8,7 @@ import click
 
 from harborguard.cli.terminal import say
 from harborguard.config import Config
-from harborguard.errors import SchemaMismatch
+from harborguard.errors import ConfigurationError, SchemaMismatch
 from harborguard.local import database
 from harborguard.store import counters, migrations, organizations
 from harborguard.store.pool import Connection, connect
@@ -26,7 +26,13 @@ def store() -> Iterator[Connection]:
 @click.command()
 def migrate() -> None:
     """Bring the database's schema up to this release; harmless to repeat."""
-    with database(Config.from_env()) as config, connect(config) as conn:
+    settings = Config.from_env()
+    if settings.pooler:
+        raise ConfigurationError(
+            "Migrations hold a lock on their connection, which a pooler would share: "
+            "set DATABASE_URL to the server itself and HARBORGUARD_POOLER to off"
+        )
+    with database(settings) as config, connect(config) as conn:
         applied = migrations.migrate(conn)
     for name in applied:
         say(f"applied {name}")

@@ -1,13 +1,16 @@
 """Connections: the pool with its bounds, and the driver's errors in the field's words."""
 
 from dataclasses import replace
-from typing import Any
+from threading import BoundedSemaphore
+from time import monotonic
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
-from psycopg.abc import Buffer
+from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
@@ -20,7 +23,7 @@ from harborguard.errors import (
 )
 
 Connection = psycopg.Connection[TupleRow]
-Pool = ConnectionPool[Connection]
+T = TypeVar("T")
 
 _UNAVAILABLE = (
     PoolTimeout,
@@ -33,6 +36,66 @@ _UNAVAILABLE = (
 _TIMED_OUT = (sqlstate.QueryCanceled, sqlstate.LockNotAvailable)
 
 
+class ImpatientConnection(Connection):
+    """A connection that gives a server up which says nothing, though TCP is alive.
+
+    The server's own timeouts are of no use then, and the pool's end where a statement begins.
+    """
+
+    patience: float
+    is_given_up = False
+
+    def wait(self, gen: PQGen[T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
+        """Runs one exchange with the server, for as long as `patience` at most."""
+        try:
+            return super().wait(gen, *args, timeout=timeout or self.patience, **kwargs)
+        except psycopg.OperationalError:
+            # A server that answers, even with an error, leaves no statement under way.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.is_given_up = True
+                self.pgconn.finish()
+            raise
+
+
+class Pool(ConnectionPool[ImpatientConnection]):
+    """A pool that remembers an outage for half a second, and refuses at once in that time.
+
+    Else every caller of an outage would find it out by waiting, one behind the other.
+    """
+
+    _refuses_until = 0.0
+
+    def __init__(self, *args: Any, queue: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The library's own max_waiting counts those too who have given up, so that after a few of
+        # them in one outage it refuses everybody for ever.
+        self._queue = BoundedSemaphore(queue)
+
+    def getconn(self, timeout: float | None = None) -> ImpatientConnection:
+        """A connection that works; `timeout` is for callers whose failing proves nothing."""
+        if monotonic() < self._refuses_until:
+            raise PoolTimeout("the database was away a moment ago")
+        if not self._queue.acquire(blocking=False):
+            raise TooManyRequests("too many callers are waiting already")
+        try:
+            return super().getconn(timeout)
+        except PoolTimeout:
+            if timeout is None:
+                self._remember_outage()
+            raise
+        finally:
+            self._queue.release()
+
+    def putconn(self, conn: ImpatientConnection) -> None:
+        """Takes a connection back."""
+        if conn.is_given_up:
+            self._remember_outage()
+        super().putconn(conn)
+
+    def _remember_outage(self) -> None:
+        self._refuses_until = monotonic() + 0.5
+
+
 def make_pool(config: Config) -> Pool:
     """A pool that is still closed: whoever serves opens it, in the process that serves.
 
@@ -40,16 +103,29 @@ def make_pool(config: Config) -> Pool:
     rather than queued for. A connection is checked before it is lent: after a restart of the
     database the first request does not pay for it.
     """
-    return ConnectionPool(
+
+    def configure(conn: ImpatientConnection) -> None:
+        _configure(conn)
+        # The server's own timeout comes first where the server is well enough to keep it.
+        conn.patience = config.statement_timeout_ms / 1000 + 0.5
+
+    def check(conn: ImpatientConnection) -> None:
+        conn.patience, usual = config.pool_timeout, conn.patience
+        # The pool's own check would prepare its empty statement, and do so anew each time.
+        conn.execute("", prepare=False)
+        conn.patience = usual
+
+    return Pool(
         _checked_url(config),
+        connection_class=ImpatientConnection,
         kwargs=_connection_settings(config),
-        configure=_configure,
-        check=_check,
+        configure=configure,
+        check=check,
         min_size=1,
         max_size=config.pool_size,
         timeout=config.pool_timeout,
-        max_waiting=2 * config.pool_size,
-        reconnect_timeout=3,
+        queue=2 * config.pool_size,
+        reconnect_timeout=2,
         max_lifetime=30 * 60,
         name="images",
         open=False,
@@ -93,19 +169,12 @@ def _connection_settings(config: Config) -> dict[str, Any]:
         "plan_cache_mode": "force_generic_plan",
         "random_page_cost": 1.1,
     }
-    return {
-        "autocommit": True,
-        # From the first time on; None, behind a pooler that hands a statement to any server.
-        "prepare_threshold": 0 if config.prepares else None,
-        "connect_timeout": 2,
-        "application_name": "harborguard",
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-    }
-
-
-def _check(conn: Connection) -> None:
-    # The pool's own check would prepare its empty statement, and do so anew each time.
-    conn.execute("", prepare=False)
+    common = {"autocommit": True, "connect_timeout": 2, "application_name": "harborguard"}
+    if config.pooler:
+        # A statement is prepared, and an option set, on whichever server connection is at hand.
+        return {**common, "prepare_threshold": None}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    return {**common, "prepare_threshold": 0, "options": options}
 
 
 class _IsoTimestampLoader(Loader):

@@ -135,7 +135,9 @@ def test_counters_on_and_off_answer_alike(app: Flask, client: FlaskClient, cast:
         for limit, page in ((7, 1), (7, 5), (7, 9), (50, 2), (200, 1), (9, 99))
     ]  # fmt: skip
     counted = [client.get(f"/api/images{q}", headers=cast.acme.headers) for q in queries]
-    app.extensions["harborguard"] = replace(services, use_counters=False)
+    app.extensions["harborguard"] = replace(
+        services, config=replace(services.config, counters=False)
+    )
     try:
         windowed = [client.get(f"/api/images{q}", headers=cast.acme.headers) for q in queries]
     finally:

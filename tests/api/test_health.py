@@ -1,10 +1,18 @@
 """Is it alive, is it ready: without a credential, and without saying more than needed."""
 
+import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
 from harborguard.config import Config
 from harborguard.store.pool import Connection
+
+
+@pytest.fixture(autouse=True)
+def forget(app: Flask) -> None:
+    """Readiness is kept for a second, which a test need not wait for."""
+    app.extensions["harborguard"].readiness.holds_until = 0
 
 
 def test_it_works(client: FlaskClient, statements: list[str]) -> None:
@@ -14,6 +22,9 @@ def test_it_works(client: FlaskClient, statements: list[str]) -> None:
     assert statements == []
     response = client.get("/api/ready")
     assert (response.status_code, response.json) == (200, {"data": {"status": "ready"}})
+    assert len(statements) == 1
+    for _ in range(5):
+        assert client.get("/api/ready").status_code == 200
     assert len(statements) == 1
 
 
@@ -28,7 +39,9 @@ def test_it_is_not_ready_without_a_database() -> None:
         pool.close()
 
 
-def test_it_is_not_ready_on_an_older_schema(client: FlaskClient, conn: Connection) -> None:
+def test_it_is_not_ready_on_an_older_schema(
+    app: Flask, client: FlaskClient, conn: Connection
+) -> None:
     conn.execute("UPDATE schema_migrations SET number = -2 WHERE number = 2")
     try:
         response = client.get("/api/ready")
@@ -37,6 +50,8 @@ def test_it_is_not_ready_on_an_older_schema(client: FlaskClient, conn: Connectio
     assert response.status_code == 503
     assert response.json is not None
     assert response.json["error"]["message"] == "The database's schema is older than this release."
+    assert client.get("/api/ready").status_code == 503
+    app.extensions["harborguard"].readiness.holds_until = 0
     assert client.get("/api/ready").status_code == 200
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import leaks
+
 ROOT = Path(__file__).parents[2]
 PRODUCTION = "deploy/gunicorn.conf.py"
 LOCAL = "deploy/gunicorn.local.conf.py"
@@ -90,7 +92,12 @@ def free_port() -> int:
 def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[str]:
     """The service as `make run` or an operator starts it."""
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
-    environment = {"PATH": os.environ["PATH"], "PORT": str(port), **settings}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PORT": str(port),
+        "HARBORGUARD_LOG_LEVEL": "debug",
+        **settings,
+    }
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -116,6 +123,7 @@ def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Servic
             if process.poll() is None:
                 process.terminate()
             listener.join(timeout=30)
+            leaks.SAID.append(service.said)
 
 
 def listen(service: Service) -> None:
