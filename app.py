@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from harborguard.api import init_api
+from harborguard.api import Services, init_api
 from harborguard.config import Config
 from harborguard.sessions import SessionReader
 from harborguard.store.pool import make_pool
@@ -17,5 +17,5 @@ def create_app(config: Config) -> Flask:
     # A redirect would be answered outside of the envelope, with the Host that a client sent.
     app.url_map.merge_slashes = False
     sessions = SessionReader(config.nextauth_secrets) if config.nextauth_secrets else None
-    init_api(app, make_pool(config), sessions)
+    init_api(app, Services(make_pool(config), sessions, config))
     return app

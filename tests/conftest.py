@@ -21,14 +21,17 @@ from flask.testing import FlaskClient
 from app import create_app
 from harborguard.config import Config
 from harborguard.store.pool import Connection, connect
-from tests import postgres
+from tests import postgres, registry
 from tests.cast import Cast
 from tests.cookies import SECRET
+from tests.document import DocumentedClient
 
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
     findings
 """
+# Every answer that the suite sees is held to the OpenAPI document, whichever test makes the client.
+Flask.test_client_class = DocumentedClient
 _CHOICE = pytest.StashKey[postgres.Choice]()
 
 
@@ -37,10 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICE] = postgres.choose()
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    """Which server the run is on, and why."""
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Which servers the run is on, and why."""
     choice = config.stash[_CHOICE]
-    return f"PostgreSQL: {choice.kind} ({choice.reason})"
+    return [f"PostgreSQL: {choice.kind} ({choice.reason})", f"registry: {registry.KIND}"]
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +100,9 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     execute = psycopg.Cursor.execute
 
-    def record(self: psycopg.Cursor, query: str | bytes, *args: object, **kwargs: object) -> psycopg.Cursor:
+    def record(
+        self: psycopg.Cursor, query: str | bytes, *args: object, **kwargs: object
+    ) -> psycopg.Cursor:
         if query:
             sent.append(query if isinstance(query, str) else query.decode())
         return execute(self, query, *args, **kwargs)  # pyright: ignore

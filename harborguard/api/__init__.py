@@ -2,24 +2,25 @@
 
 from flask import Blueprint, Flask, Response
 
-from harborguard.api import auth, health, images
+from harborguard.api import auth, details, docs, health, images, openapi, scans
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.json import OrjsonProvider
 from harborguard.api.services import Services, release_connection
-from harborguard.sessions import SessionReader
-from harborguard.store.pool import Pool
 
-RESOURCES = (images.blueprint,)
+__all__ = ["Services", "init_api"]
+
+RESOURCES = (images.blueprint, details.blueprint, scans.blueprint)
 
 
-def init_api(app: Flask, pool: Pool, sessions: SessionReader | None) -> None:
+def init_api(app: Flask, services: Services) -> None:
     """Puts the API on an application; the pool may still be closed."""
     app.json = OrjsonProvider(app)
-    app.extensions["harborguard"] = Services(pool, sessions)
+    app.extensions["harborguard"] = services
     app.teardown_request(release_connection)
     register_error_handlers(app)
     app.register_blueprint(_make_api())
-    app.register_blueprint(health.blueprint, url_prefix="/api")
+    for resource in (health, openapi, *([docs] if services.config.docs else [])):
+        app.register_blueprint(resource.blueprint, url_prefix="/api")
 
 
 def _make_api() -> Blueprint:

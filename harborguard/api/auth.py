@@ -10,7 +10,7 @@ from flask import Response, after_this_request, g, request
 from harborguard.api.services import connection, services
 from harborguard.credentials import parse_credential
 from harborguard.errors import Forbidden, Unauthenticated
-from harborguard.model import Principal, Role
+from harborguard.model import Principal, PrincipalKind, Role
 from harborguard.store.principals import find_principal, note_use
 
 P = ParamSpec("P")
@@ -36,8 +36,10 @@ def authenticate() -> None:
         _note_use_later(principal)
 
 
-def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The least role a view asks for; a principal below it gets Forbidden."""
+def require(
+    role: Role, *, api_key_only: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The least role a view asks for, and whether people may not; others get Forbidden."""
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
@@ -45,6 +47,8 @@ def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
             held = g.principal.role
             if held is None or held.level < role.level:
                 raise Forbidden(f"This needs the role {role.value} or a higher one.")
+            if api_key_only and g.principal.kind is not PrincipalKind.API_KEY:
+                raise Forbidden("This needs an API key.")
             return view(*args, **kwargs)
 
         return guarded

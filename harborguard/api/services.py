@@ -1,19 +1,28 @@
-"""What a request can use: the pool and the session reader, and one connection of its own."""
+"""What a request can use: pool, session reader and settings, and one connection of its own."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from flask import current_app, g
 
+from harborguard.api.limits import Budget
+from harborguard.config import Config
 from harborguard.sessions import SessionReader
 from harborguard.store.pool import Connection, Pool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Services:
     """What `create_app` made; one for each application."""
 
     pool: Pool
     sessions: SessionReader | None
+    config: Config
+
+    @cached_property
+    def uploads(self) -> Budget:
+        """How many reports each key may upload."""
+        return Budget(self.config.uploads_per_minute)
 
 
 def services() -> Services:

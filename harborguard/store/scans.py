@@ -36,6 +36,13 @@ def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
     return _one(conn, "find_registry", key)[0]
 
 
+def is_of_registry(conn: Connection, organization_id: str, registry_id: str, host: str) -> bool:
+    """Whether the organization's registry of this id is the one with a host."""
+    key = {"organization_id": organization_id, "host": host}
+    row = conn.execute(STATEMENTS["find_registry"], key).fetchone()
+    return row is not None and row[0] == registry_id
+
+
 def refresh_image_summaries(
     conn: Connection, organization_id: str, image_ids: list[str]
 ) -> list[str]:
@@ -77,7 +84,8 @@ def _replayed(conn: Connection, organization_id: str, image_id: str, scan: Scan)
     key = {"organization_id": organization_id, "external_id": scan.external_id}
     scan_id, recorded_image_id, content = _one(conn, "find_scan", key)
     if (recorded_image_id, bytes(content)) != (image_id, scan.content_digest):
-        raise Conflict(f"scan {scan.external_id} is recorded already, with other content")
+        message = f"scan {scan.external_id} is recorded already, with other content"
+        raise Conflict(message, scan_id=scan_id)
     return RecordedScan(scan_id, image_id, is_new=False)
 
 
