@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run install test bench soak lint format types check schema lock clean
+.PHONY: help run install test bench soak lint format types check schema openapi lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: lint test ## what has to pass before a change lands
 
 schema: .venv/dev ## write sql/schema.sql anew from sql/migrations
 	@$(BIN)/python -m tests.schema
+
+openapi: .venv/dev ## write docs/openapi.json anew from the code
+	@$(BIN)/python -m tests.document
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	@uv pip compile $(LOCK) pyproject.toml -o requirements.lock

@@ -3,8 +3,7 @@
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from harborguard.api import init_api
-from harborguard.api.services import Services
+from harborguard.api import Services, init_api
 from harborguard.config import Config
 from harborguard.sessions import SessionReader
 from harborguard.store.pool import make_pool

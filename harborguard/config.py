@@ -1,6 +1,6 @@
 """The settings: every name, default and check; the only reader of the environment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from environs import FileAwareEnv, validate
@@ -35,6 +35,10 @@ class Config:
     log_level: str = "info"
     log_format: str = "auto"
     metrics_port: int = 0
+    max_upload_bytes: int = 64 * 2**20
+    uploads_per_minute: int = 120
+    docs: bool = True
+    registry_password: str = field(default="", repr=False)
     sudo_uid: int | None = None
 
     @property
@@ -91,6 +95,14 @@ class Config:
                 cls.metrics_port,
                 validate=validate.Range(min=0, max=65535),
             ),
+            max_upload_bytes=env.int(
+                "HARBORGUARD_MAX_UPLOAD_BYTES", cls.max_upload_bytes, validate=positive
+            ),
+            uploads_per_minute=env.int(
+                "HARBORGUARD_UPLOADS_PER_MINUTE", cls.uploads_per_minute, validate=positive
+            ),
+            docs=env.bool("HARBORGUARD_DOCS", cls.docs),
+            registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),
             sudo_uid=env.int("SUDO_UID", None),
         )
 

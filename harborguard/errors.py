@@ -75,6 +75,32 @@ class Conflict(HarborGuardError):
 
     code = "CONFLICT"
 
+    def __init__(self, message: str | None = None, *, scan_id: str | None = None) -> None:
+        super().__init__(message)
+        self.scan_id = scan_id
+
+
+class PayloadTooLarge(HarborGuardError):
+    """The body is too large."""
+
+    code = "PAYLOAD_TOO_LARGE"
+
+
+class UnsupportedMediaType(HarborGuardError):
+    """The body is of a kind that is not read here."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class RateLimited(HarborGuardError):
+    """Too many requests; `retry_after` is in seconds."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class StoreUnavailable(HarborGuardError):
     """The database cannot be reached; try again shortly."""
@@ -90,6 +116,14 @@ class StatementTimeout(HarborGuardError):
 
 class ConfigurationError(HarborGuardError):
     """The configuration cannot be used."""
+
+
+class RegistryError(HarborGuardError):
+    """The registry did not answer as a registry should."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry is silent, overloaded or broken; try again later."""
 
 
 class SchemaMismatch(HarborGuardError):

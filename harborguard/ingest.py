@@ -3,13 +3,13 @@
 import hashlib
 from datetime import datetime, timedelta
 
-from harborguard.errors import InvalidReport, Issue
+from harborguard.errors import Forbidden, InvalidReport, Issue
 from harborguard.model import RecordedScan, Reference, Scan
 from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
-from harborguard.store.pool import Connection
-from harborguard.store.scans import record_scan
+from harborguard.store.pool import Connection, retry_once
+from harborguard.store.scans import is_of_registry, record_scan
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -21,14 +21,20 @@ def ingest_report(
     *,
     received_at: datetime,
     image: str | None = None,
+    registry_id: str | None = None,
 ) -> RecordedScan:
     """Records a scanner's report (JSON bytes) as a scan of an organization's image.
 
-    `image` names image and tag whatever the report says. All thinking is done before the
-    transaction begins. Raises UnreadableReport, InvalidReport, Conflict; nothing is stored then.
+    `image` names image and tag whatever the report says; `registry_id` is the only registry that
+    the caller may record images of. All thinking is done before the transaction begins. Raises
+    UnreadableReport, InvalidReport, InvalidReference (of `image`), Forbidden, Conflict; nothing is
+    stored then.
     """
     scan = read_scan(body, received_at=received_at, image=image)
-    return record_scan(conn, organization_id, scan)
+    host = scan.report.reference.host
+    if registry_id is not None and not is_of_registry(conn, organization_id, registry_id, host):
+        raise Forbidden("This key may only record images of its own registry.")
+    return retry_once(lambda: record_scan(conn, organization_id, scan))
 
 
 def read_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:

@@ -5,12 +5,13 @@ All families have labels, for one without would be made when this is imported, b
 `exposition` has said where the numbers are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+_KNOWN_SCANNERS = frozenset(("trivy", "grype"))
 _METHODS = frozenset(("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"))
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -56,9 +57,13 @@ def count_refusal(reason: str) -> None:
     _refusals.labels(reason).inc()
 
 
-def count_scan(scanner: str, outcome: str) -> None:
-    """One report that came in: by which kind of scanner, and whether new, a replay or refused."""
-    _scans.labels(scanner, outcome).inc()
+def count_scan(scanners: Sequence[str], outcome: str) -> None:
+    """One report that came in: by which kind of scanner, and whether new, a replay or refused.
+
+    A sensor's report names any scanners it likes; only known ones become a label.
+    """
+    kind = next((name for name in scanners if name in _KNOWN_SCANNERS), "other")
+    _scans.labels(kind, outcome).inc()
 
 
 @contextmanager

@@ -178,8 +178,40 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class RecordedScan:
-    """Where a scan was recorded; `is_new` is False for a replay."""
+    """Where a scan was recorded, and by whom it was made; `is_new` is False for a replay."""
 
     scan_id: str
     image_id: str
     is_new: bool
+    scanners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedTag:
+    """A tag as a registry shows it; `built_at` is None where nothing tells."""
+
+    name: str
+    digest: str
+    built_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRepository:
+    """All tags of a repository, listed just after a time; none where it is gone.
+
+    `name` is the image's name: the registry's host and the path.
+    """
+
+    name: str
+    tags: tuple[ObservedTag, ...]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TagChanges:
+    """What an observation changed, in numbers of tag names; `seen` are there now."""
+
+    seen: int = 0
+    new: int = 0
+    moved: int = 0
+    gone: int = 0

@@ -27,15 +27,18 @@ from app import create_app
 from harborguard.config import Config
 from harborguard.logs import set_up
 from harborguard.store.pool import Connection, connect
-from tests import leaks, postgres
+from tests import leaks, postgres, registry
 from tests.cast import Cast
 from tests.cookies import OTHER_SECRET, SECRET
+from tests.document import DocumentedClient
 
 Events = Callable[[], list[dict[str, Any]]]
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
     findings, inventories, image_counts
 """
+# Every answer that the suite sees is held to the OpenAPI document, whichever test makes the client.
+Flask.test_client_class = DocumentedClient
 _CHOICE = pytest.StashKey[postgres.Choice]()
 
 
@@ -44,10 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICE] = postgres.choose()
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    """Which server the run is on, and why."""
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Which servers the run is on, and why."""
     choice = config.stash[_CHOICE]
-    return f"PostgreSQL: {choice.kind} ({choice.reason})"
+    return [f"PostgreSQL: {choice.kind} ({choice.reason})", f"registry: {registry.KIND}"]
 
 
 @pytest.fixture(scope="session")

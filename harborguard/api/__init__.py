@@ -2,13 +2,15 @@
 
 from flask import Blueprint, Flask, Response
 
-from harborguard.api import auth, health, images
+from harborguard.api import auth, details, docs, health, images, openapi, scans
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.json import OrjsonProvider
 from harborguard.api.observation import observe_requests
 from harborguard.api.services import Services, release_connection
 
-RESOURCES = (images.blueprint,)
+__all__ = ["Services", "init_api"]
+
+RESOURCES = (images.blueprint, details.blueprint, scans.blueprint)
 
 
 def init_api(app: Flask, services: Services) -> None:
@@ -19,7 +21,8 @@ def init_api(app: Flask, services: Services) -> None:
     observe_requests(app)
     register_error_handlers(app)
     app.register_blueprint(_make_api())
-    app.register_blueprint(health.blueprint, url_prefix="/api")
+    for resource in (health, openapi, *([docs] if services.config.docs else [])):
+        app.register_blueprint(resource.blueprint, url_prefix="/api")
 
 
 def _make_api() -> Blueprint:

@@ -12,7 +12,7 @@ from harborguard import metrics
 from harborguard.api.services import read, services
 from harborguard.credentials import parse_credential
 from harborguard.errors import Forbidden, Unauthenticated
-from harborguard.model import Principal, Role
+from harborguard.model import Principal, PrincipalKind, Role
 from harborguard.store.principals import find_principal, note_use
 
 P = ParamSpec("P")
@@ -47,8 +47,10 @@ def _find_principal() -> Principal:
     return principal
 
 
-def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The least role a view asks for; a principal below it gets Forbidden."""
+def require(
+    role: Role, *, api_key_only: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The least role a view asks for, and whether people may not; others get Forbidden."""
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
@@ -56,6 +58,8 @@ def require(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
             held = g.principal.role
             if held is None or held.level < role.level:
                 raise Forbidden(f"This needs the role {role.value} or a higher one.")
+            if api_key_only and g.principal.kind is not PrincipalKind.API_KEY:
+                raise Forbidden("This needs an API key.")
             return view(*args, **kwargs)
 
         return guarded

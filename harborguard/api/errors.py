@@ -4,7 +4,7 @@ import structlog
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from harborguard.errors import HarborGuardError
+from harborguard.errors import Conflict, HarborGuardError, RateLimited
 from harborguard.store.pool import translate_error
 
 STATUSES = {
@@ -42,9 +42,14 @@ def _answer(error: HarborGuardError) -> Response:
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.issues:
         body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
-    response = jsonify({"error": body})
+    answer: dict[str, object] = {"error": body}
+    if isinstance(error, Conflict) and error.scan_id:
+        answer["scanId"] = error.scan_id
+    response = jsonify(answer)
     response.status_code = STATUSES[error.code]
     response.headers.update(_HEADERS.get(error.code, {}))
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
     return response
 
 

@@ -28,6 +28,18 @@ SORTS = {
 _SORT_TEXTS = {sort: text for text, sort in SORTS.items()}
 
 
+def about(text: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a parameter."""
+    return {"description": text}
+
+
+REGISTRY = about("A registry's id, or its host or name in any case.")
+RISK_SCORE = about("The least score; what was never scanned does not match.")
+GRADE = about("Any of these letters, with commas.")
+SEARCH = about("Part of the name, in any case; %, _ and \\ mean themselves.")
+SORT = about("The order; anything else is the default order.")
+
+
 class StrictInteger(fields.Field[int]):
     """An integer written in ASCII digits, within bounds; nothing else that int() would take."""
 
@@ -47,11 +59,15 @@ class StrictInteger(fields.Field[int]):
 
 
 class Text(fields.Field[str | None]):
-    """A text of at most 200 characters without control characters; blank is the same as absent."""
+    """A text of so many characters, none of them control ones; blank is the same as absent."""
+
+    def __init__(self, most: int = MAX_TEXT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.most = most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> str | None:
-        if len(value) > MAX_TEXT:
-            raise ValidationError(f"must be at most {MAX_TEXT} characters")
+        if len(value) > self.most:
+            raise ValidationError(f"must be at most {self.most} characters")
         if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
             raise ValidationError("must not contain control characters")
         return value if value.strip() else None
@@ -83,8 +99,8 @@ class PageQuery(Schema):
 
         unknown = EXCLUDE
 
-    page = StrictInteger(1, MAX_OFFSET, load_default=1)
-    limit = StrictInteger(1, 200, load_default=50)
+    page = StrictInteger(1, MAX_OFFSET, load_default=1, metadata=about("Which page."))
+    limit = StrictInteger(1, 200, load_default=50, metadata=about("Rows on a page."))
 
     @validates_schema
     def check_offset(self, data: dict[str, Any], **_: Any) -> None:
@@ -96,17 +112,33 @@ class PageQuery(Schema):
 class ListImagesQuery(PageQuery):
     """The query of GET /api/images; the order of the fields is the order in links."""
 
-    registry = Text()
-    risk_score = StrictInteger(0, 100, data_key="riskScore")
-    grades = GradeList(data_key="grade")
-    search = Text()
-    sort = SortOrder()
+    registry = Text(metadata=REGISTRY)
+    risk_score = StrictInteger(0, 100, data_key="riskScore", metadata=RISK_SCORE)
+    grades = GradeList(data_key="grade", metadata=GRADE)
+    search = Text(metadata=SEARCH)
+    sort = SortOrder(metadata=SORT)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> tuple[ImageCriteria, Page]:
         """The question in the field's words."""
         page = Page(data.pop("page"), data.pop("limit"))
         return ImageCriteria(**data), page
+
+
+class UploadScanQuery(Schema):
+    """The query of POST /api/scans/upload."""
+
+    class Meta:
+        """As for listings."""
+
+        unknown = EXCLUDE
+
+    image = Text(1000, metadata=about("Image and tag, whatever the report says."))
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> str | None:
+        """The image's reference as the caller wrote it, if there is one."""
+        return data.get("image")
 
 
 def parse_query(schema: Schema, arguments: MultiDict[str, str]) -> Any:

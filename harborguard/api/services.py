@@ -1,12 +1,14 @@
-"""What a request can use: the pool and the session reader, and one connection of its own."""
+"""What a request can use: pool, session reader and settings, and one connection of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from flask import current_app, g
 
 from harborguard import metrics
+from harborguard.api.limits import Budget
 from harborguard.config import Config
 from harborguard.sessions import SessionReader
 from harborguard.store.pool import Connection, Pool
@@ -22,7 +24,7 @@ class Readiness:
     holds_until: float = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Services:
     """What `create_app` made; one for each application."""
 
@@ -30,6 +32,11 @@ class Services:
     sessions: SessionReader | None
     config: Config
     readiness: Readiness = field(default_factory=Readiness)
+
+    @cached_property
+    def uploads(self) -> Budget:
+        """How many reports each key may upload."""
+        return Budget(self.config.uploads_per_minute)
 
 
 def services() -> Services:

@@ -7,7 +7,7 @@ that is said about the work to standard error.
 import click
 
 from harborguard import __version__
-from harborguard.cli import credentials, organizations, scans, schema
+from harborguard.cli import credentials, organizations, registries, scans, schema
 from harborguard.cli.terminal import Commands
 from harborguard.config import Config
 from harborguard.logs import set_up
@@ -33,5 +33,6 @@ for command in (
     credentials.key,
     credentials.token,
     scans.ingest,
+    registries.registry,
 ):
     main.add_command(command)

@@ -6,7 +6,7 @@ import re
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
-from harborguard.errors import InvalidReport, UnreadableReport
+from harborguard.errors import InvalidReport, Issue, UnreadableReport
 from harborguard.model import Reference, Report
 from harborguard.reports.decoding import decode, require_version
 from harborguard.reports.envelope import parse_envelope
@@ -61,7 +61,7 @@ def _parse_object(body: bytes, reference: Reference | None) -> Report:
     is_envelope = bool(marks.scan or marks.findings or (marks.version and marks.image))
     if is_trivy + is_grype + is_envelope != 1:
         which = "more than one" if is_trivy or is_grype or is_envelope else "none"
-        raise InvalidReport(f"The report looks like {which} of {_FORMATS}.")
+        raise _unknown(which)
     if is_trivy:
         require_version(marks.schema_version, "2", "SchemaVersion")
         return parse_trivy(body, reference)
@@ -75,4 +75,9 @@ def _read_marks(body: bytes) -> _Marks:
     try:
         return decode(body, _MARKS)
     except InvalidReport as error:
-        raise InvalidReport(f"The report looks like none of {_FORMATS}.") from error
+        raise _unknown("none") from error
+
+
+def _unknown(which: str) -> InvalidReport:
+    message = f"looks like {which} of {_FORMATS}"
+    return InvalidReport(f"The report {message}.", [Issue("$", message)])

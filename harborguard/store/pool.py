@@ -1,5 +1,6 @@
 """Connections: the pool with its bounds, and the driver's errors in the field's words."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from threading import BoundedSemaphore
 from time import monotonic
@@ -188,6 +189,17 @@ class _IsoTimestampLoader(Loader):
 
 def _configure(conn: Connection) -> None:
     conn.adapters.register_loader("timestamp", _IsoTimestampLoader)
+
+
+def retry_once(work: Callable[[], T]) -> T:
+    """A transaction's result; one that was undone for another's sake is done a second time.
+
+    That is a deadlock's victim (40P01) or a serialization failure (40001); a second one is raised.
+    """
+    try:
+        return work()
+    except (sqlstate.DeadlockDetected, sqlstate.SerializationFailure):
+        return work()
 
 
 def translate_error(error: BaseException) -> HarborGuardError | None:

@@ -30,7 +30,7 @@ def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedS
         _observe_tag(conn, organization_id, image_id, scan)
         added = {registry_id: 1} if is_new else {}
         refresh_image_summaries(conn, organization_id, [image_id], added=added)
-    return RecordedScan(scan_id, image_id, is_new=True)
+    return RecordedScan(scan_id, image_id, is_new=True, scanners=scan.report.scanners)
 
 
 def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
@@ -38,6 +38,13 @@ def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
     key = {"organization_id": organization_id, "host": host}
     conn.execute(STATEMENTS["add_registry"], key)
     return _one(conn, "find_registry", key)[0]
+
+
+def is_of_registry(conn: Connection, organization_id: str, registry_id: str, host: str) -> bool:
+    """Whether the organization's registry of this id is the one with a host."""
+    key = {"organization_id": organization_id, "host": host}
+    row = conn.execute(STATEMENTS["find_registry"], key).fetchone()
+    return row is not None and row[0] == registry_id
 
 
 def refresh_image_summaries(
@@ -52,7 +59,7 @@ def refresh_image_summaries(
     The last step of a transaction that holds the images' rows: it also moves the counters and the
     inventory's version. `added` says how many of the images are new in it, by registry.
     """
-    added = added or {}
+    added = {registry_id: n for registry_id, n in (added or {}).items() if n}
     parameters = {"organization_id": organization_id, "image_ids": image_ids}
     changed = conn.execute(STATEMENTS["refresh_image_summary"], parameters).fetchall()
     changes = Counter[tuple[str, int | None]]({(key, None): n for key, n in added.items()})
@@ -99,8 +106,9 @@ def _replayed(conn: Connection, organization_id: str, image_id: str, scan: Scan)
     key = {"organization_id": organization_id, "external_id": scan.external_id}
     scan_id, recorded_image_id, content = _one(conn, "find_scan", key)
     if (recorded_image_id, bytes(content)) != (image_id, scan.content_digest):
-        raise Conflict(f"scan {scan.external_id} is recorded already, with other content")
-    return RecordedScan(scan_id, image_id, is_new=False)
+        message = f"scan {scan.external_id} is recorded already, with other content"
+        raise Conflict(message, scan_id=scan_id)
+    return RecordedScan(scan_id, image_id, is_new=False, scanners=scan.report.scanners)
 
 
 def _copy_findings(

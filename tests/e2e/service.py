@@ -57,11 +57,7 @@ class Service:
             received = b""
             while part := conn.recv(65536):
                 received += part
-        head, _, body = received.partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
-        lowered = {name.lower(): value for name, value in headers.items()}
-        return Answer(int(status.split()[1]), lowered, body)
+        return parse_answer(received)
 
     def workers(self) -> list[int]:
         """The processes that answer."""
@@ -72,6 +68,15 @@ class Service:
         """Signals the master and waits; answers with its exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout=30)
+
+
+def parse_answer(received: bytes) -> Answer:
+    """An answer's bytes, apart."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return Answer(int(status.split()[1]), lowered, body)
 
 
 def is_python(pid: int) -> bool:

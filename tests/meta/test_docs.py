@@ -48,10 +48,12 @@ def test_every_setting_is_in_the_table_and_nothing_else() -> None:
         ("HARBORGUARD_THREADS", Config.threads),
         ("HARBORGUARD_POOL_TIMEOUT", Config.pool_timeout),
         ("HARBORGUARD_STATEMENT_TIMEOUT_MS", Config.statement_timeout_ms),
+        ("HARBORGUARD_MAX_UPLOAD_BYTES", Config.max_upload_bytes),
+        ("HARBORGUARD_UPLOADS_PER_MINUTE", Config.uploads_per_minute),
     ],
 )
 def test_every_default_is_told_as_it_is(variable: str, default: float) -> None:
-    assert f"| `{variable}` | {default:g} |" in README
+    assert f"| `{variable}` | {default:.8g} |" in README
 
 
 def test_every_error_code_is_in_the_table_with_its_status() -> None:

@@ -279,7 +279,7 @@ def test_a_step_gives_way_to_readers(url: str, empty: Connection) -> None:
             with pytest.raises(sqlstate.LockNotAvailable) as caught:
                 applied.result()
             assert late.result().fetchall() == []
-            assert 4.5 < time.monotonic() - started < 10
+            assert 4.5 < time.monotonic() - started < 20
         assert isinstance(translate_error(caught.value), StatementTimeout)
         assert tables(empty) == {"schema_migrations", "first"}
         assert migrate(runner, [FIRST, alter]) == ["0002_alter"]

@@ -1,0 +1,15 @@
+-- An organization's registries by host, and how many images each has.
+SELECT
+    registries.id,
+    registries.host,
+    registries.name,
+    registries.provider,
+    (
+        SELECT count(*)
+        FROM images
+        WHERE images.organization_id = %(organization_id)s AND images.registry_id = registries.id
+    ) AS images,
+    registries.last_synced_at
+FROM registries
+WHERE registries.organization_id = %(organization_id)s
+ORDER BY registries.host

@@ -1,0 +1,73 @@
+"""The reference page in a real browser: a key is pasted, a list is asked for, rows are read."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cast import Cast
+from tests.e2e.browser import Page, open_page
+from tests.e2e.service import ROOT, serving
+
+CHROMIUM = shutil.which("chromium")
+SCREENSHOT = ROOT / ".ci" / "artifacts" / "api-docs.png"
+LIST = "#operations-default-get-api-images"
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The browser; where there is none, CI fails and others are told why it is skipped."""
+    if CHROMIUM is None and os.environ.get("CI") == "true":
+        pytest.fail("chromium is missing; on Debian: apt-get install chromium")
+    return CHROMIUM or pytest.skip("chromium is missing; on Debian: apt-get install chromium")
+
+
+def test_it_works(cast: Cast, database_url: str, chromium: str) -> None:
+    image_id = cast.acme.add_image("ghcr.io/acme/api", 31)
+    cast.globex.add_image("ghcr.io/globex/api", 31)
+    with (
+        serving(DATABASE_URL=database_url, HARBORGUARD_THREADS="4") as service,
+        open_page(chromium) as page,
+    ):
+        origin = f"http://127.0.0.1:{service.port}"
+        page.call("Page.navigate", url=f"{origin}/api/docs")
+        authorize(page, cast.acme.key)
+        page.click(f"{LIST} .opblock-summary-control")
+        page.click(f"{LIST} .execute")
+        text = page.wait(
+            f"document.querySelector('{LIST} .live-responses-table .highlight-code')?.innerText"
+        )
+        page.run(f"document.querySelector('{LIST} .responses-wrapper').scrollIntoView()")
+        page.screenshot(SCREENSHOT)
+        print(f"screenshot: {SCREENSHOT}")
+
+    body = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    assert [row["id"] for row in body["data"]] == [image_id]
+    asked = [url for url in page.requests if not url.startswith("data:")]
+    assert asked[0] == f"{origin}/api/docs"
+    assert asked[-1].partition("?")[0] == f"{origin}/api/images"
+    assert [url for url in asked if not url.startswith(f"{origin}/")] == []
+    assert page.complaints == []
+    assert Path(SCREENSHOT).stat().st_size > 10_000
+
+
+def authorize(page: Page, key: str) -> None:
+    """What a person does with a key."""
+    page.click(".authorize")
+    page.type(".auth-container input[aria-label='auth-apiKey-value'], .auth-container input", key)
+    page.click(".auth-container .modal-btn.authorize")
+    page.click(".btn-done")
+
+
+def test_a_page_that_calls_out_would_be_found(chromium: str) -> None:
+    with open_page(chromium) as page:
+        page.call(
+            "Page.navigate",
+            url="data:text/html,<script>console.error('odd')</script><img src='http://127.0.0.1:9/x'>",
+        )
+        page.wait("document.images[0]?.complete")
+        page.wait("true")
+    assert "http://127.0.0.1:9/x" in page.requests
+    assert page.complaints

@@ -1,0 +1,37 @@
+"""schemathesis against the document and a real process, with all of its checks, for half a minute."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harborguard.ingest import ingest_report
+from harborguard.model import Role
+from tests.cast import Cast
+from tests.e2e.service import serving
+from tests.reports import RECEIVED_AT, envelope
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+@pytest.mark.timeout(180)
+def test_it_works(cast: Cast, database_url: str, tmp_path: Path) -> None:
+    """No 5xx, no status that is not documented, no body that breaks its schema."""
+    acme = cast.acme
+    body = envelope(counts=(1, 2, 3))
+    ingest_report(acme.conn, acme.organization_id, body, received_at=RECEIVED_AT)
+    with serving(
+        DATABASE_URL=database_url, HARBORGUARD_THREADS="4", HARBORGUARD_UPLOADS_PER_MINUTE="100000"
+    ) as service:
+        command = [
+            Path(sys.executable).with_name("schemathesis"),
+            *("--config-file", CONFIGURATION),
+            *("run", f"http://127.0.0.1:{service.port}/api/openapi.json"),
+            *("--header", f"X-API-Key: {acme.add_key(Role.CI)}"),
+            *("--checks", "all", "--max-time", "30", "--seed", "1", "--no-color"),
+        ]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Tested: " in done.stdout
+    print(done.stdout[done.stdout.index("= SUMMARY") :])

@@ -1,0 +1,457 @@
+"""`harborguard registry`: a real registry walked into the inventory, by the command line."""
+
+import json
+import re
+import subprocess
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from harborguard.model import ObservedRepository, ObservedTag
+from harborguard.store.pool import Connection
+from harborguard.store.registries import get_registry, record_repository
+from tests import reports
+from tests.e2e.test_command_line import Commands, Result
+from tests.registry import BUILT_AT, PROGRAM, Pusher, running_registry
+from tests.reports import image_rows, manifest
+from tests.standin import MemoryRegistry, Reply, Request, StandIn, standing_in
+
+DAY = timedelta(days=1)
+SUMMARY = re.compile(
+    r"(\d+) repositories, (\d+) tags: (\d+) new, (\d+) moved, (\d+) gone; (\d+) failed"
+)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Pusher]:
+    """An empty registry."""
+    with running_registry(tmp_path) as pusher:
+        yield pusher
+
+
+@pytest.fixture
+def run(conn: Connection, database_url: str) -> Commands:
+    """The commands, on an empty database with one organization."""
+    commands = Commands(database_url)
+    assert commands("org create acme").exit_code == 0
+    return commands
+
+
+@pytest.fixture
+def acme(run: Commands, conn: Connection) -> str:
+    """The organization's id."""
+    [organization_id] = conn.execute("SELECT id FROM organizations").fetchone() or [""]
+    return organization_id
+
+
+def sync(run: Commands, host: str, options: str = "", **kwargs: object) -> Result:
+    run(f"registry add {host} --org acme")
+    return run(f"registry sync {host} --org acme --plain-http {options}", **kwargs)
+
+
+def summary(result: Result) -> tuple[int, ...]:
+    """Repositories, tags, new, moved, gone, failed."""
+    told = SUMMARY.fullmatch(result.stderr.splitlines()[-1])
+    assert told, result.output
+    assert result.stdout == ""
+    assert result.exit_code == (1 if int(told[6]) else 0)
+    return tuple(map(int, told.groups()))
+
+
+def tables(conn: Connection) -> list[Any]:
+    """What a pass must leave alone that finds nothing new: all but when it looked."""
+    tags = "to_jsonb(t) - 'last_observed_at'"
+    registries = "to_jsonb(t) - 'last_synced_at'"
+    return [
+        conn.execute(f"SELECT {what} FROM {table} AS t ORDER BY t.id").fetchall()  # pyright: ignore
+        for table, what in {"images": "to_jsonb(t)", "tags": tags, "registries": registries}.items()
+    ]
+
+
+def images(conn: Connection, organization_id: str, host: str) -> dict[str, tuple[Any, ...]]:
+    """Tag count, latest tag and digest, and score, by repository."""
+    columns = ("tag_count", "latest_tag", "latest_digest", "risk_score")
+    return {
+        name.removeprefix(f"{host}/"): tuple(row[column] for column in columns)
+        for name, row in image_rows(conn, organization_id).items()
+    }
+
+
+def test_it_works(run: Commands, registry: Pusher, conn: Connection, acme: str) -> None:
+    """Pushed, synchronized, seen; moved, deleted, seen again."""
+    old = registry.push("acme/api", "1.9", built_at=BUILT_AT - DAY)
+    young = registry.push("acme/api", "1.10")
+    web = registry.push("web", "latest")
+
+    result = sync(run, registry.host)
+
+    assert summary(result) == (2, 3, 3, 0, 0, 0)
+    assert images(conn, acme, registry.host) == {
+        "acme/api": (2, "1.10", young, None),
+        "web": (1, "latest", web, None),
+    }
+
+    moved = registry.push("acme/api", "1.10", salt="again")
+    registry.delete("acme/api", old)
+    assert summary(sync(run, registry.host)) == (2, 2, 0, 1, 1, 0)
+    assert images(conn, acme, registry.host)["acme/api"] == (1, "1.10", moved, None)
+
+
+@pytest.mark.timeout(300)
+def test_two_hundred_repositories_with_two_thousand_tags(
+    run: Commands, registry: Pusher, conn: Connection, acme: str, record_property: Any
+) -> None:
+    for number in range(200):
+        repository = f"team-{number % 7}/image-{number}"
+        config = registry.push_config(repository)
+        for tag in range(10):
+            registry.push(repository, f"1.{tag}", config=config)
+
+    began = time.monotonic()
+    first = sync(run, registry.host)
+    took = time.monotonic() - began
+
+    assert summary(first) == (200, 2000, 2000, 0, 0, 0)
+    assert "150 of 200 repositories" in first.stderr
+    assert set(images(conn, acme, registry.host).values()) == {
+        (10, "1.9", digest, None) for _, _, digest, _ in images(conn, acme, registry.host).values()
+    }
+    before = tables(conn)
+    began = time.monotonic()
+    assert summary(sync(run, registry.host)) == (200, 2000, 0, 0, 0, 0)
+    again = time.monotonic() - began
+    assert tables(conn) == before
+    record_property("first pass, seconds", round(took, 1))
+    record_property("second pass, seconds", round(again, 1))
+    print(f"first pass {took:.1f} s, second {again:.1f} s")
+
+
+# what a pass sees
+
+
+def test_an_index_is_one_tag_as_old_as_its_image_for_linux_amd64(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    platforms = {
+        "unknown/unknown": BUILT_AT + 9 * DAY,
+        "linux/arm64": BUILT_AT + 5 * DAY,
+        "linux/amd64": BUILT_AT - 5 * DAY,
+    }
+    registry.push_index("api", "index", platforms)
+    registry.push("api", "single")
+    arm = registry.push_index("arm", "1", {"linux/arm64": BUILT_AT + DAY})
+
+    assert summary(sync(run, registry.host)) == (2, 3, 3, 0, 0, 0)
+
+    assert images(conn, acme, registry.host)["api"][1] == "single"
+    built = dict(conn.execute("SELECT digest, built_at FROM tags").fetchall())
+    assert built[arm] == BUILT_AT + DAY
+    assert sorted(built.values()) == [BUILT_AT - 5 * DAY, BUILT_AT, BUILT_AT + DAY]
+
+
+@pytest.mark.skipif(not (PROGRAM and which("skopeo")), reason="needs docker-registry and skopeo")
+def test_what_skopeo_copies_has_the_digest_that_skopeo_sees(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    """Another client's pushes, and another client's opinion."""
+    registry.push("a/source", "1")
+    source, target = (f"docker://{registry.host}/{name}" for name in ("a/source:1", "b/copy:2"))
+    flags = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+    subprocess.run(["skopeo", "copy", "-q", *flags, source, target], check=True, timeout=30)
+    inspect = ["skopeo", "inspect", "--tls-verify=false", target]
+    told = json.loads(subprocess.run(inspect, check=True, timeout=30, capture_output=True).stdout)
+
+    sync(run, registry.host)
+
+    assert images(conn, acme, registry.host)["b/copy"] == (1, "2", told["Digest"], None)
+
+
+def test_signatures_are_no_images(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    digest = registry.push("api", "1")
+    for suffix in ("", ".sig", ".att"):
+        registry.push("api", digest.replace(":", "-") + suffix, built_at=BUILT_AT + DAY)
+    assert summary(sync(run, registry.host)) == (1, 1, 1, 0, 0, 0)
+    assert images(conn, acme, registry.host) == {"api": (1, "1", digest, None)}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", {"acme/api", "acme/web", "tools/api"}),
+        ("--include acme/*", {"acme/api", "acme/web"}),
+        ("--exclude */api", {"acme/web"}),
+        ("--include acme/* --exclude *web", {"acme/api"}),
+        ("--include acme/web --include tools/*", {"acme/web", "tools/api"}),
+        ("--include ACME/*", set()),
+    ],
+)
+def test_include_and_exclude(
+    run: Commands, registry: Pusher, conn: Connection, acme: str, options: str, expected: set[str]
+) -> None:
+    for repository in ("acme/api", "acme/web", "tools/api"):
+        registry.push(repository, "1")
+    assert summary(sync(run, registry.host, options))[0] == len(expected)
+    assert set(images(conn, acme, registry.host)) == expected
+
+
+# together with scans
+
+
+def test_a_scan_gives_a_synchronized_image_its_score(
+    run: Commands, registry: Pusher, conn: Connection, acme: str, tmp_path: Path
+) -> None:
+    digest = registry.push("api", "1")
+    sync(run, registry.host)
+    before = images(conn, acme, registry.host)["api"]
+    report = tmp_path / "report.json"
+    report.write_bytes(reports.envelope(f"{registry.host}/api:1", (0, 4), digest=digest))
+    assert run(f"ingest {report} --org acme").exit_code == 0
+    assert images(conn, acme, registry.host) == {"api": (*before[:3], 25)}
+    assert summary(sync(run, registry.host)) == (1, 1, 0, 0, 0, 0)
+
+    registry.delete("api", digest)
+    assert summary(sync(run, registry.host)) == (1, 0, 0, 0, 1, 0)
+    count, tag, _, score = images(conn, acme, registry.host)["api"]
+    assert (count, tag, score) == (0, None, 25)
+
+
+def test_a_tag_that_moves_back_is_where_it_was(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    for salt in ("a", "b", "a"):
+        digest = registry.push("api", "1", salt=salt)
+        sync(run, registry.host)
+        assert images(conn, acme, registry.host) == {"api": (1, "1", digest, None)}
+
+
+def test_what_was_seen_after_the_pass_began_stays(
+    run: Commands, conn: Connection, acme: str
+) -> None:
+    """A scan that comes in between knows more than what the registry told before."""
+    run("registry add ghcr.io --org acme")
+    registry_id = get_registry(conn, acme, "ghcr.io")
+    seen = ObservedRepository("ghcr.io/acme/api", (ObservedTag("1", manifest("a")),), BUILT_AT)
+    record_repository(conn, acme, registry_id, seen)
+
+    earlier = replace(seen, tags=(ObservedTag("0", manifest("b")),), observed_at=BUILT_AT - DAY)
+    assert record_repository(conn, acme, registry_id, earlier).gone == 0
+    assert image_rows(conn, acme)["ghcr.io/acme/api"]["tag_count"] == 2
+
+    later = replace(earlier, observed_at=BUILT_AT + DAY)
+    assert record_repository(conn, acme, registry_id, later).gone == 1
+
+
+def test_another_organization_is_left_alone(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    registry.push("api", "1")
+    sync(run, registry.host)
+    before = tables(conn)
+    run("org create globex")
+    result = run(f"registry sync {registry.host} --org globex --plain-http")
+    assert (result.exit_code, "registry add" in result.stderr) == (1, True)
+    assert tables(conn) == before
+    assert run("registry list --org globex").stdout == ""
+
+
+# registries that fail
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """A registry in memory, whose answers a test can bend."""
+    with standing_in() as standin:
+        standin.otherwise = MemoryRegistry()
+        yield standin
+
+
+@pytest.fixture
+def pusher(standin: StandIn) -> Iterator[Pusher]:
+    """Fills it."""
+    pusher = Pusher(standin.host)
+    yield pusher
+    pusher.close()
+
+
+def test_repositories_that_are_gone_lose_their_tags(
+    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    """But not where the catalog failed, was empty, or they are not meant."""
+    for repository in ("acme/api", "acme/web", "tools/x"):
+        pusher.push(repository, "1")
+    sync(run, standin.host)
+    before = tables(conn)
+
+    for catalog in (Reply(status=404), Reply(b"<html>"), Reply({"repositories": []})):
+        standin.routes["/v2/_catalog"] = catalog
+        sync(run, standin.host)
+        assert tables(conn) == before
+
+    standin.routes["/v2/_catalog"] = Reply({"repositories": ["tools/x"]})
+    assert summary(sync(run, standin.host, "--exclude *web"))[4] == 1
+    counts = {name: row[0] for name, row in images(conn, acme, standin.host).items()}
+    assert counts == {"acme/api": 0, "acme/web": 1, "tools/x": 1}
+
+
+def test_a_bad_repository_is_named_and_does_not_stop_the_others(
+    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    for repository in ("a", "b", "c", "d", "e"):
+        pusher.push(repository, "1")
+    sync(run, standin.host)
+    before = tables(conn)
+    standin.routes |= {
+        "/v2/_catalog": Reply({"repositories": ["a", "b", "c", "d", "e", "Bad\x1b[31m/Name"]}),
+        "/v2/a/tags/list": Reply(b'{"tags": 7}'),
+        "/v2/b/tags/list": Reply({"tags": ["../../x"]}),
+        "/v2/c/manifests/1": Reply(b"x", headers={"Docker-Content-Digest": "sha256:short"}),
+        "/v2/d/tags/list": Reply(status=403),
+    }
+
+    result = sync(run, standin.host)
+
+    assert summary(result) == (6, 1, 0, 0, 0, 5)
+    lines = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines[:5]] == ["a", "b", "c", "d", "Bad?[31m/Name"]
+    assert "not the JSON of a tags" in lines[0]
+    assert "\x1b" not in result.stderr
+    assert tables(conn) == before
+
+
+def test_a_registry_that_is_down_is_given_up(
+    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    for number in range(20):
+        pusher.push(f"r{number:02}", "1")
+    sync(run, standin.host)
+    before = tables(conn)
+    began = conn.execute("SELECT last_synced_at FROM registries").fetchone()
+    standin.routes |= {f"/v2/r{number:02}/tags/list": Reply(status=500) for number in range(20)}
+
+    result = sync(run, standin.host)
+
+    assert summary(result) == (20, 0, 0, 0, 0, 4)
+    assert "seems to be down" in result.stderr
+    assert tables(conn) == before
+    assert conn.execute("SELECT last_synced_at FROM registries").fetchone() == began
+
+
+def test_docker_hub_and_silence_say_why(run: Commands) -> None:
+    run("registry add registry-1.docker.io --org acme")
+    result = run("registry sync docker.io --org acme")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: docker.io: Docker Hub does not list its repositories\n"
+
+
+# who may enter
+
+
+def guard(standin: StandIn, secret: str) -> None:
+    """Lets in only who knows, by Basic authentication."""
+    registry = MemoryRegistry()
+    registry.manifests["api"] = {}
+    expected = f"Basic {b64encode(secret.encode()).decode()}"
+
+    def answer(request: Request) -> Reply:
+        if request.headers.get("authorization") == expected:
+            return registry(request)
+        return Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    standin.otherwise = answer
+
+
+def test_a_password_comes_from_a_file_standard_input_or_the_environment(
+    run: Commands, standin: StandIn, tmp_path: Path
+) -> None:
+    guard(standin, "alice:hünter2:x")
+    path = tmp_path / "password"
+    path.write_text("hünter2:x\n", encoding="utf-8")
+    results = [
+        sync(run, standin.host, f"--username alice --password-file {path}"),
+        sync(run, standin.host, "--username alice --password-file -", input="hünter2:x\n"),
+    ]
+    run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "hünter2:x"
+    results.append(sync(run, standin.host, "--username alice"))
+    assert [summary(result)[0] for result in results] == [1, 1, 1]
+
+
+def test_a_wrong_password_is_not_shown_nor_kept(
+    run: Commands, standin: StandIn, conn: Connection
+) -> None:
+    guard(standin, "alice:right")
+    run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "wrong-hunter2"
+    result = sync(run, standin.host, "--username alice")
+    assert (result.exit_code, "hunter2" in result.output) == (1, False)
+    assert "does not list its repositories (401)" in result.stderr
+    assert "hunter2" not in json.dumps(reports.stored(conn))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--password-file /dev/null",
+        "--username alice",
+        "--username alice --password-file /dev/null",
+        "--username a:b --password-file /dev/null",
+        "--username alice --password-file /nowhere",
+    ],
+)
+def test_half_a_credential_is_refused(run: Commands, options: str) -> None:
+    result = run(f"registry sync ghcr.io --org acme {options}")
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+# registries as such
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [
+        ("ghcr.io", "github"),
+        ("index.docker.io", "docker"),
+        ("quay.io", "quay"),
+        ("123.dkr.ecr.eu-west-1.amazonaws.com", "ecr"),
+        ("acme.azurecr.io", "acr"),
+        ("eu.gcr.io", "google"),
+        ("europe-docker.pkg.dev", "google"),
+        ("notgcr.io", "generic"),
+        ("localhost:5000", "generic"),
+    ],
+)
+def test_a_provider_is_told_by_the_host(run: Commands, host: str, provider: str) -> None:
+    assert run(f"registry add {host} --org acme").exit_code == 0
+    [line] = run("registry list --org acme").stdout.splitlines()[1:]
+    assert line.split()[3] == provider
+
+
+def test_adding_again_changes_only_what_is_told(run: Commands, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_bytes(reports.envelope())
+    run(f"ingest {report} --org acme")
+    lines = []
+    for options in ("", "--name Ours", "", "--provider quay", ""):
+        assert run(f"registry add GHCR.io --org acme {options}").exit_code == 0
+        lines.append(run("registry list --org acme").stdout.splitlines()[1].split()[1:5])
+    assert lines == [
+        ["ghcr.io", "ghcr.io", "github", "1"],
+        ["ghcr.io", "Ours", "github", "1"],
+        ["ghcr.io", "Ours", "github", "1"],
+        ["ghcr.io", "Ours", "quay", "1"],
+        ["ghcr.io", "Ours", "quay", "1"],
+    ]
+
+
+@pytest.mark.parametrize("host", ["registry", "a/b", "http://", "ghcr.io:x", "é.io", ".io"])
+def test_a_host_must_be_one_that_images_can_have(run: Commands, host: str) -> None:
+    for command in ("add", "sync"):
+        result = run(f"registry {command} {host} --org acme")
+        assert (result.exit_code, "registry's host" in result.stderr) == (2, True)

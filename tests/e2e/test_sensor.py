@@ -1,0 +1,107 @@
+"""A sensor as a shell script: what it posts changes the row in the list."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harborguard.ingest import read_scan
+from harborguard.model import Role
+from harborguard.store.pool import Connection
+from tests import oracle
+from tests.cast import Cast
+from tests.e2e.service import Service, serving
+from tests.reports import RECEIVED_AT, envelope, image_rows
+
+SCRIPT = Path(__file__).with_name("sensor.sh")
+FOLDER = os.environ.get("HARBORGUARD_REPORTS")
+REPORTS = sorted(Path(FOLDER).rglob("*.json")) if FOLDER else []
+
+pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
+
+
+@pytest.fixture
+def service(database_url: str, conn: Connection) -> Iterator[Service]:
+    with serving(DATABASE_URL=database_url) as service:
+        yield service
+
+
+def post(service: Service, key: str, path: Path, *image: str) -> tuple[int, Any]:
+    """What the sensor was told."""
+    command = [SCRIPT, f"http://127.0.0.1:{service.port}", path, *image]
+    environment = {"PATH": os.environ["PATH"], "HARBORGUARD_KEY": key}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    body, status = done.stdout.strip().rsplit("\n", 1)
+    return int(status), json.loads(body)
+
+
+def row(service: Service, cast: Cast) -> dict[str, Any]:
+    """The one row of the list."""
+    [found] = service.ask("/api/images", cast.acme.headers).json["data"]
+    return found
+
+
+def test_it_works(service: Service, cast: Cast, tmp_path: Path) -> None:
+    key = cast.acme.add_key(Role.CI)
+    report = tmp_path / "report.json"
+    report.write_bytes(envelope(counts=(0, 4, 19, 27), scan_id="1"))
+
+    status, first = post(service, key, report)
+
+    assert (status, first["success"]) == (201, True)
+    assert row(service, cast)["id"] == first["imageId"]
+    assert (row(service, cast)["riskScore"], row(service, cast)["grade"]) == (31, "B")
+    assert post(service, key, report) == (200, first)
+    report.write_bytes(envelope(counts=(1,), scan_id="1"))
+    status, conflict = post(service, key, report)
+    assert (status, conflict["scanId"]) == (409, first["scanId"])
+    assert row(service, cast)["grade"] == "B"
+    report.write_bytes(envelope(counts=(1,), scan_id="2"))
+    status, second = post(service, key, report)
+    assert (status, second["imageId"]) == (201, first["imageId"])
+    assert second["scanId"] != first["scanId"]
+    assert (row(service, cast)["riskScore"], row(service, cast)["grade"]) == (75, "D")
+    report.write_bytes(b"{}")
+    status, refused = post(service, key, report)
+    assert (status, refused["error"]["code"]) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS names no folder")
+def test_every_real_report(service: Service, cast: Cast, conn: Connection) -> None:
+    """Posted twice each; the rows are those that the oracle makes of the reports."""
+    key = cast.acme.add_key(Role.CI)
+    scans: dict[str, list[oracle.Scan]] = {}
+    for path in REPORTS:
+        image = "acme/legacy:1" if "legacy" in path.name else None
+        scan = read_scan(path.read_bytes(), received_at=RECEIVED_AT, image=image)
+        told = post(service, key, path, *([image] if image else []))
+        assert told[0] == 201, (path, told)
+        assert post(service, key, path, *([image] if image else [])) == (200, told[1])
+        counts = (scan.counts.critical, scan.counts.high, scan.counts.medium, scan.counts.low)
+        reference = scan.report.reference
+        scans.setdefault(reference.name, []).append(
+            oracle.Scan(
+                scan.external_id,
+                scan.finished_at,
+                tag=reference.tag,
+                digest=scan.report.digest,
+                built_at=scan.report.built_at,
+                counts=counts,
+            )
+        )
+    found = image_rows(conn, cast.acme.organization_id)
+    expected = {name: oracle.image_row(each) for name, each in scans.items()}
+    untold = {
+        name for name, each in scans.items() for scan in each if scan.finished_at == RECEIVED_AT
+    }
+    for name in untold:
+        found[name].pop("last_scanned_at")
+        expected[name].pop("last_scanned_at")
+    assert found == expected
+    assert len(REPORTS) > 0

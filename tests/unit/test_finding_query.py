@@ -1,0 +1,75 @@
+"""The builders behind the list: findings of a scan, and the list in numbers; without a database."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harborguard.listing import (
+    FindingCriteria,
+    FindingSort,
+    FindingSortKey,
+    ImageCriteria,
+    Page,
+)
+from harborguard.model import Grade, Scope, Severity
+from harborguard.store.finding_query import ORDERS, FindingQuery
+from harborguard.store.image_filters import ImageFilters
+from harborguard.store.summary_query import make_summary_query
+
+any_criteria = st.builds(
+    FindingCriteria,
+    severities=st.lists(st.sampled_from(Severity), unique=True).map(tuple),
+    package=st.none() | st.text(),
+    is_fixable=st.none() | st.booleans(),
+    search=st.none() | st.text(),
+    sort=st.none() | st.builds(FindingSort, st.sampled_from(FindingSortKey), st.booleans()),
+)
+
+
+def test_it_works() -> None:
+    criteria = FindingCriteria(severities=(Severity.HIGH,), is_fixable=True)
+    text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page(3, 20))
+    assert (
+        "WHERE organization_id = %(organization_id)s AND scan_id = %(scan_id)s"
+        " AND severity = ANY (%(severities)s) AND fixed_version IS NOT NULL\n"
+    ) in text
+    assert parameters == {
+        "organization_id": "org-acme",
+        "scan_id": "scan-1",
+        "severities": ["high"],
+        "limit": 20,
+        "offset": 40,
+    }
+
+
+@given(any_criteria)
+def test_the_tenant_is_the_first_condition(criteria: FindingCriteria) -> None:
+    text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page())
+    assert text.count("FROM findings") == 1
+    _, _, conditions = text.partition("FROM findings\n    WHERE ")
+    assert conditions.startswith("organization_id = %(organization_id)s AND scan_id = ")
+    assert parameters["organization_id"] == "org-acme"
+
+
+def test_no_text_of_a_caller_becomes_sql() -> None:
+    texts = set()
+
+    @given(any_criteria)
+    def collect(criteria: FindingCriteria) -> None:
+        texts.add(FindingQuery("org-acme", "scan-1", criteria).page(Page())[0])
+
+    collect()
+    # severities, package, search: asked or not; fixable: not, or either; six orders.
+    assert len(texts) <= 2 * 2 * 2 * 3 * len(ORDERS)
+
+
+def test_the_list_in_numbers_has_the_conditions_of_the_list() -> None:
+    criteria = ImageCriteria(grades=(Grade.B,), search="api")
+    filters = ImageFilters(Scope("org-acme", "reg-1"), criteria)
+    text, parameters = make_summary_query(filters, from_counters=False)
+    assert filters.entered.startswith("organization_id = %(organization_id)s AND registry_id = ")
+    assert f"FROM images WHERE {filters.entered}\n" in text
+    assert parameters == {
+        **filters.parameters,
+        **{"a_low": 0, "a_high": 24, "b_low": 25, "b_high": 49},
+        **{"c_low": 50, "c_high": 74, "d_low": 75, "d_high": 100},
+    }
