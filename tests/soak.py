@@ -58,7 +58,7 @@ ROWS: dict[str, tuple[str, Row]] = {
         lambda: scenarios.workers_are_killed(200),
     ),
     "P2": (
-        "HUP, replaced workers, restarts: none failed of 50,000",
+        "HUP, replaced workers, restarts: no failed request",
         lambda: [scenarios.workers_are_replaced(120), scenarios.service_restarts(120)],
     ),
     "H1": (

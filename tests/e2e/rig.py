@@ -75,7 +75,7 @@ class Cluster:
 
     def start(self) -> None:
         """Starts it; from the main thread, with which it ends."""
-        server = self.stack.enter_context(running_server(self.directory, durable=False))
+        server = self.stack.enter_context(running_server(self.directory))
         self.url, self.superuser_url = server.url, server.superuser_url
 
     @property

@@ -435,9 +435,9 @@ def slow_clients(seconds: int, count: int = 200) -> list[Outcome]:
     with cluster() as database:
         keys = seed(database.url, images=200)
         with deployed(database.url) as service:
-            with callers(service.port, keys, 1, pause=0.01) as normal:
-                time.sleep(seconds)
             for mode, kind in ("-H", "headers"), ("-B", "bodies"), ("-X", "readers"):
+                with callers(service.port, keys, 1, pause=0.01) as normal:
+                    time.sleep(seconds)
                 attack = [command, mode, "-c", str(count), "-r", str(count), "-l", str(seconds)]
                 attack += ["-i", "1", "-u", f"http://127.0.0.1:{service.port}/api/images?limit=200"]
                 with callers(service.port, keys, 1, pause=0.01) as calls:
