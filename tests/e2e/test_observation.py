@@ -97,7 +97,7 @@ def test_it_works(cast: Cast, database_url: str, scrape: Scraper) -> None:
     assert {key: value for key, value in counted.items() if value} == {
         name("GET", "/api/images", 200): 1,
         name("GET", "/api/images", 401): 3,
-        name("GET", "unmatched", 404): 1,
+        name("GET", "/api/images/<image_id>", 404): 1,
         name("other", "unmatched", 405): 1,
     }
     for reason in ("missing", "unknown", "malformed"):
