@@ -4,6 +4,7 @@ Where DATABASE_URL is set it serves from that, as it finds it.
 """
 
 import os
+import signal
 import socket
 import sys
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from runpy import run_path
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import KNOWN_SETTINGS
+from gunicorn.workers.base import Worker
 
 from app import create_app
 from harborguard.errors import HarborGuardError
@@ -50,6 +52,12 @@ def when_ready(server: Arbiter) -> None:
     url = f"http://127.0.0.1:{settings.port}/api/images"
     key = getattr(server, "demo_key", "hg_ak_...")
     print(f'\nServing. Try:\n\n  curl -s -H "X-API-Key: {key}" "{url}?limit=5"\n', flush=True)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Ctrl-C reaches the whole group of a terminal; the workers wait for the master's word."""
+    production["post_worker_init"](worker)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def on_exit(server: Arbiter) -> None:

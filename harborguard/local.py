@@ -1,5 +1,6 @@
 """A database for trying the service out: the one that is set, else a private one of our own."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,7 +56,7 @@ def _fill(conn: Connection) -> str:
 
 
 def _kept_key(conn: Connection, key_file: Path) -> str | None:
-    if not key_file.exists():
+    if key_file.is_symlink() or not key_file.exists():
         return None
     secret = key_file.read_text(encoding="utf-8").strip()
     try:
@@ -68,6 +69,11 @@ def _kept_key(conn: Connection, key_file: Path) -> str | None:
 def _new_key(conn: Connection, organization_id: str, key_file: Path) -> str:
     secret = make_secret(PrincipalKind.API_KEY)
     create_api_key(conn, organization_id, secret, name="demo", role=Role.ADMIN)
-    key_file.touch(mode=0o600)
-    key_file.write_text(f"{secret.secret}\n", encoding="ascii")
+    # Where root cannot use the state directory, the database lies elsewhere.
+    key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The directory may be another account's: nothing that it planted there is written through.
+    key_file.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(key_file, flags, 0o600), "w", encoding="ascii") as file:
+        file.write(f"{secret.secret}\n")
     return secret.secret

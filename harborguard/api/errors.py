@@ -26,6 +26,7 @@ _HEADERS = {
     "UNAUTHORIZED": {"WWW-Authenticate": "Bearer"},
     "SERVICE_UNAVAILABLE": {"Retry-After": "2"},
 }
+_OPAQUE = "Something went wrong on our side."
 _CODES = {status: code for code, status in STATUSES.items() if code != "VALIDATION_ERROR"}
 
 log = structlog.get_logger()
@@ -39,6 +40,9 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(error: HarborGuardError) -> Response:
+    if error.code == "INTERNAL_ERROR" and error.message != _OPAQUE:
+        log.error("internal error", error=error.message)
+        error = HarborGuardError(_OPAQUE)
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.issues:
         body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
@@ -69,7 +73,7 @@ def _answer_unexpected(error: Exception) -> Response:
     known = translate_error(error)
     if known is None:
         log.error("unexpected error", exc_info=error)
-        known = HarborGuardError("Something went wrong on our side.")
+        known = HarborGuardError(_OPAQUE)
     else:
         log.warning("the database did not answer", error=type(error).__name__)
     return _answer(known)

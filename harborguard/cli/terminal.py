@@ -140,4 +140,4 @@ def _parse_moment(text: str, now: datetime) -> datetime:
     if text[-1:] in {"d", "D"} and text[:-1].isdecimal():
         return now + timedelta(days=int(text[:-1]))
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

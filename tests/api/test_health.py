@@ -61,3 +61,17 @@ def test_it_is_ready_on_a_newer_schema(client: FlaskClient, conn: Connection) ->
         assert client.get("/api/ready").status_code == 200
     finally:
         conn.execute("DELETE FROM schema_migrations WHERE number = 9999")
+
+
+def test_a_fault_of_the_schema_is_told_to_nobody(app: Flask, conn: Connection) -> None:
+    conn.execute("UPDATE schema_migrations SET checksum = 'x' || checksum WHERE number = 1")
+    fresh = create_app(app.extensions["harborguard"].config)
+    try:
+        with fresh.extensions["harborguard"].pool:
+            response = fresh.test_client().get("/api/ready")
+    finally:
+        conn.execute("UPDATE schema_migrations SET checksum = substr(checksum, 2) WHERE number = 1")
+    assert response.status_code == 500
+    assert response.json == {
+        "error": {"code": "INTERNAL_ERROR", "message": "Something went wrong on our side."}
+    }

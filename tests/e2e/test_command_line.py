@@ -191,7 +191,7 @@ def test_expiry(run: Commands, conn: Connection, expires: str, days: int | None)
     assert abs(moment - expected) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("expires", ["", "90", "d", "-1d", "0d", "1h", "2020-01-01", "tomorrow", "9" * 20 + "d"])  # fmt: skip
+@pytest.mark.parametrize("expires", ["", "90", "d", "-1d", "0d", "1h", "2020-01-01", "tomorrow", "9" * 20 + "d", "9999-12-31T23:59:59-23:59"])  # fmt: skip
 def test_a_bad_expiry_makes_no_key(run: Commands, conn: Connection, expires: str) -> None:
     result = CliRunner().invoke(
         main, ["key", "create", "k", "--org", "acme", f"--expires={expires}"], env=run.environment
