@@ -71,7 +71,7 @@ def find_place(sort: Sort, page: Page, counts: Counts) -> Place:
     if limit <= 0:
         return ()
     stretches = (
-        _by_score(sort, Page(page.number, page.size), counts, limit)
+        _by_score(sort, page, counts, limit)
         if sort.key is SortKey.RISK_SCORE
         else [_from_nearer_end(Stretch(limit, page.offset, sort.descending), counts.total)]
     )
