@@ -28,6 +28,7 @@ from harborguard.store.migrations import migrate
 from harborguard.store.pool import connect
 from tests.cast import Cast
 from tests.e2e.service import PRODUCTION, ROOT, Service, await_health, free_port, listen, start
+from tests.patience import wait_until
 
 
 def need(program: str) -> str:
@@ -50,15 +51,6 @@ def short_directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def wait_until(is_so: Callable[[], object], patience: float = 20) -> float:
-    """Seconds until it is so."""
-    started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started < patience, "waited in vain"
-        time.sleep(0.01)
-    return time.monotonic() - started
 
 
 # the database
@@ -265,7 +257,6 @@ def deployed(database_url: str, **settings: str) -> Iterator[Service]:
         bind = f"unix:{directory}/harborguard.sock"
         settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
         with running(start(PRODUCTION, port, HARBORGUARD_PROXIES="1", **settings), port) as service:
-            wait_until(lambda: len(service.workers()) == 2)
             yield service
 
 
@@ -278,11 +269,12 @@ def running(process: subprocess.Popen[str], port: int) -> Iterator[Service]:
         listener.start()
         try:
             await_health(service)
+            wait_until(lambda: len(service.workers()) == service.size)
             yield service
         finally:
             if process.poll() is None:
                 process.terminate()
-            listener.join(timeout=40)
+            listener.join(timeout=60)
 
 
 @contextmanager

@@ -32,13 +32,16 @@ from tests.e2e.rig import (
     running,
     seed,
     short_directory,
-    wait_until,
     wrk,
 )
 from tests.e2e.service import PRODUCTION, ROOT, Service, serving
+from tests.patience import wait_until
 
 # A worker that is replaced in the middle would be taken for one that died.
 STEADY = {"GUNICORN_CMD_ARGS": "--max-requests 0"}
+# How many times slower than is promised still passes: 1 on a quiet machine, more where other tests
+# take the processors meanwhile.
+SLACK = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ def database_stops(cycles: int) -> Outcome:
         f"first 200 at most {max(back):.2f} s after the database; "
         f"{'no process restarted' if same else 'A PROCESS RESTARTED'}",
         set(found) <= {200, 503}
-        and slowest(refusals) < 2.5
-        and max(back) < 2
+        and slowest(refusals) < 2.5 * SLACK
+        and max(back) < 2 * SLACK
         and len(refusals) > 0
         and same,
     )
@@ -147,7 +150,10 @@ def database_is_silent(seconds: float) -> Outcome:
         f"{seconds:.0f} s of silence under {len(calls)} requests by 8 callers",
         f"answers {dict(found)}; slowest refusal {slowest(hit):.2f} s, first 200 {back:.2f} s "
         f"after the silence; threads of the workers {before} before, {after} after",
-        set(found) <= {200, 503, 504} and slowest(hit) < 5 and back < 3 and after <= before,
+        set(found) <= {200, 503, 504}
+        and slowest(hit) < 5 * SLACK
+        and back < 3 * SLACK
+        and after <= before,
     )
 
 
@@ -176,7 +182,7 @@ def replica_is_promoted() -> Outcome:
     return Outcome(
         f"the primary stopped, the replica promoted, under {len(calls)} requests",
         f"answers {dict(found)}; first 200 {back:.2f} s after the promotion",
-        set(found) <= {200, 503} and back < 5,
+        set(found) <= {200, 503} and back < 5 * SLACK,
     )
 
 
@@ -206,8 +212,8 @@ def more_callers_than_connections(seconds: float, count: int = 200) -> Outcome:
         f"{dict(results(many))}; slowest refusal {slowest(refused):.2f} s; "
         f"{served:.0%} of the throughput of {pool.max_size} callers",
         set(results(many)) == {200, "SERVICE_UNAVAILABLE"}
-        and slowest(refused) < 2.5
-        and served >= 0.8,
+        and slowest(refused) < 2.5 * SLACK
+        and served >= 0.8 / SLACK,
     )
 
 
@@ -232,7 +238,7 @@ def more_callers_than_workers(seconds: float, count: int = 200) -> Outcome:
         f"{count} callers of two workers for {seconds:.0f} s, {many[0].requests} requests",
         f"{many[0].failed} failed, p99 {many[0].p99_ms / 1000:.2f} s; {served:.0%} of the "
         f"throughput of 8 callers",
-        many[0].failed == 0 and many[0].p99_ms < 2500 and served >= 0.8,
+        many[0].failed == 0 and many[0].p99_ms < 2500 * SLACK and served >= 0.8 / SLACK,
     )
 
 
@@ -345,9 +351,8 @@ def workers_are_killed(count: int) -> Outcome:
         ):
             time.sleep(1)
             while killed < count:
-                for worker in random.sample(service.workers(), 1):
-                    os.kill(worker, signal.SIGKILL)
-                    killed += 1
+                service.kill_a_worker()
+                killed += 1
                 time.sleep(pause)
     [load] = loads
     return Outcome(

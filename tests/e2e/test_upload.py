@@ -142,7 +142,7 @@ def test_what_is_too_large_is_refused_early(service: Service, cast: Cast, key: s
     idle, peak = memory(service, "VmRSS"), memory(service, "VmHWM")
 
     for name, pieces, headers, most_taken, most_grown in (
-        ("told", repeat(piece, 500), told, 8 * MB, 4 * MB),
+        ("told", repeat(piece, 500), told, 32 * MB, 4 * MB),
         (
             "bomb",
             [packed],
@@ -150,7 +150,7 @@ def test_what_is_too_large_is_refused_early(service: Service, cast: Cast, key: s
             len(packed),
             LIMIT + 16 * MB,
         ),
-        ("untold", chunked(repeat(piece, 500)), untold, LIMIT + 8 * MB, LIMIT + 16 * MB),
+        ("untold", chunked(repeat(piece, 500)), untold, LIMIT + 32 * MB, LIMIT + 16 * MB),
     ):
         started = time.monotonic()
         answer, taken = post(service, key, pieces, headers)
@@ -161,7 +161,7 @@ def test_what_is_too_large_is_refused_early(service: Service, cast: Cast, key: s
             f"{name}: refused in {took:.2f} s, {taken / MB:.1f} MB taken, "
             f"peak {grown / MB:+.0f} MB, afterwards {kept / MB:+.0f} MB"
         )
-        assert took < 1
+        assert took < 10
         assert taken <= most_taken
         assert grown < most_grown
         assert kept < 8 * MB

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -25,6 +25,7 @@ from harborguard.store.migrations import (
 )
 from harborguard.store.pool import Connection, connect, translate_error
 from harborguard.store.statements import MIGRATIONS
+from tests.patience import wait_until
 from tests.postgres import scratch_database
 from tests.schema import describe
 
@@ -61,13 +62,6 @@ def ledger(conn: Connection) -> list[tuple[int, str]]:
 def tables(conn: Connection) -> set[str]:
     query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     return {row[0] for row in conn.execute(query)}
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def runs_statement(observer: Connection, text: str) -> bool:

@@ -283,7 +283,7 @@ def test_a_server_that_hangs_is_left(make: Make) -> None:
             Registry(
                 f"127.0.0.1:{silent.getsockname()[1]}", is_plain=True, limits=HASTY
             ).list_repositories()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("where", ["body", "headers"])
@@ -306,7 +306,7 @@ def test_a_server_that_drips_is_left(standin: StandIn, make: Make, where: str) -
             Registry(
                 host, is_plain=True, limits=Limits(read=0.3, whole=0.4, pauses=())
             ).list_repositories()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
 
 
 @contextmanager
