@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from harborguard.config import Config
+
+# Which request is being answered in this thread; empty for none. Every line tells it.
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 STDERR = 2
 REDACTED = "[redacted]"
@@ -68,12 +72,18 @@ def set_up(config: Config, fd: int = STDERR) -> None:
 def make_processors(secrets: Sequence[str] = ()) -> list[Processor]:
     """What each event goes through before it is written; `secrets` are known literally."""
     return [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _Redaction(secrets),
     ]
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if request_id := REQUEST_ID.get():
+        event["request_id"] = request_id
+    return event
 
 
 class _Redaction:

@@ -70,6 +70,7 @@ CREATE TABLE images (
     CONSTRAINT images_risk_score_check CHECK (((risk_score >= 0) AND (risk_score <= 100))),
     CONSTRAINT images_tag_count_check CHECK ((tag_count >= 0))
 );
+ALTER TABLE ONLY images ALTER COLUMN registry_id SET (n_distinct=-0.001);
 
 CREATE TABLE inventories (
     organization_id text NOT NULL COLLATE pg_catalog."C",

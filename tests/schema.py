@@ -16,7 +16,8 @@ HEADER = (
 
 # Everything that makes two databases differ for a program: as PostgreSQL itself spells it.
 DESCRIBE = """
-SELECT format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+SELECT format('%s.%s %s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+    a.attoptions,
     CASE WHEN a.attnotnull THEN 'NOT NULL' END, pg_get_expr(d.adbin, d.adrelid))
     || ' ' || coalesce((SELECT collname FROM pg_collation WHERE oid = a.attcollation), '')
 FROM pg_attribute a

@@ -1,12 +1,11 @@
 """Who is asking: the hook before each request of the API, and what a view demands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import structlog
 from flask import Response, after_this_request, g, request
-from structlog.contextvars import bind_contextvars
 
 from harborguard import metrics
 from harborguard.api.services import read, services
@@ -32,19 +31,23 @@ def authenticate() -> None:
         g.principal = principal = _find_principal()
     except Unauthenticated as error:
         metrics.count_refusal(error.reason)
-        bind_contextvars(refused=error.reason)
+        g.refused = error.reason
         raise
     if principal.is_use_due:
         _note_use_later(principal)
 
 
 def _find_principal() -> Principal:
-    cookies = request.cookies.items(multi=True)
-    credential = parse_credential(request.headers, cookies, services().sessions)
+    credential = parse_credential(request.headers, _cookies(), services().sessions)
     principal = read(lambda conn: find_principal(conn, credential))
     if principal is None:
         raise Unauthenticated("unknown")
     return principal
+
+
+def _cookies() -> Iterator[tuple[str, str]]:
+    # Parsed only for who looks at them.
+    yield from request.cookies.items(multi=True)
 
 
 def require(

@@ -15,7 +15,7 @@ from harborguard.api.detail_schemas import (
     dump_finding_criteria,
     dump_tag,
 )
-from harborguard.api.pagination import envelope
+from harborguard.api.pagination import envelope, make_link
 from harborguard.api.schemas import parse_query
 from harborguard.api.services import read, services
 from harborguard.model import Role
@@ -54,7 +54,8 @@ def list_tags(image_id: str) -> dict[str, Any]:
     scope = g.principal.scope
     tags, total = read(lambda conn: store.list_tags(conn, scope, image_id, page))
     g.rows = len(tags)
-    return envelope([dump_tag(tag) for tag in tags], total, page, path=request.path, filters=())
+    rows = [dump_tag(tag) for tag in tags]
+    return envelope(rows, total, page, make_link(request.path, page))
 
 
 @blueprint.get("/<image_id>/vulnerabilities")
@@ -68,5 +69,5 @@ def list_vulnerabilities(image_id: str) -> dict[str, Any]:
     )
     g.rows = len(findings)
     rows = [dump_finding(finding) for finding in findings]
-    filters = dump_finding_criteria(criteria)
-    return envelope(rows, total, page, path=request.path, filters=filters)
+    link = make_link(request.path, page, dump_finding_criteria(criteria))
+    return envelope(rows, total, page, link)

@@ -21,4 +21,9 @@ class OrjsonProvider(JSONProvider):
     def response(self, *args: Any, **_: Any) -> Response:
         """An object as an `application/json` response."""
         [body] = args
-        return Response(orjson.dumps(body), mimetype="application/json")
+        return json_response(body)
+
+
+def json_response(body: Any, **headers: str) -> Response:
+    """An object as an `application/json` response with these headers, for who knows them."""
+    return Response(orjson.dumps(body), headers=headers, content_type="application/json")

@@ -6,9 +6,9 @@ from time import perf_counter
 
 import structlog
 from flask import Flask, Response, g, request
-from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from harborguard import metrics
+from harborguard.logs import REQUEST_ID
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _QUIET = frozenset({"/api/health", "/api/ready"})
@@ -25,20 +25,20 @@ def observe_requests(app: Flask) -> None:
 def _begin() -> None:
     g.began_at = perf_counter()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    clear_contextvars()
-    bind_contextvars(request_id=g.request_id)
+    g.request_id = request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    REQUEST_ID.set(request_id)
 
 
 def _end(response: Response) -> Response:
     seconds = perf_counter() - g.began_at
-    route = request.url_rule.rule if request.url_rule else "unmatched"
+    rule = request.url_rule
+    route = rule.rule if rule else "unmatched"
     response.headers["X-Request-ID"] = g.request_id
     metrics.count_request(route, request.method, response.status_code, seconds)
     tell = log.debug if route in _QUIET else log.info
     tell("request", **_describe(response, route, seconds))
     # The last thing that is done for a request, after what auth does once the answer is out.
-    response.call_on_close(clear_contextvars)
+    response.call_on_close(lambda: REQUEST_ID.set(""))
     return response
 
 
@@ -52,6 +52,8 @@ def _describe(response: Response, route: str, seconds: float) -> dict[str, objec
     }
     if principal := g.get("principal"):
         told |= {"principal_kind": principal.kind, "principal_id": principal.id}
-    if "rows" in g:
-        told["rows"] = g.rows
+    if (rows := g.get("rows")) is not None:
+        told["rows"] = rows
+    if refused := g.get("refused"):
+        told["refused"] = refused
     return told

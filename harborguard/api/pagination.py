@@ -1,26 +1,25 @@
 """A page of a listing as the contract's envelope; the only builder of links."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from harborguard.listing import Page
 
 Filters = Sequence[tuple[str, str]]
+Link = Callable[[int], str]
 
 
-def envelope(
-    data: list[dict[str, Any]], total: int, page: Page, *, path: str, filters: Filters
-) -> dict[str, Any]:
-    """`{data, meta, links}` (contract, section 2); `filters` are the given ones, as understood."""
+def envelope(data: list[dict[str, Any]], total: int, page: Page, link: Link) -> dict[str, Any]:
+    """`{data, meta, links}` (contract, section 2)."""
     pages = -(-total // page.size)
     has_next = page.number < pages
     has_prev = page.number > 1 and total > 0
-    links = {"self": link(path, page, filters)}
+    links = {"self": link(page.number)}
     if has_next:
-        links["next"] = link(path, Page(page.number + 1, page.size), filters)
+        links["next"] = link(page.number + 1)
     if has_prev:
-        links["prev"] = link(path, Page(min(page.number - 1, pages), page.size), filters)
+        links["prev"] = link(min(page.number - 1, pages))
     meta = {
         "page": page.number,
         "pageSize": page.size,
@@ -32,7 +31,7 @@ def envelope(
     return {"data": data, "meta": meta, "links": links}
 
 
-def link(path: str, page: Page, filters: Filters) -> str:
-    """A page of the same question, relative to the host."""
-    query = [("page", str(page.number)), ("limit", str(page.size)), *filters]
-    return f"{path}?{urlencode(query, quote_via=quote, safe='')}"
+def make_link(path: str, page: Page, filters: Filters = ()) -> Link:
+    """From a page's number to its link, relative to the host; `filters` are as understood."""
+    query = urlencode([("limit", page.size), *filters], quote_via=quote, safe="")
+    return lambda number: f"{path}?page={number}&{query}"

@@ -175,21 +175,25 @@ def dump_criteria(criteria: ImageCriteria) -> list[tuple[str, str]]:
 
 def dump_image(image: ImageSummary) -> dict[str, Any]:
     """A row of the list (contract, section 1)."""
+    (
+        image_id, name, registry_id, tag_count, latest_tag, latest_digest, risk_score, grade,
+        critical, high, medium, low, last_scanned_at, created_at,
+    ) = image  # fmt: skip
     return {
-        "id": image.id,
-        "name": image.name,
-        "registryId": image.registry_id,
-        "tagCount": image.tag_count,
-        "latestTag": image.latest_tag,
-        "latestDigest": image.latest_digest,
-        "riskScore": image.risk_score,
-        "grade": image.grade,
+        "id": image_id,
+        "name": name,
+        "registryId": registry_id,
+        "tagCount": tag_count,
+        "latestTag": latest_tag,
+        "latestDigest": latest_digest,
+        "riskScore": risk_score,
+        "grade": grade,
         "vulnerabilities": {
-            "critical": image.critical,
-            "high": image.high,
-            "medium": image.medium,
-            "low": image.low,
+            "critical": critical,
+            "high": high,
+            "medium": medium,
+            "low": low,
         },
-        "lastScannedAt": image.last_scanned_at,
-        "createdAt": image.created_at,
+        "lastScannedAt": last_scanned_at,
+        "createdAt": created_at,
     }

@@ -46,11 +46,12 @@ def services() -> Services:
 
 def connection() -> Connection:
     """This request's connection, borrowed at first use and given back when the request ends."""
-    if "connection" not in g:
+    conn = g.get("connection")
+    if conn is None:
         with metrics.waiting():
-            g.connection = services().pool.getconn()
+            g.connection = conn = services().pool.getconn()
         metrics.count_lent(1)
-    return g.connection
+    return conn
 
 
 def read(work: Callable[[Connection], T]) -> T:

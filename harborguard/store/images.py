@@ -6,7 +6,7 @@ from typing import Any
 from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
 from harborguard.model import Scope
 from harborguard.store.image_place import Counts, find_place
-from harborguard.store.image_query import ImageQuery
+from harborguard.store.image_query import ImageQuery, counted_to
 from harborguard.store.pool import Connection
 from harborguard.store.statements import STATEMENTS
 
@@ -76,7 +76,7 @@ def _read_place(conn: Connection, query: ImageQuery, page: Page) -> Listing | No
 def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
     rows = conn.execute(*query.window(page)).fetchall()
     version, total = _head(rows)
-    if total is None and page.offset > 0:
+    if total == counted_to(page) or (total is None and page.offset > 0):
         [(version_counted, total)] = conn.execute(*query.count()).fetchall()
         if version_counted != version:
             return None

@@ -1,5 +1,6 @@
 """Connections: the pool with its bounds, and the driver's errors in the field's words."""
 
+import select
 from collections.abc import Callable
 from dataclasses import replace
 from threading import BoundedSemaphore
@@ -8,8 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
-from psycopg.abc import Buffer, PQGen
-from psycopg.adapt import Loader
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
@@ -43,19 +43,30 @@ class ImpatientConnection(Connection):
     The server's own timeouts are of no use then, and the pool's end where a statement begins.
     """
 
-    patience: float
+    patience: float  # seconds for a statement
+    first_patience: float  # seconds for the first one after the connection was lent
+    is_proven = False
     is_given_up = False
 
     def wait(self, gen: PQGen[T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
-        """Runs one exchange with the server, for as long as `patience` at most."""
+        """Runs one exchange with the server, for as long as its patience lasts."""
+        patience = self.patience if self.is_proven else self.first_patience
         try:
-            return super().wait(gen, *args, timeout=timeout or self.patience, **kwargs)
+            found = super().wait(gen, *args, timeout=timeout or patience, **kwargs)
         except psycopg.OperationalError:
             # A server that answers, even with an error, leaves no statement under way.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.is_given_up = True
                 self.pgconn.finish()
             raise
+        self.is_proven = True
+        return found
+
+    def has_news(self) -> bool:
+        """Whether the server has said something unasked: as a rule, that all is over."""
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 class Pool(ConnectionPool[ImpatientConnection]):
@@ -106,15 +117,16 @@ def make_pool(config: Config) -> Pool:
     """
 
     def configure(conn: ImpatientConnection) -> None:
-        _configure(conn)
         # The server's own timeout comes first where the server is well enough to keep it.
         conn.patience = config.statement_timeout_ms / 1000 + 0.5
+        conn.first_patience = config.pool_timeout
 
     def check(conn: ImpatientConnection) -> None:
-        conn.patience, usual = config.pool_timeout, conn.patience
-        # The pool's own check would prepare its empty statement, and do so anew each time.
-        conn.execute("", prepare=False)
-        conn.patience = usual
+        conn.is_proven = False
+        # A server that ends a connection says so at once. To ask it each time would cost as much
+        # as to look a key up; and prepared, as the pool's own check is, twice that.
+        if conn.has_news():
+            conn.execute("", prepare=False)
 
     return Pool(
         _checked_url(config),
@@ -139,9 +151,7 @@ def connect(config: Config) -> Connection:
     It may take its time: nobody is waiting for an answer over HTTP.
     """
     patient = replace(config, statement_timeout_ms=300_000)
-    conn = psycopg.connect(_checked_url(config), **_connection_settings(patient))
-    _configure(conn)
-    return conn
+    return psycopg.connect(_checked_url(config), **_connection_settings(patient))
 
 
 def _checked_url(config: Config) -> str:
@@ -176,19 +186,6 @@ def _connection_settings(config: Config) -> dict[str, Any]:
         return {**common, "prepare_threshold": None}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return {**common, "prepare_threshold": 0, "options": options}
-
-
-class _IsoTimestampLoader(Loader):
-    """A `timestamp` (a time AT TIME ZONE 'UTC') as the contract writes it, with no detour."""
-
-    def load(self, data: Buffer) -> str:
-        date, _, clock = bytes(data).decode().partition(" ")
-        seconds, _, fraction = clock.partition(".")
-        return f"{date}T{seconds}.{fraction[:3]:0<3}Z"
-
-
-def _configure(conn: Connection) -> None:
-    conn.adapters.register_loader("timestamp", _IsoTimestampLoader)
 
 
 def retry_once(work: Callable[[], T]) -> T:

@@ -20,6 +20,7 @@ _NOTE_USE: dict[PrincipalKind, LiteralString] = {
     PrincipalKind.API_KEY: STATEMENTS["note_api_key_use"],
     PrincipalKind.ACCESS_TOKEN: STATEMENTS["note_access_token_use"],
 }
+_ROLES = {role.value: role for role in Role}
 
 
 def find_principal(conn: Connection, credential: Credential) -> Principal | None:
@@ -32,7 +33,8 @@ def find_principal(conn: Connection, credential: Credential) -> Principal | None
         kind=credential.kind,
         id=principal_id,
         scope=Scope(organization_id, registry_id),
-        role=_role(role),
+        # A newer schema may know roles that this release does not: they may nothing here.
+        role=_ROLES.get(role),
         is_use_due=is_use_due,
     )
 
@@ -47,11 +49,6 @@ def _lookup(credential: Credential) -> dict[str, Any]:
         identity = credential.identity
         return {"email": identity.email, "user_id": identity.user_id}
     return {"sha256": credential.digest}
-
-
-def _role(text: str) -> Role | None:
-    # A newer schema may know roles that this release does not: they may nothing here.
-    return next((role for role in Role if role.value == text), None)
 
 
 def create_api_key(

@@ -31,15 +31,15 @@ SELECT
     counted.total,
     page.name,
     page.digest,
-    page.digest_made_at AT TIME ZONE 'UTC' AS digest_made_at,
-    page.last_observed_at AT TIME ZONE 'UTC' AS last_observed_at,
+    to_char(page.digest_made_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS digest_made_at,
+    to_char(page.last_observed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS last_observed_at,
     scan.risk_score,
     scan.grade,
     coalesce(scan.critical, 0) AS critical,
     coalesce(scan.high, 0) AS high,
     coalesce(scan.medium, 0) AS medium,
     coalesce(scan.low, 0) AS low,
-    scan.finished_at AT TIME ZONE 'UTC' AS last_scanned_at
+    to_char(scan.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS last_scanned_at
 FROM (SELECT count(*) AS total FROM tag) AS counted
 LEFT JOIN page ON true
 LEFT JOIN scan ON scan.tag = page.name

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask.testing import FlaskClient
 
+from harborguard.credentials import parse_credential
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations, principals
 from harborguard.store.pool import Connection
@@ -231,6 +232,25 @@ def test_the_use_of_a_credential_is_noted_once_a_minute(
     assert second is not None
     assert second > datetime.now(UTC) - timedelta(seconds=30)
     assert notes() == 2
+
+
+@pytest.mark.parametrize("secret", ["key", "token"])
+def test_of_two_who_note_a_use_one_does(cast: Cast, conn: Connection, secret: str) -> None:
+    """Both found it due, as two workers may at the same time."""
+    credential = parse_credential({"X-API-Key": getattr(cast.acme, secret)}, [], None)
+    principal = principals.find_principal(conn, credential)
+    assert principal is not None
+    assert principal.is_use_due
+    table = "api_keys" if secret == "key" else "personal_access_tokens"
+
+    def last_used() -> list[tuple[datetime]]:
+        query = f"SELECT last_used_at FROM {table} WHERE last_used_at IS NOT NULL"
+        return conn.execute(query.encode()).fetchall()
+
+    principals.note_use(conn, principal)
+    [first] = last_used()
+    principals.note_use(conn, principal)
+    assert last_used() == [first]
 
 
 def test_noting_a_use_neither_waits_nor_fails(

@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harborguard.api.schemas import SORTS
+from harborguard.store import image_query
 from harborguard.store.counters import reset_counters
 from harborguard.store.pool import Connection
 from tests import oracle
@@ -41,13 +43,21 @@ questions = st.fixed_dictionaries(
 )
 
 
+@pytest.fixture(autouse=True)
+def _windows_that_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a search of a few images meets all that one of a thousand does."""
+    monkeypatch.setattr(image_query, "COUNTED_BEYOND", 2)
+
+
 def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
     """The images in the database, and the same for the oracle."""
     member.conn.execute("DELETE FROM images")
     reset_counters(member.conn, member.organization_id)
     rows = []
     for host, path, score, day in made:
-        name, created_at = f"{host}/{path}", CREATED_AT + timedelta(days=day)
+        name = f"{host}/{path}"
+        # Some differ by less than an answer shows.
+        created_at = CREATED_AT + timedelta(days=day // 2, microseconds=day % 2)
         registry_id = member.add_registry(host, HOSTS[host])
         image_id = member.add_image(name, score, created_at=created_at)
         rows.append(oracle.Row(image_id, name, registry_id, host, HOSTS[host], score, created_at))

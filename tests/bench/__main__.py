@@ -22,7 +22,7 @@ from harborguard.store.pool import Connection, connect
 from tests.bench import pgbench, recording
 from tests.bench.drive import Seen, drive
 from tests.bench.load import SIZES, Tenant, load
-from tests.e2e.service import ROOT, Service, free_port, serving
+from tests.e2e.service import PRODUCTION, ROOT, Service, await_health, free_port, launch
 
 ROUNDS, SECONDS = 3, 3
 BY_RISK = "grade=A,B&sort=riskScore:desc"
@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure(conn: Connection, config: Config, tenants: dict[str, Tenant], spare: Path) -> list[str]:
     """Everything that is measured, as the lines of the document."""
-    with serving(DATABASE_URL=config.database_url) as service:
+    with production(config, spare / "log") as service:
         body = spare / "body.json"
         body.write_bytes(service.ask("/api/images", _key(tenants["10k"])).body)
         with static_server(body) as static_port:
@@ -207,6 +207,20 @@ def report(
         "|---|---|",
         *(f"| {name} | {value:.2f} |" for name, value in sql.items()),
     ]
+
+
+@contextmanager
+def production(config: Config, log: Path) -> Iterator[Service]:
+    """The service as it is deployed, down to the log, which somebody cheap takes."""
+    port = free_port()
+    settings = {"DATABASE_URL": config.database_url, "HARBORGUARD_LOG_LEVEL": "info"}
+    with log.open("wb") as said, launch(PRODUCTION, port, settings, said) as process:
+        service = Service(port, process)
+        try:
+            await_health(service)
+            yield service
+        finally:
+            process.terminate()
 
 
 @contextmanager

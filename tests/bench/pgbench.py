@@ -24,6 +24,8 @@ def transactions_a_second(url: str, organization_id: str, clients: int, seconds:
         # \set takes numbers only; a text is given as it would be typed.
         script.write(f"\\set limit {parameters['limit']}\n\\set offset {parameters['offset']}\n")
         statement = text.replace("%(organization_id)s", f"'{organization_id}'")
+        # A colon before a letter is a variable of its own, even in a literal.
+        statement = statement.replace("HH24:MI:SS", 'HH24":"MI":"SS')
         script.write(re.sub(r"%\((\w+)\)s", r":\1", " ".join(statement.split())) + ";\n")
         script.flush()
         command = [

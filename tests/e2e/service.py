@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests import leaks
 from tests.patience import wait_until
@@ -107,6 +107,13 @@ def free_port() -> int:
 
 def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[str]:
     """The service as `make run` or an operator starts it."""
+    return launch(configuration, port, settings, subprocess.PIPE)
+
+
+def launch(
+    configuration: str, port: int, settings: Mapping[str, str], log: int | IO[bytes]
+) -> subprocess.Popen[str]:
+    """The same; what it says goes to `log`."""
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
     environment = {
         "PATH": os.environ["PATH"],
@@ -119,7 +126,7 @@ def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[st
         cwd=ROOT,
         env=environment,
         text=True,
-        stdout=subprocess.PIPE,
+        stdout=log,
         stderr=subprocess.STDOUT,
     )
 

@@ -1,15 +1,19 @@
 """The list's plans at 100,000 images: what is counted, walked or sorted, is so in an index alone."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.counters import reset_counters
-from harborguard.store.image_query import ImageQuery
+from harborguard.store.image_place import Few
+from harborguard.store.image_query import ImageQuery, Statement
+from harborguard.store.images import list_images
 from harborguard.store.pool import Connection, connect
 from tests.postgres import migrated_database
 
@@ -55,11 +59,16 @@ def crowded(server_url: str) -> Iterator[Connection]:
         yield conn
 
 
-def plan_of(conn: Connection, criteria: ImageCriteria) -> list[dict[str, Any]]:
-    """All nodes of the plan that the statement was run by."""
-    text, parameters = ImageQuery(Scope("org-1"), criteria).window(Page())
-    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {text}"
-    row = conn.execute(explain, parameters).fetchone()
+def plan_of(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
+    """All nodes of the plan that the statement was run by, made before its values were known."""
+    text, parameters = statement
+    names = list(parameters)
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", text)
+    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    conn.execute(f"PREPARE asked AS {numbered}".encode(), prepare=False)
+    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({})").format(values)
+    row = conn.execute(explain, prepare=False).fetchone()
+    conn.execute("DEALLOCATE asked", prepare=False)
     assert row is not None
     nodes, found = [row[0][0]["Plan"]], []
     while nodes:
@@ -83,7 +92,7 @@ def plan_of(conn: Connection, criteria: ImageCriteria) -> list[dict[str, Any]]:
     ids=["default", "grade", "grade by risk", "two ranges", "name", "search", "registry and risk"],
 )
 def test_it_works(crowded: Connection, criteria: ImageCriteria) -> None:
-    nodes = plan_of(crowded, criteria)
+    nodes = plan_of(crowded, ImageQuery(Scope("org-1"), criteria).window(Page()))
 
     assert "WindowAgg" in {node["Node Type"] for node in nodes}
     [counting] = [
@@ -93,7 +102,28 @@ def test_it_works(crowded: Connection, criteria: ImageCriteria) -> None:
     ]
     assert counting["Node Type"] == "Index Only Scan"
     assert counting["Heap Fetches"] == 0
-    assert counting["Actual Rows"] > 1000
+    assert counting["Actual Rows"] >= 1050
     [joined] = [node for node in nodes if node.get("Alias") == "wide"]
     assert (joined["Node Type"], joined["Index Name"]) == ("Index Scan", "images_pkey")
     assert joined["Actual Loops"] == 50
+
+
+def test_few_of_a_registry_are_found_by_it(crowded: Connection) -> None:
+    """Though the only registry there is has everything, as far as the planner can see."""
+    query = ImageQuery(Scope("org-1"), ImageCriteria(registry="ghcr.io"))
+    nodes = plan_of(crowded, query.place(Few(50, 0)))
+    [found] = [node for node in nodes if node.get("Alias") == "images"]
+    assert found["Index Name"] == "images_registry_idx"
+    assert "registry_id" in found["Index Cond"]
+
+
+def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> None:
+    """The window stops behind the page; what is behind that is counted, and the total is exact."""
+    listing = list_images(crowded, Scope("org-1"), ImageCriteria(search="service"), Page())
+    assert (listing.total, len(listing.items)) == (99_000, 50)
+    query = ImageQuery(Scope("org-1"), ImageCriteria(search="service"))
+    for statement, read in ((query.window(Page()), 1050), (query.count(), 99_000)):
+        nodes = plan_of(crowded, statement)
+        [counting] = [node for node in nodes if node.get("Alias") == "images"]
+        assert (counting["Node Type"], counting["Heap Fetches"]) == ("Index Only Scan", 0)
+        assert counting["Actual Rows"] == read

@@ -45,13 +45,14 @@ def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
 def test_it_works() -> None:
     text, parameters = ImageQuery(ACME, ImageCriteria(risk_score=7)).window(Page(3, 20))
     assert f"WHERE {TENANT} AND (risk_score >= %(risk_score)s) IS TRUE" in text
-    assert text.count("ORDER BY created_at DESC, id DESC") == 2
+    assert text.count("ORDER BY created_at DESC, id DESC") == 3
     assert "LIMIT %(limit)s OFFSET %(offset)s" in text
     assert parameters == {
         "organization_id": "org-acme",
         "risk_score": 7,
         "limit": 20,
         "offset": 40,
+        "counted_to": 1060,
     }
 
 

@@ -38,7 +38,6 @@ log = structlog.get_logger()
 
 
 def test_it_works(events: Events) -> None:
-    structlog.contextvars.clear_contextvars()
     log.info("it happened", count=3, name="api", of=None)
     [event] = events()
     assert event.pop("timestamp").endswith("Z")
