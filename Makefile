@@ -20,7 +20,7 @@ test: .venv/dev ## run every test on a real PostgreSQL
 bench: .venv/dev ## measure the list at 1k to 1M images; writes docs/performance.md
 	@$(BIN)/python -m tests.bench
 
-soak: .venv/dev ## break everything in full for half an hour, and write docs/reliability.md
+soak: .venv/dev ## break everything in full for most of an hour, and write docs/reliability.md
 	@$(BIN)/python -m tests.soak
 
 lint: .venv/dev ## check style, types and the direction of imports

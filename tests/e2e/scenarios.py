@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harborguard.config import Config
 from harborguard.store.pool import Pool, make_pool, translate_error
-from tests.e2e.corpus import NGINX_GAPS, REQUESTS, complaints
+from tests.e2e.corpus import REQUESTS, complaints, send
 from tests.e2e.rig import (
     Call,
     Cluster,
@@ -502,9 +502,12 @@ def odd_requests() -> list[Outcome]:
         with serving(DATABASE_URL=database.url) as service:
             found.append(("the service alone", complaints(service.port)))
         with deployed(database.url) as service:
-            found.append(("nginx and the service", complaints(service.port, gaps=NGINX_GAPS)))
+            found.append(("nginx and the service", complaints(service.port)))
+            while send(service.port, REQUESTS["DELETE"]).status != 429:
+                pass
+            found.append(("nginx, of a caller over the rate", complaints(service.port)))
             service.end()
-            found.append(("nginx with the service down", complaints(service.port, gaps=NGINX_GAPS)))
+            found.append(("nginx with the service down", complaints(service.port)))
     return [
         Outcome(
             f"{len(REQUESTS)} raw requests, {where}", f"outside of the envelope: {bad}", not bad

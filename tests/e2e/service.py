@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -160,9 +160,8 @@ def await_health(service: Service) -> None:
     """Returns when the process answers; fails with what it said when it does not."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and service.process.poll() is None:
-        try:
+        with suppress(OSError):
             if service.ask("/api/health").status == 200:
                 return
-        except OSError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     raise AssertionError("".join(service.said))
