@@ -11,6 +11,7 @@ _DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io"}
 _MAX_NAME = 255
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_HOSTS = "host, host:port or [IPv6]:port"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]{{1,5}})?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -45,7 +46,11 @@ def parse_reference(text: str) -> Reference:
 
 def parse_host(text: str) -> str:
     """A registry's host as written (`https://GHCR.io/`), normalized; InvalidReference otherwise."""
-    return _normalize_host(_drop_scheme(text).removesuffix("/"))
+    try:
+        return _normalize_host(_drop_scheme(text).removesuffix("/"))
+    except InvalidReference as error:
+        message = f"The registry's host is malformed; allowed is {_HOSTS}."
+        raise InvalidReference(message) from error
 
 
 def parse_digest(text: str | None) -> str | None:
@@ -75,7 +80,7 @@ def _split_host(name: str) -> tuple[str, str]:
 def _normalize_host(written: str) -> str:
     host = written.lower()
     if not _HOST.fullmatch(host):
-        raise _invalid("has a malformed registry host; allowed is host, host:port or [IPv6]:port")
+        raise _invalid(f"has a malformed registry host; allowed is {_HOSTS}")
     return _DOCKER_HUB if host in _DOCKER_HUB_ALIASES else host
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from msgspec import Raw, Struct
@@ -53,7 +54,7 @@ def choose_reference(
     for path, text in candidates:
         try:
             if text:
-                return parse_reference(_without_broken_digest(text))
+                return _parse_told(text)
         except InvalidReference as error:
             issues.append(Issue(path, error.message))
     raise InvalidReport(
@@ -122,11 +123,15 @@ def is_same_reference(one: str, other: str) -> bool:
         return False
 
 
-def _without_broken_digest(text: str) -> str:
-    # A report's malformed digest is never a reason to refuse it, as long as a tag remains.
+def _parse_told(text: str) -> Reference:
+    # A report's malformed digest is as good as none, and no reason to refuse it; but who names a
+    # digest alone does not mean the tag `latest`.
     name, at, digest = text.rpartition("@")
+    if not at or parse_digest(digest):
+        return parse_reference(text)
+    reference = parse_reference(name)
     is_tagged = ":" in name.rpartition("/")[2]
-    return name if at and is_tagged and not parse_digest(digest) else text
+    return reference if is_tagged else replace(reference, tag=None)
 
 
 def _names(text: str, name: str) -> bool:

@@ -96,9 +96,12 @@ def list_api_keys(conn: Connection, organization_id: str) -> list[dict[str, Any]
 
 
 def list_access_tokens(conn: Connection, email: str) -> list[dict[str, Any]]:
-    """A user's tokens, likewise."""
+    """A user's tokens, likewise; raises NotFound for no such user."""
     cursor = conn.cursor(row_factory=dict_row)
-    return cursor.execute(STATEMENTS["list_access_tokens"], {"email": email}).fetchall()
+    rows = cursor.execute(STATEMENTS["list_access_tokens"], {"email": email}).fetchall()
+    if not rows:
+        raise NotFound(f"there is no user {email}")
+    return [row for row in rows if row["id"] is not None]
 
 
 def revoke_api_key(conn: Connection, key_id: str) -> None:

@@ -1,4 +1,4 @@
--- A user's personal access tokens, newest first.
+-- A user's personal access tokens, newest first; of a user without any, one row of nulls.
 SELECT
     token.id,
     token.name,
@@ -7,7 +7,7 @@ SELECT
     token.expires_at,
     token.revoked_at,
     token.last_used_at
-FROM personal_access_tokens AS token
-JOIN users ON users.id = token.user_id
+FROM users
+LEFT JOIN personal_access_tokens AS token ON token.user_id = users.id
 WHERE users.email = %(email)s
 ORDER BY token.created_at DESC, token.id DESC

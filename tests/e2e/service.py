@@ -111,9 +111,13 @@ def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[st
 
 
 def launch(
-    configuration: str, port: int, settings: Mapping[str, str], log: int | IO[bytes]
+    configuration: str,
+    port: int,
+    settings: Mapping[str, str],
+    log: int | IO[bytes],
+    group: int | None = None,
 ) -> subprocess.Popen[str]:
-    """The same; what it says goes to `log`."""
+    """The same; what it says goes to `log`, and 0 makes it a process group of its own."""
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
     environment = {
         "PATH": os.environ["PATH"],
@@ -127,6 +131,7 @@ def launch(
         env=environment,
         text=True,
         stdout=log,
+        process_group=group,
         stderr=subprocess.STDOUT,
     )
 

@@ -147,6 +147,20 @@ def test_tokens_are_listed_and_revoked(run: Commands, client: FlaskClient) -> No
     )
 
 
+def test_who_has_no_tokens_is_not_nobody(run: Commands) -> None:
+    run("user add dev@acme.test --org acme --role viewer")
+    none, nobody = (run(f"token list --user {name}@acme.test") for name in ("dev", "nobody"))
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "none\n")
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert nobody.stderr == "Error: there is no user nobody@acme.test\n"
+
+
+def test_a_key_is_bound_to_a_host(run: Commands) -> None:
+    refused = run("key create ci --org acme --registry ghcr.io/acme")
+    assert refused.exit_code == 1
+    assert "The registry's host is malformed; allowed is host, host:port" in refused.stderr
+
+
 def test_users_change_at_the_next_request(run: Commands, client: FlaskClient) -> None:
     run("user add dev@acme.test --org acme --role viewer")
     token = run.secret("token create laptop --user dev@acme.test")

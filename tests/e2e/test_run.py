@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cast import Cast
-from tests.e2e.service import LOCAL, ROOT, serving, start
+from tests.e2e.service import LOCAL, ROOT, free_port, launch, serving, start
 from tests.patience import wait_until
 
 
@@ -66,6 +66,24 @@ def test_it_works(state: Path) -> None:
         assert service.ask("/api/images", {"X-API-Key": key}).status == 200
         assert service.end() == 0
     wait_until(lambda: not postgres_of(state))
+
+
+def test_ctrl_c_ends_it_whenever_it_comes(state: Path) -> None:
+    """A terminal signals the whole group, workers too, and a hasty hand does so again and again."""
+    settings = {"HARBORGUARD_STATE_DIR": str(state)}
+    for times in (1, 3, 3):
+        port = free_port()
+        with launch(LOCAL, port, settings, subprocess.PIPE, group=0) as process:
+            assert process.stdout is not None
+            while not process.stdout.readline().startswith("Serving."):
+                assert process.poll() is None
+            for _ in range(times):
+                os.killpg(process.pid, signal.SIGINT)
+                time.sleep(0.05)
+            said, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+            assert "Traceback" not in said
+        wait_until(lambda: not postgres_of(state))
 
 
 def test_a_given_database_is_served_as_it_is(cast: Cast, database_url: str) -> None:

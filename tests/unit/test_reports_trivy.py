@@ -202,11 +202,13 @@ def test_callers_digest_wins_and_the_references_own_is_last() -> None:
     assert parse({**document, "Metadata": {}}).digest == DIGEST
 
 
-def test_broken_digest_does_not_cost_the_tag() -> None:
+def test_a_broken_digest_costs_nothing_else() -> None:
+    """Nor does it make a tag: who names a digest alone does not mean `latest`."""
     document = make_document(ArtifactName="localhost:5000/api:1@sha256:short", Metadata=None)
     assert parse(document).reference == Reference("localhost:5000", "api", "1")
-    with pytest.raises(InvalidReport):
-        parse({**document, "ArtifactName": "localhost:5000/api@sha256:short"})
+    untagged = parse({**document, "ArtifactName": "localhost:5000/api@sha256:short"})
+    assert untagged.reference == Reference("localhost:5000", "api")
+    assert untagged.digest is None
 
 
 @pytest.mark.parametrize(
