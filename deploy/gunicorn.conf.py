@@ -127,8 +127,8 @@ def on_exit(server: Arbiter) -> None:
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """A worker ends with its master, which kill -9 does not let say goodbye."""
-    # Until the worker has handlers of its own, those of the master would swallow a TERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if hasattr(server, "exposition"):
         server.exposition.join(worker.place)
     if sys.platform == "linux":
@@ -182,5 +182,19 @@ def write_whole(response: Response, body: bytes) -> None:
     sock.sendall(joined)
 
 
-write_on = Response.write
+def spawn_held(server: Arbiter) -> int:
+    """A worker begins deaf to TERM, until post_fork: the master's own handler would swallow it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return spawn_on(server)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+# This file is read again at each reload: what stands there by then is ours already.
+write_on = getattr(Response.write, "original", Response.write)
+spawn_on = getattr(Arbiter.spawn_worker, "original", Arbiter.spawn_worker)
+write_whole.original = write_on
+spawn_held.original = spawn_on
 Response.write = write_whole
+Arbiter.spawn_worker = spawn_held

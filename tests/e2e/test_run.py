@@ -86,6 +86,26 @@ def test_ctrl_c_ends_it_whenever_it_comes(state: Path) -> None:
         wait_until(lambda: not postgres_of(state))
 
 
+def test_it_starts_below_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> None:
+    """Root's server runs as another account, which cannot: its data lies elsewhere then."""
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    state = private / "state"
+    elsewhere = Path("/var/lib/harborguard")
+    before = set(elsewhere.iterdir()) if elsewhere.exists() else None
+    try:
+        with serving(LOCAL, HARBORGUARD_STATE_DIR=str(state)) as service:
+            key = (state / "demo.key").read_text().strip()
+            assert service.ask("/api/images", {"X-API-Key": key}).status == 200
+            assert service.end() == 0
+        assert oct((state / "demo.key").stat().st_mode)[-3:] == "600"
+    finally:
+        for made in set(elsewhere.glob("*")) - (before or set()):
+            shutil.rmtree(made)
+        if before is None and elsewhere.exists():
+            elsewhere.rmdir()
+
+
 def test_a_given_database_is_served_as_it_is(cast: Cast, database_url: str) -> None:
     cast.acme.add_image("ghcr.io/acme/api", 31)
     with serving(LOCAL, DATABASE_URL=database_url) as service:

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ from harborguard.store.migrations import read_migrations
 from harborguard.store.pool import Connection
 from tests.cast import Cast
 from tests.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
-from tests.e2e.service import PRODUCTION, Service, free_port, serving, start
+from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, serving, start
 from tests.patience import wait_until
 
 
@@ -135,6 +138,51 @@ def test_a_bad_setting_stops_it_with_a_reason(
     assert process.returncode != 0
     assert reason in said
     assert "Traceback" not in said
+
+
+HASTY = """
+import os, signal
+from pathlib import Path
+from runpy import run_path
+production = run_path({path!r})
+globals().update({{k: v for k, v in production.items() if not k.startswith("__")}})
+
+def post_fork(server, worker):
+    marker = Path({marker!r})
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGTERM)
+    production["post_fork"](server, worker)
+"""
+
+
+def test_a_worker_that_is_told_to_end_at_its_birth_does(database_url: str, tmp_path: Path) -> None:
+    """Whoever stops the service just then would wait for it until it is killed."""
+    marker, configuration = tmp_path / "pid", tmp_path / "hasty.conf.py"
+    configuration.write_text(HASTY.format(path=str(ROOT / PRODUCTION), marker=str(marker)))
+    with serving(str(configuration), DATABASE_URL=database_url) as service:
+        wait_until(lambda: marker.exists() and not exists(int(marker.read_text())))
+        assert service.ask("/api/ready").status == 200
+        assert service.end() == 0
+
+
+AGAIN = """
+from runpy import run_path
+from gunicorn.arbiter import Arbiter
+from gunicorn.http.wsgi import Response
+theirs = Response.write, Arbiter.spawn_worker
+for _ in range(3):
+    run_path("deploy/gunicorn.conf.py")
+print((Response.write.original, Arbiter.spawn_worker.original) == theirs)
+"""
+
+
+def test_a_reload_adds_nothing_to_the_one_before(database_url: str) -> None:
+    """It reads the configuration again: a layer each time would end in a RecursionError."""
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
+    command = [sys.executable, "-c", AGAIN]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_workers_end_with_a_killed_master(database_url: str) -> None:
