@@ -1,6 +1,5 @@
 """The sensor's envelope."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +7,8 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
-from harborguard.reports import parse_report
+from tests.unit.documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-DIGEST = "sha256:" + "a" * 64
-OTHER_DIGEST = "sha256:" + "b" * 64
 GIVEN = Reference("quay.io", "acme/tool", "7")
 
 
@@ -64,16 +61,6 @@ def change_scan(**changes: Any) -> dict[str, Any]:
     document = make_document(make_vulnerability())
     scan = {**document["scan"], **changes}
     return {**document, "scan": {key: value for key, value in scan.items() if value != "absent"}}
-
-
-def parse(document: object, reference: Reference | None = None) -> Report:
-    return parse_report(json.dumps(document).encode(), reference=reference)
-
-
-def issues_of(document: object) -> list[tuple[str, str]]:
-    with pytest.raises(InvalidReport) as caught:
-        parse(document)
-    return [(issue.path, issue.message) for issue in caught.value.issues]
 
 
 def test_it_works() -> None:

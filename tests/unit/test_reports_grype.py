@@ -9,10 +9,8 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, Severity
-from harborguard.reports import parse_report
+from tests.unit.documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-DIGEST = "sha256:" + "a" * 64
-OTHER_DIGEST = "sha256:" + "b" * 64
 GIVEN = Reference("quay.io", "acme/tool", "7")
 
 
@@ -54,16 +52,6 @@ def make_document(*matches: dict[str, Any], **target: Any) -> dict[str, Any]:
         },
         "descriptor": {"name": "grype", "timestamp": "2026-04-26T14:22:11.123456789+02:00"},
     }
-
-
-def parse(document: object, reference: Reference | None = None) -> Report:
-    return parse_report(json.dumps(document).encode(), reference=reference)
-
-
-def issues_of(document: object) -> list[tuple[str, str]]:
-    with pytest.raises(InvalidReport) as caught:
-        parse(document)
-    return [(issue.path, issue.message) for issue in caught.value.issues]
 
 
 def test_it_works() -> None:

@@ -1,6 +1,5 @@
 """Trivy's JSON, of schema 2 and before."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +7,8 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
-from harborguard.reports import parse_report
+from tests.unit.documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-DIGEST = "sha256:" + "a" * 64
-OTHER_DIGEST = "sha256:" + "b" * 64
 GIVEN = Reference("quay.io", "acme/tool", "7")
 
 
@@ -48,16 +45,6 @@ def make_document(*vulnerabilities: dict[str, Any], **changes: Any) -> dict[str,
         ],
         **changes,
     }
-
-
-def parse(document: object, reference: Reference | None = None) -> Report:
-    return parse_report(json.dumps(document).encode(), reference=reference)
-
-
-def issues_of(document: object) -> list[tuple[str, str]]:
-    with pytest.raises(InvalidReport) as caught:
-        parse(document)
-    return [(issue.path, issue.message) for issue in caught.value.issues]
 
 
 def test_it_works() -> None:

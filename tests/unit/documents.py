@@ -1,0 +1,24 @@
+"""Documents of any kind of report, read; what all tests of report formats share."""
+
+import json
+
+import pytest
+
+from harborguard.errors import InvalidReport
+from harborguard.model import Reference, Report
+from harborguard.reports import parse_report
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+
+
+def parse(document: object, reference: Reference | None = None) -> Report:
+    """What a document says."""
+    return parse_report(json.dumps(document).encode(), reference=reference)
+
+
+def issues_of(document: object) -> list[tuple[str, str]]:
+    """What is said of a document that is refused: path and message of each issue."""
+    with pytest.raises(InvalidReport) as caught:
+        parse(document)
+    return [(issue.path, issue.message) for issue in caught.value.issues]
