@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import sleep
 from typing import Any
 
@@ -215,9 +216,7 @@ def test_a_broken_gzip_stream(client: FlaskClient, conn: Connection, key: str, b
 @pytest.fixture
 def small(config: Config, conn: Connection) -> Iterator[FlaskClient]:
     """A service that takes 2,000 bytes, three times a minute."""
-    app = create_app(
-        Config(database_url=config.database_url, max_upload_bytes=2000, uploads_per_minute=3)
-    )
+    app = create_app(replace(config, max_upload_bytes=2000, uploads_per_minute=3))
     with app.extensions["harborguard"].pool:
         yield app.test_client(use_cookies=False)
 
@@ -254,18 +253,21 @@ def test_what_deadlocks_is_done_again(
 ) -> None:
     """Another transaction holds the scan's identity and then wants its image."""
     assert upload(client, key, envelope(scan_id="first")).status_code == 201
-    with connect(config) as other, ThreadPoolExecutor(1) as thread:
-        other.execute("SET deadlock_timeout = '30s'")
-        with other.transaction(force_rollback=True):
-            other.execute("UPDATE scans SET external_id = 'second'")
-            answer = thread.submit(upload, client, key, envelope(scan_id="second"))
-            while not conn.execute(
-                "SELECT 1 FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                " AND query LIKE '%%INSERT INTO scans%%'"
-            ).fetchone():
-                sleep(0.02)
-            other.execute("SELECT FROM images FOR UPDATE")
+    with (
+        connect(config) as other,
+        ThreadPoolExecutor(1) as thread,
+        other.transaction(force_rollback=True),
+    ):
+        other.execute("SET LOCAL deadlock_timeout = '30s'")
+        other.execute("UPDATE scans SET external_id = 'second'")
+        answer = thread.submit(upload, client, key, envelope(scan_id="second"))
+        while not conn.execute(
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE '%%INSERT INTO scans%%'"
+        ).fetchone():
+            sleep(0.02)
+        other.execute("SELECT FROM images FOR UPDATE")
     assert answer.result().status_code == 201
     assert API.startswith(ask(client, cast.acme)["data"][0]["name"])
     assert json.loads(answer.result().data)["success"]

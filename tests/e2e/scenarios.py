@@ -314,6 +314,7 @@ def through_a_pooler(tests: list[str]) -> Outcome:
     """D11: the API's own tests through pgbouncer in transaction mode."""
     with cluster() as database, pgbouncer(database) as port:
         database.ask("ALTER ROLE harborguard CREATEDB")
+        database.ask("GRANT SET ON PARAMETER deadlock_timeout TO harborguard")  # for a test of it
         for statement in role_settings():
             database.ask(statement)
         environment = {
