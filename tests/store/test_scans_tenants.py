@@ -1,0 +1,88 @@
+"""Recording: two organizations never meet."""
+
+from dataclasses import replace
+
+import pytest
+from psycopg import errors as sqlstate
+
+from harborguard.config import Config
+from harborguard.store.counters import find_drift
+from harborguard.store.pool import Connection, connect
+from harborguard.store.scans import refresh_image_summaries
+from tests import oracle, reports
+from tests.cast import Cast
+from tests.reports import API, SCANNED_AT, image_rows, manifest, stored
+from tests.store.recording import DAY, NAME, body_of, ingest, row_of
+
+
+def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> None:
+    bodies = [
+        reports.envelope(counts=(1,), scan_id="same"),
+        reports.envelope(counts=(0, 1), scan_id="failed", status="FAILED"),
+        reports.trivy(API, (0, 1), finished_at=SCANNED_AT + DAY),
+        reports.grype("nginx"),
+    ]
+    for body in bodies:
+        ingest(conn, globex, body)
+    before = stored(conn, globex)
+
+    recorded = [ingest(conn, acme, body) for body in bodies]
+    other = ingest(conn, acme, reports.trivy(API, (1,), finished_at=SCANNED_AT + 9 * DAY))
+
+    assert [scan.is_new for scan in [*recorded, other]] == [True] * 5
+    assert stored(conn, globex) == before
+    assert row_of(conn, acme)["risk_score"] == 75
+    assert row_of(conn, globex)["risk_score"] == 25
+    assert [ingest(conn, acme, body) for body in bodies] == [
+        replace(scan, is_new=False) for scan in recorded
+    ]
+    # Theirs is no replay of ours, and no conflict with it.
+    ingest(conn, globex, reports.envelope(counts=(0, 0, 9), scan_id="only-theirs"))
+    ingest(conn, acme, reports.envelope(counts=(0, 9, 0), scan_id="only-theirs"))
+
+
+def test_organizations_never_meet_in_an_id(conn: Connection, cast: Cast) -> None:
+    """Ids are made up, so two organizations may have one and the same; it is two images."""
+    first = oracle.Scan("1", SCANNED_AT, "1", manifest("a"), counts=(0, 1, 0, 0))
+    scans = [
+        (
+            cast.acme,
+            [first, replace(first, identity="2", digest=manifest("b"), counts=(1, 0, 0, 0))],
+        ),
+        (
+            cast.globex,
+            [
+                replace(first, identity="3", finished_at=SCANNED_AT + DAY, digest=manifest("c")),
+                replace(first, identity="4", finished_at=SCANNED_AT + DAY, tag="2"),
+                replace(first, identity="5", finished_at=SCANNED_AT + 2 * DAY, status="FAILED"),
+            ],
+        ),
+    ]
+    for member, seen in scans:
+        member.add_image(NAME, id="img-1")
+        for scan in seen:
+            assert ingest(conn, member.organization_id, body_of(scan)).image_id == "img-1"
+    for member, seen in scans:
+        assert row_of(conn, member.organization_id) == oracle.image_row(seen)
+        assert refresh_image_summaries(conn, member.organization_id, ["img-1"]) == []
+        assert find_drift(conn, member.organization_id) == []
+
+
+def test_organizations_do_not_wait_for_each_other(
+    conn: Connection, config: Config, acme: str, globex: str
+) -> None:
+    body = reports.envelope(counts=(0, 1))
+    with connect(config) as slow, slow.transaction():
+        ingest(slow, acme, body)
+        conn.execute("SET lock_timeout = '1s'")
+        ingest(conn, globex, body)
+        assert row_of(conn, globex)["risk_score"] == 25
+        assert image_rows(conn, acme) == {}
+    assert row_of(conn, acme)["risk_score"] == 25
+
+
+def test_an_unknown_organization_records_nothing(conn: Connection) -> None:
+    before = stored(conn)
+    with pytest.raises(sqlstate.ForeignKeyViolation):
+        ingest(conn, "org-unknown", reports.envelope())
+    assert stored(conn) == before
