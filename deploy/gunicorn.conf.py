@@ -19,6 +19,7 @@ from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
 
 from app import create_app
+from harborguard import __version__
 from harborguard.config import Config
 from harborguard.errors import ConfigurationError, HarborGuardError
 from harborguard.exposition import Exposition
@@ -95,6 +96,7 @@ def on_starting(server: Arbiter) -> None:
 
 def when_ready(server: Arbiter) -> None:
     """Metrics are told by the master: workers come and go, and their port is the world's."""
+    server.log.info("HarborGuard Images %s is serving", __version__)
     if not settings.metrics_port:
         return
     try:

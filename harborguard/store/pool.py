@@ -148,10 +148,17 @@ def make_pool(config: Config) -> Pool:
 def connect(config: Config) -> Connection:
     """One connection outside of any pool, for the command line and for checks at the start.
 
-    It may take its time: nobody is waiting for an answer over HTTP.
+    It may take its time: nobody is waiting for an answer over HTTP. Raises ConfigurationError where
+    a pooler answers that is not configured.
     """
     patient = replace(config, statement_timeout_ms=300_000)
-    return psycopg.connect(_checked_url(config), **_connection_settings(patient))
+    try:
+        return psycopg.connect(_checked_url(config), **_connection_settings(patient))
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        message = "DATABASE_URL leads to a pooler: set HARBORGUARD_POOLER=on, or name the server"
+        raise ConfigurationError(message) from error
 
 
 def _checked_url(config: Config) -> str:

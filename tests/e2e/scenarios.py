@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +39,7 @@ from tests.e2e.rig import (
 from tests.e2e.service import PRODUCTION, ROOT, Service, serving
 from tests.patience import wait_until
 
+UNIT = ROOT / "deploy/harborguard.socket"
 # A worker that is replaced in the middle would be taken for one that died.
 STEADY = {"GUNICORN_CMD_ARGS": "--max-requests 0"}
 # How many times slower than is promised still passes: 1 on a quiet machine, more where other tests
@@ -393,7 +396,7 @@ def service_restarts(seconds: float) -> Outcome:
         keys = seed(database.url)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"{directory}/harborguard.sock")
-        (directory / "harborguard.sock").chmod(0o666)
+        give_to_nginx(directory / "harborguard.sock")
         listener.listen(2048)
         with listener, ExitStack() as stack:
             stack.enter_context(running(start_on(listener, database.url), port))
@@ -410,6 +413,16 @@ def service_restarts(seconds: float) -> Outcome:
         f"{load.failed} failed",
         load.failed == 0 and restarts > 0,
     )
+
+
+def give_to_nginx(path: Path) -> None:
+    """Makes a socket's owner and mode those of deploy/harborguard.socket, where we may."""
+    told = dict(re.findall(r"^(\w+)=(.+)$", UNIT.read_text(), re.MULTILINE))
+    if os.geteuid() == 0:
+        shutil.chown(path, told["SocketUser"], told["SocketGroup"])
+        path.chmod(int(told["SocketMode"], 8))
+    else:
+        path.chmod(0o666)
 
 
 HAND_OVER = """

@@ -17,6 +17,10 @@ UNIT = (DEPLOY / "harborguard.service").read_text()
 NGINX = (DEPLOY / "nginx.conf").read_text()
 
 
+# What nginx says of `user` where nobody can change accounts anyway.
+NOT_ROOTS = '[warn] the "user" directive makes sense only if the master process runs'
+
+
 def run(*command: str) -> str:
     """What a program that may be missing says; in CI it may not be missing."""
     found = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
@@ -32,6 +36,7 @@ def test_it_works() -> None:
     said = run("nginx", "-t", "-e", "stderr", "-c", str(DEPLOY / "nginx.conf"))
     if os.geteuid():
         assert "syntax is ok" in said  # who is not root may not open its log
+        said = said.replace(NOT_ROOTS, "")
     else:
         assert "test is successful" in said
     assert "warn" not in said
@@ -99,11 +104,10 @@ def test_compose_names_its_parts_and_hides_its_secrets() -> None:
     ]  # fmt: skip
     assert len(re.findall(r"^    ports:$", services, re.MULTILINE)) == 1
     assert "condition: service_completed_successfully" in services
-    for name in re.findall(r"^    file: \./(.+)$", COMPOSE, re.MULTILINE):
-        assert f"/deploy/{name}\n" in (ROOT / ".gitignore").read_text()
-        assert not re.search(
-            rf"^!deploy/{name}", (ROOT / ".dockerignore").read_text(), re.MULTILINE
-        )
+    files = re.findall(r"^    file: (.+)$", COMPOSE, re.MULTILINE)
+    assert files == ["./secrets/database-password", "./secrets/database-url"]
+    assert "/deploy/secrets/\n" in (ROOT / ".gitignore").read_text()
+    assert "!deploy/secrets" not in (ROOT / ".dockerignore").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.iterdir()), ids=lambda path: path.name)
