@@ -34,6 +34,8 @@ except ConfigurationError as error:
 
 set_up(settings)
 
+ENDINGS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
 
 class Logger(gunicorn.glogging.Logger):
     """gunicorn's own lines go where all others go; each request is told by the API."""
@@ -105,6 +107,12 @@ def when_ready(server: Arbiter) -> None:
         server.log.warning("Metrics are not served: port %s: %s", settings.metrics_port, error)
 
 
+def on_reload(server: Arbiter) -> None:
+    """What was frozen for the workers before may go: they go too."""
+    gc.unfreeze()
+    gc.collect()
+
+
 def pre_fork(server: Arbiter, worker: Worker) -> None:
     """What is loaded is shared; a worker counts in the files of a place no living worker has."""
     # A worker's collector writes to whatever it looks at, and makes the memory its own by that:
@@ -129,8 +137,9 @@ def on_exit(server: Arbiter) -> None:
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """A worker ends with its master, which kill -9 does not let say goodbye."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
     if hasattr(server, "exposition"):
         server.exposition.join(worker.place)
     if sys.platform == "linux":
@@ -185,12 +194,12 @@ def write_whole(response: Response, body: bytes) -> None:
 
 
 def spawn_held(server: Arbiter) -> int:
-    """A worker begins deaf to TERM, until post_fork: the master's own handler would swallow it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    """A worker begins deaf, until post_fork: the master's own handlers would swallow its end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         return spawn_on(server)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
 # This file is read again at each reload: what stands there by then is ours already.

@@ -127,7 +127,8 @@ def _parse_told(text: str) -> Reference:
     # A report's malformed digest is as good as none, and no reason to refuse it; but who names a
     # digest alone does not mean the tag `latest`.
     name, at, digest = text.rpartition("@")
-    if not at or parse_digest(digest):
+    # Where a path follows, what stands before it is an account (`user:password@host/…`).
+    if not at or "/" in digest or parse_digest(digest):
         return parse_reference(text)
     reference = parse_reference(name)
     is_tagged = ":" in name.rpartition("/")[2]

@@ -26,6 +26,7 @@ from harborguard.errors import (
 Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
 
+_LAST_WORD = 0.2  # seconds for a server that seems silent to obey, before it is given up
 _UNAVAILABLE = (
     PoolTimeout,
     PoolClosed,
@@ -56,11 +57,24 @@ class ImpatientConnection(Connection):
         except psycopg.OperationalError:
             # A server that answers, even with an error, leaves no statement under way.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                if not self.is_proven:
+                    self._cancel(gen)
                 self.is_given_up = True
                 self.pgconn.finish()
             raise
         self.is_proven = True
         return found
+
+    def _cancel(self, gen: PQGen[Any]) -> None:
+        """Raises QueryCanceled where the server is only slow: then it obeys."""
+        try:
+            self.cancel_safe(timeout=_LAST_WORD)
+            super().wait(gen, timeout=_LAST_WORD)
+        except sqlstate.QueryCanceled:
+            self.is_proven = True
+            raise
+        except psycopg.OperationalError:
+            return
 
     def has_news(self) -> bool:
         """Whether the server has said something unasked: as a rule, that all is over."""
@@ -112,8 +126,8 @@ def make_pool(config: Config) -> Pool:
     """A pool that is still closed: whoever serves opens it, in the process that serves.
 
     A caller waits `pool_timeout` at most and only a few may wait, so that an outage is answered
-    rather than queued for. A connection is checked before it is lent: after a restart of the
-    database the first request does not pay for it.
+    rather than queued for. A connection that the server has ended is not lent: after a restart of
+    the database the first request does not pay for it.
     """
 
     def configure(conn: ImpatientConnection) -> None:

@@ -11,6 +11,7 @@ from harborguard.model import Role, UserStatus
 from harborguard.store import organizations, principals
 from harborguard.store.pool import Connection
 from tests.cast import Cast, Member
+from tests.conftest import Events
 from tests.cookies import V4_NAME, V5_NAME, chunk, make_claims, make_cookie_header, mint_v4, mint_v5
 
 REFUSED = {
@@ -254,7 +255,7 @@ def test_of_two_who_note_a_use_one_does(cast: Cast, conn: Connection, secret: st
 
 
 def test_noting_a_use_neither_waits_nor_fails(
-    client: FlaskClient, cast: Cast, conn: Connection
+    client: FlaskClient, cast: Cast, conn: Connection, events: Events
 ) -> None:
     with conn.transaction():
         conn.execute("SELECT 1 FROM api_keys FOR UPDATE")
@@ -263,6 +264,7 @@ def test_noting_a_use_neither_waits_nor_fails(
         response.close()
         assert response.status_code == 200
         assert time.monotonic() - began < 4
+    assert not [event for event in events() if event["event"] != "request"]
 
 
 def test_a_stolen_database_holds_no_secret(cast: Cast, conn: Connection) -> None:

@@ -151,15 +151,20 @@ def post_fork(server, worker):
     marker = Path({marker!r})
     if not marker.exists():
         marker.write_text(str(os.getpid()))
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), {number})
     production["post_fork"](server, worker)
 """
 
 
-def test_a_worker_that_is_told_to_end_at_its_birth_does(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_that_is_told_to_end_at_its_birth_does(
+    database_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
     """Whoever stops the service just then would wait for it until it is killed."""
     marker, configuration = tmp_path / "pid", tmp_path / "hasty.conf.py"
-    configuration.write_text(HASTY.format(path=str(ROOT / PRODUCTION), marker=str(marker)))
+    configuration.write_text(
+        HASTY.format(path=str(ROOT / PRODUCTION), marker=str(marker), number=int(number))
+    )
     with serving(str(configuration), DATABASE_URL=database_url) as service:
         wait_until(lambda: marker.exists() and not exists(int(marker.read_text())))
         assert service.ask("/api/ready").status == 200

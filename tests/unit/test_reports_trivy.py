@@ -199,6 +199,21 @@ def test_a_broken_digest_costs_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "git@github.com/acme/api:1.0",
+        "https://user@ghcr.io/acme/api:1.4",
+        "user@ghcr.io/acme/api",
+        "http://user:password@ghcr.io/acme/api:1.2",
+    ],
+)
+def test_an_account_is_no_image(name: str) -> None:
+    """Nor is its password a tag."""
+    with pytest.raises(InvalidReport):
+        parse(make_document(ArtifactName=name, Metadata=None))
+
+
+@pytest.mark.parametrize(
     "kind", ["filesystem", "repository", "vm", "cyclonedx", "CONTAINER_IMAGE", "x" * 500]
 )
 def test_anything_but_an_image_is_refused(kind: str) -> None:
