@@ -153,8 +153,8 @@ def post_worker_init(worker: Worker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """The database is told goodbye."""
-    if worker.wsgi is not None:
+    """The database is told goodbye, by whoever lived long enough to know it."""
+    if hasattr(worker, "wsgi"):
         worker.wsgi.extensions["harborguard"].pool.close(timeout=1)
 
 

@@ -37,7 +37,7 @@ def block(beginning: str) -> str:
 SHIMS = {
     "su": '#!/bin/bash\nexec bash -c "$3"\n',
     "systemctl": '#!/bin/bash\necho "$@" >> "$HOME/systemctl"\n',
-    "harborguard": f'#!/bin/bash\nexec {Path(sys.executable).parent}/harborguard "$@"\n',
+    "harborguard": f'#!/bin/bash\nexec "{Path(sys.executable).parent}/harborguard" "$@"\n',
 }
 
 
