@@ -165,18 +165,24 @@ class Relay:
         self.speaks = threading.Event()
         self.speaks.set()
         self.ends: list[socket.socket] = []
-        self._spawn(self._accept)
+        self.is_over = False
+        self.acceptor = self._spawn(self._accept)
 
-    def _spawn(self, work: Callable[..., None], *args: object) -> None:
-        threading.Thread(target=work, args=args, daemon=True).start()
+    def _spawn(self, work: Callable[..., None], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        thread.start()
+        return thread
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self.listener.accept()
+                self.ends.append(near)
                 self.speaks.wait()  # the others wait in the kernel, as before a frozen host
+                if self.is_over:
+                    return
                 far = socket.socket(socket.AF_UNIX)
-                self.ends += [near, far]
+                self.ends.append(far)
                 far.connect(self.target)
                 self._spawn(self._pump, near, far)
                 self._spawn(self._pump, far, near)
@@ -192,7 +198,11 @@ class Relay:
 
     def close(self) -> None:
         """Ends all."""
+        self.is_over = True
         self.speaks.set()
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()  # nothing is added to the ends after that
         for end in (self.listener, *self.ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
