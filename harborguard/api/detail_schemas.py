@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow import ValidationError, fields, post_load
 
 from harborguard.api.schemas import (
-    GRADE,
-    REGISTRY,
-    RISK_SCORE,
-    SEARCH,
     SORT,
-    GradeList,
+    ImageFilters,
     PageQuery,
-    StrictInteger,
+    SortOrder,
     Text,
+    WordList,
     about,
     dump_image,
 )
@@ -40,18 +37,6 @@ _SORT_TEXTS = {sort: text for text, sort in FINDING_SORTS.items()}
 _FLAGS = {"true": True, "false": False}
 
 
-class SeverityList(fields.Field[tuple[Severity, ...]]):
-    """Severities between commas, as a set, worst first; forgiving as a list of grades is."""
-
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Any, **_: Any
-    ) -> tuple[Severity, ...]:
-        words = {item.strip().lower() for item in value.split(",")} - {""}
-        if not words <= set(Severity):
-            raise ValidationError(f"must be a comma-separated list of {', '.join(Severity)}")
-        return tuple(severity for severity in Severity if severity in words)
-
-
 class Flag(fields.Field[bool]):
     """`true` or `false`."""
 
@@ -61,25 +46,8 @@ class Flag(fields.Field[bool]):
         return _FLAGS[value]
 
 
-class FindingSortOrder(fields.Field[FindingSort | None]):
-    """`key:direction`; what is not one means the default order, as for the list of images."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> FindingSort | None:
-        return FINDING_SORTS.get(value)
-
-
-class SummarizeImagesQuery(Schema):
+class SummarizeImagesQuery(ImageFilters):
     """The query of GET /api/images/summary: the filters of the list."""
-
-    class Meta:
-        """As for listings."""
-
-        unknown = EXCLUDE
-
-    registry = Text(metadata=REGISTRY)
-    risk_score = StrictInteger(0, 100, data_key="riskScore", metadata=RISK_SCORE)
-    grades = GradeList(data_key="grade", metadata=GRADE)
-    search = Text(metadata=SEARCH)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> ImageCriteria:
@@ -99,11 +67,13 @@ class ListTagsQuery(PageQuery):
 class ListFindingsQuery(PageQuery):
     """The query of GET /api/images/{image_id}/vulnerabilities, in the order of links."""
 
-    severities = SeverityList(data_key="severity", metadata=about("Any of these, with commas."))
+    severities = WordList(
+        Severity, data_key="severity", metadata=about("Any of these, with commas.")
+    )
     package = Text(metadata=about("A package's whole name, in any case."))
     is_fixable = Flag(data_key="fixable", metadata=about("Whether a version repairs it."))
     search = Text(metadata=about("Part of the id, the package's name or the title."))
-    sort = FindingSortOrder(metadata=SORT)
+    sort = SortOrder(FINDING_SORTS, "severity:desc", metadata=SORT)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> tuple[FindingCriteria, Page]:

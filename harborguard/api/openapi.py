@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -13,16 +14,10 @@ from marshmallow import Schema, fields
 
 import harborguard
 from harborguard.api import answers
-from harborguard.api.detail_schemas import (
-    FINDING_SORTS,
-    FindingSortOrder,
-    Flag,
-    SeverityList,
-)
+from harborguard.api.detail_schemas import Flag
 from harborguard.api.errors import STATUSES
 from harborguard.api.operations import OPERATIONS, Operation
-from harborguard.api.schemas import SORTS, GradeList, SortOrder, StrictInteger, Text
-from harborguard.model import Grade, Severity
+from harborguard.api.schemas import SortOrder, StrictInteger, Text, WordList
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -81,7 +76,7 @@ def _describe_field(_converter: Any, field: fields.Field[Any], **_: Any) -> dict
     return describe(field) if describe else {}
 
 
-def _list_of(words: type[Grade] | type[Severity]) -> str:
+def _list_of(words: type[StrEnum]) -> str:
     items = "|".join("".join(f"[{c.upper()}{c.lower()}]" for c in word) for word in words)
     return rf"^ *({items})? *(, *({items})? *)*$"
 
@@ -94,22 +89,16 @@ _FIELDS: dict[type, Callable[[Any], dict[str, Any]]] = {
         "maximum": field.most,
     },
     Text: lambda field: {"type": "string", "maxLength": field.most, "pattern": _PLAIN},
-    GradeList: lambda _: {"type": "string", "pattern": _list_of(Grade), "examples": ["A,B"]},
-    SeverityList: lambda _: {
+    WordList: lambda field: {
         "type": "string",
-        "pattern": _list_of(Severity),
-        "examples": ["critical,high"],
+        "pattern": _list_of(field.allowed),
+        "examples": [",".join(list(field.allowed)[:2])],
     },
     Flag: lambda _: {"type": "string", "enum": ["true", "false"]},
-    SortOrder: lambda _: {
+    SortOrder: lambda field: {
         "type": "string",
-        "examples": list(SORTS),
-        "default": "createdAt:desc",
-    },
-    FindingSortOrder: lambda _: {
-        "type": "string",
-        "examples": list(FINDING_SORTS),
-        "default": "severity:desc",
+        "examples": list(field.orders),
+        "default": field.usual,
     },
 }
 

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validates_schema
@@ -33,10 +35,6 @@ def about(text: str) -> dict[str, Any]:
     return {"description": text}
 
 
-REGISTRY = about("A registry's id, or its host or name in any case.")
-RISK_SCORE = about("The least score; what was never scanned does not match.")
-GRADE = about("Any of these letters, with commas.")
-SEARCH = about("Part of the name, in any case; %, _ and \\ mean themselves.")
 SORT = about("The order; anything else is the default order.")
 
 
@@ -73,22 +71,32 @@ class Text(fields.Field[str | None]):
         return value if value.strip() else None
 
 
-class GradeList(fields.Field[tuple[Grade, ...]]):
-    """Letters between commas, as a set in order: spaces, case and empty items are forgiven."""
+class WordList(fields.Field[tuple[StrEnum, ...]]):
+    """Words between commas, as a set in order: spaces, case and empty items are forgiven."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> tuple[Grade, ...]:
-        letters = {item.strip().upper() for item in value.split(",")} - {""}
-        if not letters <= set(Grade):
-            allowed = ", ".join(Grade)
-            raise ValidationError(f"must be a comma-separated list of {allowed}")
-        return tuple(Grade(letter) for letter in sorted(letters))
+    def __init__(self, allowed: type[StrEnum], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.allowed = allowed
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **_: Any
+    ) -> tuple[StrEnum, ...]:
+        words = {item.strip().lower() for item in value.split(",")} - {""}
+        if not words <= {word.lower() for word in self.allowed}:
+            raise ValidationError(f"must be a comma-separated list of {', '.join(self.allowed)}")
+        return tuple(word for word in self.allowed if word.lower() in words)
 
 
-class SortOrder(fields.Field[Sort | None]):
-    """`column:direction`; what is not one means the default order (contract, section 1)."""
+class SortOrder(fields.Field[Any]):
+    """`column:direction`; what is none of `orders` means the `usual` one (contract, section 1)."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Sort | None:
-        return SORTS.get(value)
+    def __init__(self, orders: Mapping[str, Any], usual: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.orders = orders
+        self.usual = usual
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Any:
+        return self.orders.get(value)
 
 
 class PageQuery(Schema):
@@ -109,14 +117,27 @@ class PageQuery(Schema):
             raise ValidationError("must not begin past row 2^63-1", "page")
 
 
-class ListImagesQuery(PageQuery):
+class ImageFilters(Schema):
+    """Which images are asked for."""
+
+    class Meta(PageQuery.Meta):
+        """As for listings."""
+
+    registry = Text(metadata=about("A registry's id, or its host or name in any case."))
+    risk_score = StrictInteger(
+        0,
+        100,
+        data_key="riskScore",
+        metadata=about("The least score; what was never scanned does not match."),
+    )
+    grades = WordList(Grade, data_key="grade", metadata=about("Any of these letters, with commas."))
+    search = Text(metadata=about("Part of the name, in any case; %, _ and \\ mean themselves."))
+
+
+class ListImagesQuery(ImageFilters, PageQuery):
     """The query of GET /api/images; the order of the fields is the order in links."""
 
-    registry = Text(metadata=REGISTRY)
-    risk_score = StrictInteger(0, 100, data_key="riskScore", metadata=RISK_SCORE)
-    grades = GradeList(data_key="grade", metadata=GRADE)
-    search = Text(metadata=SEARCH)
-    sort = SortOrder(metadata=SORT)
+    sort = SortOrder(SORTS, "createdAt:desc", metadata=SORT)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> tuple[ImageCriteria, Page]:
@@ -128,10 +149,8 @@ class ListImagesQuery(PageQuery):
 class UploadScanQuery(Schema):
     """The query of POST /api/scans/upload."""
 
-    class Meta:
+    class Meta(PageQuery.Meta):
         """As for listings."""
-
-        unknown = EXCLUDE
 
     image = Text(1000, metadata=about("Image and tag, whatever the report says."))
 
