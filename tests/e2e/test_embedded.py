@@ -389,9 +389,10 @@ def test_a_server_that_cannot_start_says_why(state: Path) -> None:
 
 
 def test_without_the_wheel_the_message_says_what_to_do(
-    state: Path, monkeypatch: pytest.MonkeyPatch
+    cold: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     assert not is_available()
-    with pytest.raises(EmbeddedServerError, match="DATABASE_URL"), running_server(state):
+    with pytest.raises(EmbeddedServerError, match="DATABASE_URL"), running_server(cold):
         pass
+    assert not cold.exists()
