@@ -9,7 +9,7 @@ from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
 from harborguard.store.pool import Connection, retry_once
-from harborguard.store.scans import is_of_registry, record_scan
+from harborguard.store.scans import find_registry, record_scan
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -32,7 +32,7 @@ def ingest_report(
     """
     scan = read_scan(body, received_at=received_at, image=image)
     host = scan.report.reference.host
-    if registry_id is not None and not is_of_registry(conn, organization_id, registry_id, host):
+    if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
         raise Forbidden("This key may only record images of its own registry.")
     return retry_once(lambda: record_scan(conn, organization_id, scan))
 

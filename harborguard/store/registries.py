@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from harborguard.errors import NotFound
 from harborguard.model import ObservedRepository, ObservedTag, TagChanges
 from harborguard.store.pool import Connection
-from harborguard.store.scans import refresh_image_summaries
+from harborguard.store.scans import find_registry, refresh_image_summaries
 from harborguard.store.statements import STATEMENTS
 
 BuildTimes = dict[str, datetime]
@@ -38,11 +38,10 @@ def put_registry(
 
 def get_registry(conn: Connection, organization_id: str, host: str) -> str:
     """The id of the organization's registry with a host; raises NotFound where there is none."""
-    key = {"organization_id": organization_id, "host": host}
-    row = conn.execute(STATEMENTS["find_registry"], key).fetchone()
-    if row is None:
+    registry_id = find_registry(conn, organization_id, host)
+    if registry_id is None:
         raise NotFound(f"there is no registry {host} yet; make it: harborguard registry add {host}")
-    return row[0]
+    return registry_id
 
 
 def list_registries(conn: Connection, organization_id: str) -> list[dict[str, Any]]:

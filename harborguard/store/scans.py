@@ -40,11 +40,11 @@ def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
     return _one(conn, "find_registry", key)[0]
 
 
-def is_of_registry(conn: Connection, organization_id: str, registry_id: str, host: str) -> bool:
-    """Whether the organization's registry of this id is the one with a host."""
+def find_registry(conn: Connection, organization_id: str, host: str) -> str | None:
+    """The id of the organization's registry with a host, if there is one."""
     key = {"organization_id": organization_id, "host": host}
     row = conn.execute(STATEMENTS["find_registry"], key).fetchone()
-    return row is not None and row[0] == registry_id
+    return row[0] if row else None
 
 
 def refresh_image_summaries(
