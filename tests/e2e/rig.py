@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -27,7 +28,7 @@ from harborguard.embedded import running_server
 from harborguard.store.migrations import migrate
 from harborguard.store.pool import connect
 from tests.cast import Cast
-from tests.e2e.service import PRODUCTION, ROOT, Service, await_health, free_port, listen, start
+from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, running, start
 from tests.patience import wait_until
 
 
@@ -242,13 +243,17 @@ def nginx(directory: Path) -> Iterator[int]:
         text = text.replace(shipped, here)
     (directory / "nginx.conf").write_text(text)
     aside = f"daemon off; pid {directory}/nginx.pid;"
-    with subprocess.Popen(
-        [command, "-e", "stderr", "-c", f"{directory}/nginx.conf", "-g", aside],
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with listening(port, [command, "-e", "stderr", "-c", f"{directory}/nginx.conf", "-g", aside]):
+        yield port
+
+
+@contextmanager
+def listening(port: int, command: list[str], **options: Any) -> Iterator[None]:
+    """A program, once it listens on a port; gone at the end."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as process:
         try:
             wait_until(lambda: opens(port))
-            yield port
+            yield
         finally:
             process.terminate()
 
@@ -271,23 +276,6 @@ def deployed(database_url: str, **settings: str) -> Iterator[Service]:
 
 
 @contextmanager
-def running(process: subprocess.Popen[str], port: int) -> Iterator[Service]:
-    """A started service, once it answers on a port; gone at the end."""
-    service = Service(port, process)
-    with process:
-        listener = threading.Thread(target=listen, args=(service,))
-        listener.start()
-        try:
-            await_health(service)
-            wait_until(lambda: len(service.workers()) == service.size)
-            yield service
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            listener.join(timeout=60)
-
-
-@contextmanager
 def pgbouncer(server: Cluster) -> Iterator[int]:
     """A pooler in transaction mode before a server; its port."""
     command, port = need("pgbouncer"), free_port()
@@ -303,16 +291,8 @@ def pgbouncer(server: Cluster) -> Iterator[int]:
         # The program refuses root; the account that runs the server may use its socket.
         owner = server.data.stat()
         identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
-        with subprocess.Popen(
-            [command, str(file)],
-            stderr=subprocess.DEVNULL,
-            **({} if os.geteuid() else identity),
-        ) as process:
-            try:
-                wait_until(lambda: opens(port))
-                yield port
-            finally:
-                process.terminate()
+        with listening(port, [command, str(file)], **({} if os.geteuid() else identity)):
+            yield port
 
 
 # the callers

@@ -31,12 +31,11 @@ from tests.e2e.rig import (
     relay_to,
     replica_of,
     results,
-    running,
     seed,
     short_directory,
     wrk,
 )
-from tests.e2e.service import PRODUCTION, ROOT, Service, serving
+from tests.e2e.service import PRODUCTION, ROOT, Service, running, serving
 from tests.patience import wait_until
 
 UNIT = ROOT / "deploy/harborguard.socket"

@@ -139,14 +139,21 @@ def launch(
 @contextmanager
 def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Service]:
     """A service that answers; at the end it is gone, whatever happened."""
-    port = free_port()
-    with start(configuration, port, **settings) as process:
-        service = Service(port, process, size=int(settings.get("HARBORGUARD_WORKERS", "2")))
+    port, size = free_port(), int(settings.get("HARBORGUARD_WORKERS", "2"))
+    with running(start(configuration, port, **settings), port, size) as service:
+        yield service
+
+
+@contextmanager
+def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterator[Service]:
+    """A started service, once it answers on a port with all its workers; gone at the end."""
+    service = Service(port, process, size=size)
+    with process:
         listener = threading.Thread(target=listen, args=(service,))
         listener.start()
         try:
             await_health(service)
-            wait_until(lambda: len(service.workers()) >= service.size)
+            wait_until(lambda: len(service.workers()) == service.size)
             yield service
         finally:
             if process.poll() is None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from harborguard import __version__
 from harborguard.cli import main
 from harborguard.store.pool import Connection
+from tests.e2e.commands import Commands
 
 ENVELOPE = {
     "version": "1.0",
@@ -34,32 +35,6 @@ ENVELOPE = {
     "aggregates": {},
     "sensor": {},
 }
-
-
-class Commands:
-    """`harborguard`, typed."""
-
-    def __init__(self, database_url: str) -> None:
-        self.environment = {"DATABASE_URL": database_url}
-
-    def __call__(self, line: str, **kwargs: object) -> Result:
-        return CliRunner().invoke(main, line.split(), env=self.environment, **kwargs)  # pyright: ignore
-
-    def secret(self, line: str) -> str:
-        """What a command that makes a secret prints on standard output: that alone."""
-        result = self(line)
-        assert result.exit_code == 0, result.output
-        assert re.fullmatch(r"hg_(ak|pat)_[0-9a-f]{48}\n", result.stdout)
-        assert result.stdout.strip() not in result.stderr
-        return result.stdout.strip()
-
-
-@pytest.fixture
-def run(conn: Connection, database_url: str) -> Commands:
-    """The commands, on an empty database with one organization."""
-    commands = Commands(database_url)
-    assert commands("org create acme").exit_code == 0
-    return commands
 
 
 @pytest.fixture

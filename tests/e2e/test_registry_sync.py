@@ -18,7 +18,7 @@ from harborguard.model import ObservedRepository, ObservedTag
 from harborguard.store.pool import Connection
 from harborguard.store.registries import get_registry, record_repository
 from tests import reports
-from tests.e2e.test_command_line import Commands, Result
+from tests.e2e.commands import Commands, Result
 from tests.registry import BUILT_AT, PROGRAM, Pusher, running_registry
 from tests.reports import image_rows, manifest
 from tests.standin import MemoryRegistry, Reply, Request, StandIn, standing_in
@@ -34,14 +34,6 @@ def registry(tmp_path: Path) -> Iterator[Pusher]:
     """An empty registry."""
     with running_registry(tmp_path) as pusher:
         yield pusher
-
-
-@pytest.fixture
-def run(conn: Connection, database_url: str) -> Commands:
-    """The commands, on an empty database with one organization."""
-    commands = Commands(database_url)
-    assert commands("org create acme").exit_code == 0
-    return commands
 
 
 @pytest.fixture

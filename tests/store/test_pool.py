@@ -32,6 +32,14 @@ def pool(hasty: Config) -> Iterator[Pool]:
         yield pool
 
 
+@pytest.fixture
+def client(hasty: Config) -> Iterator[FlaskClient]:
+    """A client of a service with these settings."""
+    app = create_app(hasty)
+    with app.extensions["harborguard"].pool:
+        yield app.test_client()
+
+
 def test_it_works(pool: Pool, conn: Connection) -> None:
     """A connection whose server has ended it is not lent: its statement need not be tried again."""
     with pool.connection() as lent:
@@ -65,27 +73,21 @@ def test_later_statements_have_the_patience_of_a_statement(pool: Pool) -> None:
 
 
 def test_a_locked_table_is_a_timeout_and_shuts_nobody_out(
-    hasty: Config, conn: Connection, cast: Cast
+    client: FlaskClient, conn: Connection, cast: Cast
 ) -> None:
-    app = create_app(hasty)
-    with app.extensions["harborguard"].pool:
-        client = app.test_client()
-        with conn.transaction():
-            conn.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
-            assert ask(client, cast.acme.key) == 504
-        assert [ask(client, cast.acme.key) for _ in range(2)] == [200, 200]
+    with conn.transaction():
+        conn.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+        assert ask(client, cast.acme.key) == 504
+    assert [ask(client, cast.acme.key) for _ in range(2)] == [200, 200]
 
 
 def test_a_use_that_cannot_be_noted_shuts_nobody_out(
-    hasty: Config, conn: Connection, cast: Cast
+    client: FlaskClient, conn: Connection, cast: Cast
 ) -> None:
-    app = create_app(hasty)
-    with app.extensions["harborguard"].pool:
-        client = app.test_client()
-        with conn.transaction():
-            conn.execute("LOCK TABLE api_keys IN SHARE MODE")
-            assert ask(client, cast.acme.key) == 200
-            assert ask(client, cast.globex.token) == 200
+    with conn.transaction():
+        conn.execute("LOCK TABLE api_keys IN SHARE MODE")
+        assert ask(client, cast.acme.key) == 200
+        assert ask(client, cast.globex.token) == 200
 
 
 def ask(client: FlaskClient, secret: str) -> int:

@@ -1,0 +1,14 @@
+"""The command line, for all who type it."""
+
+import pytest
+
+from harborguard.store.pool import Connection
+from tests.e2e.commands import Commands
+
+
+@pytest.fixture
+def run(conn: Connection, database_url: str) -> Commands:
+    """The commands, on an empty database with one organization."""
+    commands = Commands(database_url)
+    assert commands("org create acme").exit_code == 0
+    return commands
