@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter
 
 from harborguard.api import Services, init_api
 from harborguard.config import Config
@@ -12,12 +14,30 @@ from harborguard.sessions import SessionReader
 from harborguard.store.pool import make_pool
 
 
+class NoSessions(SessionInterface):
+    """Flask's own sessions, which nobody has here: NextAuth's are another thing."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """The same for every request; it cannot be written to."""
+        return self._none
+
+
 class Application(Flask):
-    """Flask, for functions of which none is async: it need not look at each of them each time."""
+    """Flask without what it does for every request, and this service never needs."""
+
+    session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function as it is."""
+        """The function as it is: none is async."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Where the path leads, whatever the Host: none is told from another, or ever answered."""
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
 
 
 def create_app(config: Config) -> Flask:

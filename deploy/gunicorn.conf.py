@@ -24,8 +24,9 @@ from harborguard.config import Config
 from harborguard.errors import ConfigurationError, HarborGuardError
 from harborguard.exposition import Exposition
 from harborguard.logs import set_up
+from harborguard.store.connection import connect
 from harborguard.store.migrations import OUT_OF_DATE, schema_state
-from harborguard.store.pool import connect, translate_error
+from harborguard.store.pool import translate_error
 
 try:
     settings = Config.from_env()

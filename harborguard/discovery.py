@@ -11,7 +11,7 @@ from harborguard.errors import HarborGuardError, RegistryUnavailable
 from harborguard.model import ObservedRepository, ObservedTag, Reference, TagChanges
 from harborguard.oci import Registry
 from harborguard.oci.connections import READERS
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.registries import (
     BuildTimes,
     get_registry,

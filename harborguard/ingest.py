@@ -8,7 +8,8 @@ from harborguard.model import RecordedScan, Reference, Scan
 from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
-from harborguard.store.pool import Connection, retry_once
+from harborguard.store.connection import Connection
+from harborguard.store.pool import retry_once
 from harborguard.store.scans import find_registry, record_scan
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)

@@ -14,9 +14,9 @@ from harborguard.embedded import running_server
 from harborguard.errors import Unauthenticated
 from harborguard.ingest import ingest_report
 from harborguard.model import PrincipalKind, Role
+from harborguard.store.connection import Connection, connect
 from harborguard.store.migrations import migrate
 from harborguard.store.organizations import create_organization, find_organization
-from harborguard.store.pool import Connection, connect
 from harborguard.store.principals import create_api_key, find_principal
 
 DEMO_ORGANIZATION = "demo"

@@ -5,8 +5,8 @@ All families have labels, for one without would be made when this is imported, b
 `exposition` has said where the numbers are kept.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -48,8 +48,8 @@ def begin() -> None:
 def count_request(route: str, method: str, status: int, seconds: float) -> None:
     """One request answered; `route` is a rule of ours, or "unmatched"."""
     method = method if method in _METHODS else "other"
-    _requests.labels(route, method, status).inc()
-    _durations.labels(route).observe(seconds)
+    _requests_like(route, method, status).inc()
+    _durations_of(route).observe(seconds)
 
 
 def count_refusal(reason: str) -> None:
@@ -66,14 +66,9 @@ def count_scan(scanners: Sequence[str], outcome: str) -> None:
     _scans.labels(kind, outcome).inc()
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
+def waiting() -> AbstractContextManager[None]:
     """A request waits for a connection as long as this lasts."""
-    _pool_state("waiting").inc()
-    try:
-        yield
-    finally:
-        _pool_state("waiting").dec()
+    return _pool_state("waiting").track_inprogress()
 
 
 def count_lent(change: int) -> None:
@@ -81,6 +76,7 @@ def count_lent(change: int) -> None:
     _pool_state("in_use").inc(change)
 
 
-@cache
-def _pool_state(state: str) -> Gauge:
-    return _pool.labels(state)
+# A series is looked up once: as a rule that takes longer than to count.
+_requests_like = cache(_requests.labels)
+_durations_of = cache(_durations.labels)
+_pool_state = cache(_pool.labels)

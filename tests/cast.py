@@ -8,8 +8,8 @@ from harborguard.credentials import make_secret
 from harborguard.model import PrincipalKind, Role
 from harborguard.risk import grade
 from harborguard.store import organizations, principals
+from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
-from harborguard.store.pool import Connection
 from harborguard.store.scans import ensure_registry
 
 CREATED_AT = datetime(2025, 12, 4, tzinfo=UTC)

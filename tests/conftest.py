@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 from app import create_app
 from harborguard.config import Config
 from harborguard.logs import set_up
-from harborguard.store.pool import Connection, connect
+from harborguard.store.connection import Connection, connect
 from tests import leaks, postgres, registry
 from tests.cast import Cast
 from tests.cookies import OTHER_SECRET, SECRET

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from harborguard.embedded import running_server
+from harborguard.store.connection import Connection
 from harborguard.store.migrations import migrate
 
 IMAGE = "postgres:18-alpine"
@@ -117,7 +118,7 @@ def scratch_database(server_url: str, *, template: str | None = None) -> Iterato
 def migrated_database(server_url: str) -> Iterator[str]:
     """As `scratch_database`, with this release's schema."""
     with scratch_database(server_url) as url:
-        with psycopg.connect(url, autocommit=True) as conn:
+        with Connection.connect(url, autocommit=True) as conn:
             migrate(conn)
         yield url
 

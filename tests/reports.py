@@ -7,7 +7,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from harborguard.model import Severity
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 
 API = "ghcr.io/acme/api:1.4.7"
 SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.statements import SQL_DIRECTORY
 from tests import postgres
 

@@ -58,10 +58,11 @@ def require(
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            held = g.principal.role
+            principal: Principal = g.principal
+            held = principal.role
             if held is None or held.level < role.level:
                 raise Forbidden(f"This needs the role {role.value} or a higher one.")
-            if api_key_only and g.principal.kind is not PrincipalKind.API_KEY:
+            if api_key_only and principal.kind is not PrincipalKind.API_KEY:
                 raise Forbidden("This needs an API key.")
             return view(*args, **kwargs)
 

@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 from flask import Blueprint, Response, g, request
-from werkzeug.http import quote_etag
 
 from harborguard.api.auth import require
 from harborguard.api.conditional import has_already, is_conditional, make_etag, not_modified
@@ -45,5 +44,6 @@ def list_images() -> Response:
     )
     rows = [dump_image(image) for image in listing.items]
     g.rows = len(rows)
-    etag = make_etag(scope, listing.version, question)
-    return json_response(envelope(rows, listing.total, page, link), ETag=quote_etag(etag))
+    response = json_response(envelope(rows, listing.total, page, link))
+    response.set_etag(make_etag(scope, listing.version, question))
+    return response

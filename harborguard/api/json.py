@@ -24,6 +24,6 @@ class OrjsonProvider(JSONProvider):
         return json_response(body)
 
 
-def json_response(body: Any, **headers: str) -> Response:
-    """An object as an `application/json` response with these headers, for who knows them."""
-    return Response(orjson.dumps(body), headers=headers, content_type="application/json")
+def json_response(body: Any) -> Response:
+    """An object as an `application/json` response, for who adds headers to it."""
+    return Response(orjson.dumps(body), content_type="application/json")

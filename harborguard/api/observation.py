@@ -25,26 +25,26 @@ def observe_requests(app: Flask) -> None:
 def _begin() -> None:
     g.began_at = perf_counter()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    REQUEST_ID.set(request_id)
+    REQUEST_ID.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
 
 
 def _end(response: Response) -> Response:
     seconds = perf_counter() - g.began_at
     rule = request.url_rule
     route = rule.rule if rule else "unmatched"
-    response.headers["X-Request-ID"] = g.request_id
-    metrics.count_request(route, request.method, response.status_code, seconds)
+    response.headers["X-Request-ID"] = REQUEST_ID.get()
+    method = request.method
+    metrics.count_request(route, method, response.status_code, seconds)
     tell = log.debug if route in _QUIET else log.info
-    tell("request", **_describe(response, route, seconds))
+    tell("request", **_describe(response, method, route, seconds))
     # The last thing that is done for a request, after what auth does once the answer is out.
     response.call_on_close(lambda: REQUEST_ID.set(""))
     return response
 
 
-def _describe(response: Response, route: str, seconds: float) -> dict[str, object]:
+def _describe(response: Response, method: str, route: str, seconds: float) -> dict[str, object]:
     told: dict[str, object] = {
-        "method": request.method,
+        "method": method,
         "route": route,
         "status": response.status_code,
         "duration_ms": round(seconds * 1000, 2),

@@ -11,7 +11,8 @@ from harborguard import metrics
 from harborguard.api.limits import Budget
 from harborguard.config import Config
 from harborguard.sessions import SessionReader
-from harborguard.store.pool import Connection, Pool
+from harborguard.store.connection import Connection
+from harborguard.store.pool import Pool
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from harborguard.errors import InvalidReference, RegistryError, RegistryUnavaila
 from harborguard.oci import Credentials, Registry
 from harborguard.references import parse_host, parse_reference
 from harborguard.store import organizations, registries
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 
 _LINE_EVERY = 50
 _MAX_PASSWORD = 1 << 16

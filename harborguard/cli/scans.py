@@ -10,7 +10,7 @@ from harborguard.cli.terminal import describe, printable, progress, say
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
 from harborguard.store import organizations
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 
 
 @click.command()

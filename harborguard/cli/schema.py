@@ -11,7 +11,7 @@ from harborguard.config import Config
 from harborguard.errors import ConfigurationError, SchemaMismatch
 from harborguard.local import database
 from harborguard.store import counters, migrations, organizations
-from harborguard.store.pool import Connection, connect
+from harborguard.store.connection import Connection, connect
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
 # How many images more or fewer there are of a registry and a score (None: never scanned).

@@ -14,9 +14,9 @@ from harborguard.listing import (
     TagSummary,
 )
 from harborguard.model import Scope
+from harborguard.store.connection import Connection
 from harborguard.store.finding_query import FindingQuery
 from harborguard.store.image_filters import ImageFilters
-from harborguard.store.pool import Connection
 from harborguard.store.statements import STATEMENTS
 from harborguard.store.summary_query import make_summary_query
 

@@ -1,16 +1,22 @@
 """The images of a scope, as the list shows them."""
 
 from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
 from harborguard.model import Scope
+from harborguard.store.connection import Connection
 from harborguard.store.image_place import Counts, find_place
 from harborguard.store.image_query import ImageQuery, counted_to
-from harborguard.store.pool import Connection
 from harborguard.store.statements import STATEMENTS
 
 _ATTEMPTS = 3
+
+# A row is version, total and then a summary's columns.
+_columns = itemgetter(slice(2, None))
+_summary = partial(tuple.__new__, ImageSummary)
 
 Reader = Callable[[Connection, ImageQuery, Page], Listing | None]
 
@@ -44,10 +50,9 @@ def list_images(
 
 def find_inventory_version(conn: Connection, scope: Scope) -> int:
     """The version of the inventory: it moves with every change that a listing could show."""
-    row = conn.execute(
-        STATEMENTS["find_inventory_version"], {"organization_id": scope.organization_id}
-    ).fetchone()
-    return row[0] if row else 0
+    key = {"organization_id": scope.organization_id}
+    rows = conn.fetch(STATEMENTS["find_inventory_version"], key)
+    return rows[0][0] if rows else 0
 
 
 def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Reader:
@@ -57,27 +62,27 @@ def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Read
 
 
 def _read_first(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
-    rows = conn.execute(*query.first(page)).fetchall()
+    rows = conn.fetch(*query.first(page))
     version, total = _head(rows)
     return Listing(_summaries(rows), total, version)
 
 
 def _read_place(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
-    counts = _counts(conn.execute(*query.counts()).fetchall())
+    counts = _counts(conn.fetch(*query.counts()))
     place = find_place(query.sort, page, counts)
     if not place:
         return Listing([], counts.total, counts.version)
-    rows = conn.execute(*query.place(place)).fetchall()
+    rows = conn.fetch(*query.place(place))
     if _head(rows)[0] != counts.version:
         return None
     return Listing(_summaries(rows), counts.total, counts.version)
 
 
 def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
-    rows = conn.execute(*query.window(page)).fetchall()
+    rows = conn.fetch(*query.window(page))
     version, total = _head(rows)
     if total == counted_to(page) or (total is None and page.offset > 0):
-        [(version_counted, total)] = conn.execute(*query.count()).fetchall()
+        [(version_counted, total)] = conn.fetch(*query.count())
         if version_counted != version:
             return None
     return Listing(_summaries(rows), total or 0, version)
@@ -95,4 +100,5 @@ def _counts(rows: list[tuple[Any, ...]]) -> Counts:
 
 def _summaries(rows: list[tuple[Any, ...]]) -> list[ImageSummary]:
     # An empty page is one row of nulls beside the version.
-    return [ImageSummary._make(row[2:]) for row in rows if row[2] is not None]
+    is_empty = not rows or rows[0][2] is None
+    return [] if is_empty else list(map(_summary, map(_columns, rows)))

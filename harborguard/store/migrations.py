@@ -10,7 +10,7 @@ from typing import LiteralString
 from psycopg import errors as sqlstate
 
 from harborguard.errors import SchemaMismatch, StoreUnavailable
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.statements import MIGRATIONS
 
 _LOCK = 0x48_47_49_4D  # "HGIM": any number that other programs on this database do not lock

@@ -2,7 +2,7 @@
 
 from harborguard.errors import Conflict, NotFound
 from harborguard.model import Role, UserStatus
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
 

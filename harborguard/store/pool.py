@@ -1,29 +1,21 @@
-"""Connections: the pool with its bounds, and the driver's errors in the field's words."""
+"""The pool with its bounds, and the driver's errors in the field's words."""
 
 import select
 from collections.abc import Callable
-from dataclasses import replace
-from threading import BoundedSemaphore
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from harborguard.config import Config
-from harborguard.errors import (
-    ConfigurationError,
-    HarborGuardError,
-    StatementTimeout,
-    StoreUnavailable,
-)
+from harborguard.errors import HarborGuardError, StatementTimeout, StoreUnavailable
+from harborguard.store.connection import Connection, checked_url, connection_settings
 
-Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
 
 _LAST_WORD = 0.2  # seconds for a server that seems silent to obey, before it is given up
@@ -95,14 +87,18 @@ class Pool(ConnectionPool[ImpatientConnection]):
         super().__init__(*args, **kwargs)
         # The library's own max_waiting counts those too who have given up, so that after a few of
         # them in one outage it refuses everybody for ever.
-        self._queue = BoundedSemaphore(queue)
+        self._places = SimpleQueue[None]()
+        for _ in range(queue):
+            self._places.put(None)
 
     def getconn(self, timeout: float | None = None) -> ImpatientConnection:
         """A connection that works; `timeout` is for callers whose failing proves nothing."""
         if monotonic() < self._refuses_until:
             raise PoolTimeout("the database was away a moment ago")
-        if not self._queue.acquire(blocking=False):
-            raise TooManyRequests("too many callers are waiting already")
+        try:
+            self._places.get_nowait()
+        except Empty:
+            raise TooManyRequests("too many callers are waiting already") from None
         try:
             return super().getconn(timeout)
         except PoolTimeout:
@@ -110,7 +106,7 @@ class Pool(ConnectionPool[ImpatientConnection]):
                 self._remember_outage()
             raise
         finally:
-            self._queue.release()
+            self._places.put(None)
 
     def putconn(self, conn: ImpatientConnection) -> None:
         """Takes a connection back."""
@@ -143,9 +139,9 @@ def make_pool(config: Config) -> Pool:
             conn.execute("", prepare=False)
 
     return Pool(
-        _checked_url(config),
+        checked_url(config),
         connection_class=ImpatientConnection,
-        kwargs=_connection_settings(config),
+        kwargs=connection_settings(config),
         configure=configure,
         check=check,
         min_size=1,
@@ -157,56 +153,6 @@ def make_pool(config: Config) -> Pool:
         name="images",
         open=False,
     )
-
-
-def connect(config: Config) -> Connection:
-    """One connection outside of any pool, for the command line and for checks at the start.
-
-    It may take its time: nobody is waiting for an answer over HTTP. Raises ConfigurationError where
-    a pooler answers that is not configured.
-    """
-    patient = replace(config, statement_timeout_ms=300_000)
-    try:
-        return psycopg.connect(_checked_url(config), **_connection_settings(patient))
-    except psycopg.OperationalError as error:
-        if "unsupported startup parameter" not in str(error):
-            raise
-        message = "DATABASE_URL leads to a pooler: set HARBORGUARD_POOLER=on, or name the server"
-        raise ConfigurationError(message) from error
-
-
-def _checked_url(config: Config) -> str:
-    try:
-        conninfo_to_dict(config.database_url)
-    except psycopg.ProgrammingError:
-        # The driver would quote it, and with it perhaps a password.
-        raise ConfigurationError("DATABASE_URL is not a PostgreSQL URI or key=value list") from None
-    return config.database_url
-
-
-def _connection_settings(config: Config) -> dict[str, Any]:
-    settings = {
-        "statement_timeout": config.statement_timeout_ms,
-        "idle_in_transaction_session_timeout": 10_000,
-        "timezone": "UTC",
-        # Every statement enters a table by the first column of an index, and walks narrow entries
-        # there: compiling it, sharing it among processes, reading or hashing a whole table
-        # instead, or believing that a page of an index costs a disk's seek only makes it slower.
-        # Each question has a text of its own, so that one plan serves all who ask it.
-        "jit": "off",
-        "max_parallel_workers_per_gather": 0,
-        "enable_seqscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
-        "plan_cache_mode": "force_generic_plan",
-        "random_page_cost": 1.1,
-    }
-    common = {"autocommit": True, "connect_timeout": 2, "application_name": "harborguard"}
-    if config.pooler:
-        # A statement is prepared, and an option set, on whichever server connection is at hand.
-        return {**common, "prepare_threshold": None}
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    return {**common, "prepare_threshold": 0, "options": options}
 
 
 def retry_once(work: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 from harborguard.credentials import Credential, NewSecret
 from harborguard.errors import NotFound
 from harborguard.model import Principal, PrincipalKind, Role, Scope
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
 _FIND: dict[PrincipalKind, LiteralString] = {
@@ -25,10 +25,10 @@ _ROLES = {role.value: role for role in Role}
 
 def find_principal(conn: Connection, credential: Credential) -> Principal | None:
     """Whom a credential stands for at this moment, by the database's clock; None for nobody."""
-    row = conn.execute(_FIND[credential.kind], _lookup(credential)).fetchone()
-    if row is None:
+    rows = conn.fetch(_FIND[credential.kind], _lookup(credential))
+    if not rows:
         return None
-    principal_id, organization_id, registry_id, role, is_use_due = row
+    [(principal_id, organization_id, registry_id, role, is_use_due)] = rows
     return Principal(
         kind=credential.kind,
         id=principal_id,

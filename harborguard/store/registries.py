@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from harborguard.errors import NotFound
 from harborguard.model import ObservedRepository, ObservedTag, TagChanges
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.scans import find_registry, refresh_image_summaries
 from harborguard.store.statements import STATEMENTS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from harborguard.errors import Conflict
 from harborguard.model import Finding, RecordedScan, Scan, ScanStatus
+from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
-from harborguard.store.pool import Connection
 from harborguard.store.statements import STATEMENTS
 
 _FINISHED = {ScanStatus.SUCCESS, ScanStatus.PARTIAL}

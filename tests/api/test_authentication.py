@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from harborguard.credentials import parse_credential
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations, principals
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.cast import Cast, Member
 from tests.conftest import Events
 from tests.cookies import V4_NAME, V5_NAME, chunk, make_claims, make_cookie_header, mint_v4, mint_v5

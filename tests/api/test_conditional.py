@@ -7,8 +7,8 @@ from flask.testing import FlaskClient
 from harborguard.api import conditional
 from harborguard.model import Role
 from harborguard.store import principals
+from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
-from harborguard.store.pool import Connection
 from tests.cast import Cast
 
 

@@ -11,7 +11,7 @@ from app import create_app
 from harborguard import errors
 from harborguard.api.errors import STATUSES
 from harborguard.config import Config
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.cast import Cast
 from tests.conftest import Events
 
@@ -38,6 +38,24 @@ def test_other_paths_are_not_found(client: FlaskClient, cast: Cast, path: str) -
     assert response.json is not None
     assert response.json["error"]["code"] == "NOT_FOUND"
     assert b"evil" not in response.data
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"Host": host} for host in ("evil.test:1", "", "a..b", "[::1", "h\xe9.test", "x" * 300)),
+        {"Connection": "Upgrade", "Upgrade": "websocket"},
+    ],
+    ids=repr,
+)
+def test_the_host_and_an_upgrade_change_nothing(
+    client: FlaskClient, cast: Cast, headers: dict[str, str]
+) -> None:
+    cast.acme.add_image("ghcr.io/a/b")
+    plain = client.get("/api/images", headers=cast.acme.headers)
+    odd = client.get("/api/images", headers={**cast.acme.headers, **headers})
+    assert (odd.status_code, odd.data) == (200, plain.data)
+    assert odd.headers["ETag"] == plain.headers["ETag"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])

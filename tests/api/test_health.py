@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from harborguard.config import Config
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from harborguard.ingest import ingest_report
 from harborguard.model import Severity
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.api.listing import ask
 from tests.cast import Cast, Member
 from tests.reports import RECEIVED_AT, SCANNED_AT, envelope, grype, manifest, trivy

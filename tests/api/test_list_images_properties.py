@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from harborguard.api.schemas import SORTS
 from harborguard.store import image_query
+from harborguard.store.connection import Connection
 from harborguard.store.counters import reset_counters
-from harborguard.store.pool import Connection
 from tests import oracle
 from tests.api.listing import ask
 from tests.cast import CREATED_AT, Cast, Member, add_member

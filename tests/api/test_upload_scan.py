@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from harborguard.config import Config
 from harborguard.model import Role
-from harborguard.store.pool import Connection, connect
+from harborguard.store.connection import Connection, connect
 from tests.api.listing import ask
 from tests.cast import Cast
 from tests.reports import API, envelope, grype, stored, trivy

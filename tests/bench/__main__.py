@@ -16,9 +16,9 @@ from harborguard.config import Config
 from harborguard.embedded import running_server
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
+from harborguard.store.connection import Connection, connect
 from harborguard.store.images import list_images
 from harborguard.store.migrations import migrate
-from harborguard.store.pool import Connection, connect
 from tests.bench import pgbench, recording
 from tests.bench.drive import Seen, drive
 from tests.bench.load import SIZES, Tenant, load

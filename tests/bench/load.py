@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from harborguard.model import Role
+from harborguard.store.connection import Connection
 from harborguard.store.counters import reset_counters
 from harborguard.store.organizations import create_organization
-from harborguard.store.pool import Connection
 from tests.cast import add_key
 
 SIZES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}

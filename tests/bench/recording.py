@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from harborguard.ingest import ingest_report
 from harborguard.store import scans
+from harborguard.store.connection import Connection
 from harborguard.store.organizations import create_organization
-from harborguard.store.pool import Connection
 
 IMAGES, ROUNDS = 500, 3
 

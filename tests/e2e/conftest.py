@@ -2,7 +2,7 @@
 
 import pytest
 
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.e2e.commands import Commands
 
 

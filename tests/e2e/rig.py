@@ -25,8 +25,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harborguard.config import Config
 from harborguard.embedded import running_server
+from harborguard.store.connection import connect
 from harborguard.store.migrations import migrate
-from harborguard.store.pool import connect
 from tests.cast import Cast
 from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, running, start
 from tests.patience import wait_until

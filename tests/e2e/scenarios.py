@@ -248,7 +248,7 @@ RUNNER = """
 import sys
 from harborguard.config import Config
 from harborguard.store.migrations import Migration, migrate, read_migrations
-from harborguard.store.pool import connect
+from harborguard.store.connection import connect
 steps = read_migrations()
 for number in range(len(steps) + 1, len(steps) + 1 + int(sys.argv[2])):
     text = f"ALTER TABLE images ADD step_{number} integer; CREATE INDEX ON images (step_{number})"

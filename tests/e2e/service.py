@@ -153,7 +153,7 @@ def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterato
         listener.start()
         try:
             await_health(service)
-            wait_until(lambda: len(service.workers()) == service.size)
+            wait_until(lambda: len(service.workers()) >= service.size)
             yield service
         finally:
             if process.poll() is None:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from harborguard import __version__
 from harborguard.cli import main
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.e2e.commands import Commands
 
 ENVELOPE = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harborguard import __version__
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests.cast import Cast
 from tests.e2e.service import PRODUCTION, Service, await_health, free_port, listen, serving, start
 from tests.patience import wait_until

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from harborguard.cli import main
 from harborguard.config import Config
-from harborguard.store import pool
-from harborguard.store.pool import connect
+from harborguard.store.connection import connect, connection_settings
 from tests.cast import Cast
 from tests.e2e.rig import Cluster, cluster, program, seed
 from tests.e2e.service import ROOT, serving
@@ -100,7 +99,7 @@ def test_a_dump_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 def test_the_role_is_given_what_the_options_say(config: Config) -> None:
     """Behind a pooler there are no options; the document's lines stand for each of them."""
-    options = pool._connection_settings(Config(database_url=config.database_url))["options"]
+    options = connection_settings(Config(database_url=config.database_url))["options"]
     expected = dict(re.findall(r"-c (\w+)=(\S+)", options))
     told = dict(re.findall(r"^ALTER ROLE harborguard SET (\w+) = (.+);$", TEXT, re.MULTILINE))
     assert set(told) == set(expected)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harborguard.model import ObservedRepository, ObservedTag
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.registries import get_registry, record_repository
 from tests import reports
 from tests.e2e.commands import Commands, Result

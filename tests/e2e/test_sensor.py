@@ -12,7 +12,7 @@ import pytest
 
 from harborguard.ingest import read_scan
 from harborguard.model import Role
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests import oracle
 from tests.cast import Cast
 from tests.e2e.service import Service, serving

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harborguard.store.connection import Connection
 from harborguard.store.migrations import read_migrations
-from harborguard.store.pool import Connection
 from tests.cast import Cast
 from tests.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
 from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, serving, start

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harborguard.model import Role
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests import oracle
 from tests.cast import Cast
 from tests.e2e.service import Answer, Service, parse_answer, serving

@@ -8,8 +8,8 @@ from psycopg.rows import dict_row
 from harborguard.ingest import ingest_report
 from harborguard.listing import ImageCriteria, ImageSummary, Page
 from harborguard.model import RecordedScan, Scope
+from harborguard.store.connection import Connection
 from harborguard.store.images import list_images
-from harborguard.store.pool import Connection
 from tests import oracle, reports
 from tests.reports import RECEIVED_AT, image_rows
 

@@ -14,10 +14,10 @@ from harborguard.config import Config
 from harborguard.ingest import ingest_report
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
+from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import Drift, find_drift, reset_counters
 from harborguard.store.images import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
-from harborguard.store.pool import Connection, connect
 from tests.cast import Cast
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -10,11 +10,11 @@ from psycopg import sql
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
+from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import reset_counters
 from harborguard.store.image_place import Few
 from harborguard.store.image_query import ImageQuery, Statement
 from harborguard.store.images import list_images
-from harborguard.store.pool import Connection, connect
 from tests.postgres import migrated_database
 
 IMAGES = 100_000

@@ -1,18 +1,18 @@
 """A listing is of one moment, whatever is written between its statements."""
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, LiteralString, cast
 from unittest.mock import patch
 
-import psycopg
 import pytest
+from psycopg.rows import TupleRow
 
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Listing, Page, Sort, SortKey
 from harborguard.model import Scope
 from harborguard.store import image_query
+from harborguard.store.connection import Connection, connect
 from harborguard.store.images import find_inventory_version, list_images
-from harborguard.store.pool import Connection, connect
 from tests.cast import Cast, Member
 
 BY_NAME = Sort(SortKey.NAME, descending=False)
@@ -27,14 +27,18 @@ class Reader:
         self._member = member
         self.left = writes
 
-    def execute(self, query: str, *parameters: Any) -> psycopg.Cursor:
+    def fetch(self, statement: LiteralString, parameters: Mapping[str, Any]) -> list[TupleRow]:
         """What was found before the write."""
-        cursor = self._conn.execute(query, *parameters)  # pyright: ignore
-        if "FROM inventories" in query and self.left > 0:
+        rows = self._conn.fetch(statement, parameters)
+        if self.left > 0:
             # The newest is the first of all by name, and has the highest score.
             self._member.add_image(f"ghcr.io/a/{self.left:03}", 100 - self.left)
             self.left -= 1
-        return cursor
+        return rows
+
+    def execute(self, statement: LiteralString) -> None:
+        """What tells nothing of images."""
+        self._conn.execute(statement)
 
     def transaction(self) -> Any:
         """The connection's own."""

@@ -16,6 +16,7 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.errors import SchemaMismatch, StatementTimeout, StoreUnavailable
+from harborguard.store.connection import Connection, connect
 from harborguard.store.migrations import (
     Migration,
     SchemaState,
@@ -23,7 +24,7 @@ from harborguard.store.migrations import (
     read_migrations,
     schema_state,
 )
-from harborguard.store.pool import Connection, connect, translate_error
+from harborguard.store.pool import translate_error
 from harborguard.store.statements import MIGRATIONS
 from tests.patience import wait_until
 from tests.postgres import scratch_database
@@ -179,7 +180,7 @@ RUNNER = """
 import sys
 from harborguard.config import Config
 from harborguard.store.migrations import Migration, migrate
-from harborguard.store.pool import connect
+from harborguard.store.connection import connect
 with connect(Config(database_url=sys.argv[1])) as conn:
     steps = [Migration(int(name[:4]), name, text) for name, text in eval(sys.argv[2])]
     print("ready", flush=True)

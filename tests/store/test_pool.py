@@ -12,7 +12,8 @@ from psycopg import errors as sqlstate
 from app import create_app
 from harborguard.config import Config
 from harborguard.embedded import is_available
-from harborguard.store.pool import Connection, Pool, make_pool, translate_error
+from harborguard.store.connection import Connection
+from harborguard.store.pool import Pool, make_pool, translate_error
 from tests.cast import Cast
 from tests.e2e.rig import cluster, relay_to
 from tests.patience import wait_until

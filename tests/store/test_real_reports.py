@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harborguard.ingest import ingest_report, read_scan
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from tests import oracle
 from tests.cast import Cast
 from tests.reports import image_rows, stored

@@ -14,7 +14,8 @@ from harborguard.errors import Conflict, InvalidReference, InvalidReport, StoreU
 from harborguard.ingest import read_scan
 from harborguard.listing import ImageSummary
 from harborguard.model import Finding
-from harborguard.store.pool import Connection, connect, translate_error
+from harborguard.store.connection import Connection, connect
+from harborguard.store.pool import translate_error
 from harborguard.store.scans import ensure_registry, record_scan
 from tests import reports
 from tests.cast import Cast

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harborguard.ingest import ingest_report, read_scan
+from harborguard.store.connection import Connection
 from harborguard.store.counters import find_drift
 from harborguard.store.organizations import create_organization
-from harborguard.store.pool import Connection
 from harborguard.store.scans import refresh_image_summaries
 from tests import oracle, reports
 from tests.reports import RECEIVED_AT, SCANNED_AT, arrived, image_rows, manifest

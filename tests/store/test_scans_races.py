@@ -14,8 +14,8 @@ import pytest
 from harborguard.config import Config
 from harborguard.errors import Conflict
 from harborguard.model import RecordedScan
+from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import find_drift
-from harborguard.store.pool import Connection, connect
 from tests import oracle
 from tests.reports import SCANNED_AT, image_rows, manifest
 from tests.store.recording import (

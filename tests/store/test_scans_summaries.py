@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harborguard.store.pool import Connection
+from harborguard.store.connection import Connection
 from harborguard.store.scans import refresh_image_summaries
 from tests import oracle, reports
 from tests.cast import Cast

@@ -6,8 +6,8 @@ import pytest
 from psycopg import errors as sqlstate
 
 from harborguard.config import Config
+from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import find_drift
-from harborguard.store.pool import Connection, connect
 from harborguard.store.scans import refresh_image_summaries
 from tests import oracle, reports
 from tests.cast import Cast

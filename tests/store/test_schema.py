@@ -6,7 +6,7 @@ import pytest
 
 from harborguard.config import Config
 from harborguard.embedded import is_available
-from harborguard.store.pool import Connection, connect
+from harborguard.store.connection import Connection, connect
 from tests.postgres import migrated_database, scratch_database
 from tests.schema import SCHEMA, describe, dump
 

@@ -10,7 +10,7 @@ import pytest
 
 import harborguard
 from harborguard.config import Config
-from harborguard.store.pool import Connection, connect
+from harborguard.store.connection import Connection, connect
 from harborguard.store.statements import MIGRATIONS, SQL_DIRECTORY, STATEMENTS
 
 PACKAGE = Path(harborguard.__file__).parent
