@@ -41,6 +41,12 @@ CREATE TABLE image_counts (
     n bigint NOT NULL
 );
 
+CREATE TABLE image_days (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    n bigint NOT NULL
+);
+
 CREATE TABLE images (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     id text DEFAULT ('img-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
@@ -187,6 +193,9 @@ ALTER TABLE ONLY findings
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_risk_score_registry_id_key UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id);
 
+ALTER TABLE ONLY image_days
+    ADD CONSTRAINT image_days_pkey PRIMARY KEY (organization_id, day);
+
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_organization_id_name_key UNIQUE (organization_id, name);
 
@@ -262,6 +271,9 @@ ALTER TABLE ONLY findings
 
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);
+
+ALTER TABLE ONLY image_days
+    ADD CONSTRAINT image_days_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);

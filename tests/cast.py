@@ -76,7 +76,7 @@ class Member:
         query = f"INSERT INTO images ({names}) VALUES ({values}) RETURNING id"
         [image_id] = self.conn.execute(query.encode(), row).fetchone() or [""]
         changes = {(str(row["registry_id"]), score): 1}
-        change_counters(self.conn, self.organization_id, changes, images=1)
+        change_counters(self.conn, self.organization_id, changes, images=1, created_at=created_at)
         return image_id
 
 

@@ -35,7 +35,7 @@ from tests.document import DocumentedClient
 Events = Callable[[], list[dict[str, Any]]]
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
-    findings, inventories, image_counts
+    findings, inventories, image_counts, image_days
 """
 # Every answer that the suite sees is held to the OpenAPI document, whichever test makes the client.
 Flask.test_client_class = DocumentedClient

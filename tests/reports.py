@@ -26,6 +26,7 @@ TABLES = (
     "findings",
     "inventories",
     "image_counts",
+    "image_days",
 )
 # What is made up when a row is first stored, and differs from one order of arrival to another.
 _BY_CHANCE = (

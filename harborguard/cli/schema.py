@@ -68,7 +68,6 @@ def _chosen(conn: Connection, organization: str | None) -> list[str]:
 
 
 def _describe(counter: counters.Drift) -> str:
-    if counter.registry_id is None:
-        return f"all images: kept {counter.kept}, counted {counter.counted}"
     score = "never scanned" if counter.risk_score is None else f"score {counter.risk_score}"
-    return f"{counter.registry_id}, {score}: kept {counter.kept}, counted {counter.counted}"
+    what = f"{counter.registry_id}, {score}" if counter.registry_id else counter.day or "all images"
+    return f"{what}: kept {counter.kept}, counted {counter.counted}"

@@ -4,13 +4,14 @@ Pure, and shared by all statements over images and their counters, so that they 
 """
 
 from collections.abc import Iterable
+from datetime import date
 from typing import LiteralString
 
 from harborguard.listing import ImageCriteria
 from harborguard.model import Grade, Scope
 from harborguard.risk import score_ranges
 
-Parameters = dict[str, str | int]
+Parameters = dict[str, str | int | date]
 
 TENANT: LiteralString = "organization_id = %(organization_id)s"
 

@@ -6,10 +6,11 @@ two of them can be seen to be of one moment. Which one answers which question:
 first    Nothing filtered, an early page, by name or time: straight off the order's index, with the
          inventory's own count for a total.
 counts   Filtered, deep, or by risk score: the counters tell the total, and how many there are of
-         each score, without reading an image. `image_place` then says where the page is best read.
-place    There: along the order's index from the nearer end, or from a score on. Filters are looked
-         up in the index's own entries; IS TRUE keeps the planner from entering another index by
-         them and sorting what it finds. Only where very few match is that made to happen.
+         each score or day, without reading an image. `image_place` then says where the page is
+         best read.
+place    There: along the order's index from the nearer end, or from a score or a day on. Filters
+         are looked up in the index's own entries; IS TRUE keeps the planner from entering another
+         index by them and sorting what it finds. Only where very few match is that made to happen.
 window   Where rows must be counted (search, or counters switched off): a COUNT window over that
          same walk, which stops some way behind the page, since a window keeps whatever it counts.
 count    Where the window did not see the end, or says nothing because the page is empty.
@@ -22,7 +23,7 @@ from typing import LiteralString
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
 from harborguard.store.image_filters import TENANT, ImageFilters, Parameters
-from harborguard.store.image_place import Few, Place, Scores, Stretch
+from harborguard.store.image_place import Few, Part, Place, Stretch
 
 Statement = tuple[LiteralString, Parameters]
 
@@ -59,6 +60,11 @@ class ImageQuery:
         is_plain = not self._filters.conditions and self.sort.key is not SortKey.RISK_SCORE
         return is_plain and page.offset < EARLY
 
+    @property
+    def is_by_day(self) -> bool:
+        """Whether `counts` tells how many images there are of each day."""
+        return not self._filters.conditions and self.sort.key is SortKey.CREATED_AT
+
     def first(self, page: Page) -> Statement:
         """An early page of everything: version, total, columns (nulls where it is empty)."""
         rows: LiteralString = f"""
@@ -70,10 +76,10 @@ class ImageQuery:
         return self._listing(rows, "inventory.image_count"), self._slice(page.size, page.offset)
 
     def counts(self) -> Statement:
-        """How many match: version, all images, score, how many; the score only if it orders."""
+        """How many match: version, all images, step (a score or a day, if it orders), how many."""
         return (
             f"""
-SELECT inventory.version, inventory.image_count, count.risk_score, count.n
+SELECT inventory.version, inventory.image_count, count.step, count.n
 FROM inventories AS inventory
 LEFT JOIN LATERAL ({self._counted}
 ) AS count ON true
@@ -128,12 +134,14 @@ WHERE inventory.organization_id = %(organization_id)s
 
     @property
     def _counted(self) -> LiteralString:
+        if self.is_by_day:
+            return f" SELECT day AS step, n FROM image_days WHERE {TENANT}"
         is_by_score = self.sort.key is SortKey.RISK_SCORE
         if not self._filters.conditions and not is_by_score:
-            return " SELECT NULL::smallint AS risk_score, inventory.image_count AS n"
-        score: LiteralString = "risk_score" if is_by_score else "NULL::smallint"
+            return " SELECT NULL::smallint AS step, inventory.image_count AS n"
+        step: LiteralString = "risk_score" if is_by_score else "NULL::smallint"
         return f"""
-    SELECT {score} AS risk_score, sum(n)::bigint AS n
+    SELECT {step} AS step, sum(n)::bigint AS n
     FROM image_counts
     WHERE {self._filters.entered}
     GROUP BY 1"""
@@ -155,9 +163,9 @@ WHERE inventory.organization_id = %(organization_id)s
         LIMIT %(limit)s OFFSET %(offset)s"""
 
     def _walk(self, stretch: Stretch) -> LiteralString:
-        where = self._filters.looked_up(*_BOUNDS[stretch.scores, stretch.descending])
+        where = self._filters.looked_up(*_BOUNDS[stretch.part, stretch.descending])
         order = _INDEX_ORDERS[Sort(self.sort.key, stretch.descending)]
-        limit, offset = _SLICES[stretch.scores]
+        limit, offset = _SLICES[stretch.part]
         return f"""
         (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
 
@@ -199,18 +207,21 @@ _INDEX_ORDERS: dict[Sort, LiteralString] = {
     Sort(SortKey.RISK_SCORE, descending=False): "risk_score ASC, id ASC",
     Sort(SortKey.RISK_SCORE, descending=True): "risk_score DESC, id DESC",
 }
-_BOUNDS: dict[tuple[Scores, bool], list[LiteralString]] = {
-    (Scores.ALL, False): [],
-    (Scores.ALL, True): [],
-    (Scores.SCORED, False): ["risk_score >= %(start)s"],
-    (Scores.SCORED, True): ["risk_score <= %(start)s"],
-    (Scores.UNSCORED, False): ["risk_score IS NULL"],
-    (Scores.UNSCORED, True): ["risk_score IS NULL"],
+_BOUNDS: dict[tuple[Part, bool], list[LiteralString]] = {
+    (Part.ALL, False): [],
+    (Part.ALL, True): [],
+    (Part.BY_DAY, False): ["created_at >= %(start)s::date::timestamp AT TIME ZONE 'UTC'"],
+    (Part.BY_DAY, True): ["created_at < (%(start)s::date + 1)::timestamp AT TIME ZONE 'UTC'"],
+    (Part.SCORED, False): ["risk_score >= %(start)s"],
+    (Part.SCORED, True): ["risk_score <= %(start)s"],
+    (Part.UNSCORED, False): ["risk_score IS NULL"],
+    (Part.UNSCORED, True): ["risk_score IS NULL"],
 }
-_SLICES: dict[Scores, tuple[LiteralString, LiteralString]] = {
-    Scores.ALL: ("%(limit)s", "%(offset)s"),
-    Scores.SCORED: ("%(limit)s", "%(offset)s"),
-    Scores.UNSCORED: ("%(unscored_limit)s", "%(unscored_offset)s"),
+_SLICES: dict[Part, tuple[LiteralString, LiteralString]] = {
+    Part.ALL: ("%(limit)s", "%(offset)s"),
+    Part.BY_DAY: ("%(limit)s", "%(offset)s"),
+    Part.SCORED: ("%(limit)s", "%(offset)s"),
+    Part.UNSCORED: ("%(unscored_limit)s", "%(unscored_offset)s"),
 }
 
 
@@ -224,7 +235,7 @@ def _joined(rows: LiteralString, columns: LiteralString = "wide.*") -> LiteralSt
 
 
 def _stretch_parameters(stretch: Stretch) -> Parameters:
-    if stretch.scores is Scores.UNSCORED:
+    if stretch.part is Part.UNSCORED:
         return {"unscored_limit": stretch.limit, "unscored_offset": stretch.offset}
     parameters: Parameters = {"limit": stretch.limit, "offset": stretch.offset}
     return parameters if stretch.start is None else {**parameters, "start": stretch.start}

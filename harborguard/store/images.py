@@ -68,7 +68,7 @@ def _read_first(conn: Connection, query: ImageQuery, page: Page) -> Listing | No
 
 
 def _read_place(conn: Connection, query: ImageQuery, page: Page) -> Listing | None:
-    counts = _counts(conn.fetch(*query.counts()))
+    counts = _counts(query, conn.fetch(*query.counts()))
     place = find_place(query.sort, page, counts)
     if not place:
         return Listing([], counts.total, counts.version)
@@ -93,9 +93,13 @@ def _head(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     return rows[0][:2] if rows else (0, 0)
 
 
-def _counts(rows: list[tuple[Any, ...]]) -> Counts:
+def _counts(query: ImageQuery, rows: list[tuple[Any, ...]]) -> Counts:
     version, images = _head(rows)
-    return Counts(version, images, [(score, n) for _, _, score, n in rows if n is not None])
+    counts = Counts(version, images, [(step, n) for _, _, step, n in rows if n is not None])
+    if query.is_by_day and counts.total != images:
+        # An earlier release that serves beside this one records images and counts no days.
+        return Counts(version, images, [(None, images)])
+    return counts
 
 
 def _summaries(rows: list[tuple[Any, ...]]) -> list[ImageSummary]:

@@ -24,7 +24,7 @@ images = st.lists(
         st.sampled_from(sorted(HOSTS)),
         st.text("ab-_1/", min_size=1, max_size=5),
         st.none() | st.sampled_from([0, 24, 25, 49, 50, 74, 75, 100]) | st.integers(0, 100),
-        st.integers(0, 3),
+        st.integers(0, 5),
     ),
     max_size=25,
     unique_by=lambda image: image[:2],
@@ -44,9 +44,10 @@ questions = st.fixed_dictionaries(
 
 
 @pytest.fixture(autouse=True)
-def _windows_that_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a search of a few images meets all that one of a thousand does."""
+def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few images meet all that thousands do: windows end soon, pages are deep soon."""
     monkeypatch.setattr(image_query, "COUNTED_BEYOND", 2)
+    monkeypatch.setattr(image_query, "EARLY", 3)
 
 
 def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
@@ -56,8 +57,8 @@ def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[o
     rows = []
     for host, path, score, day in made:
         name = f"{host}/{path}"
-        # Some differ by less than an answer shows.
-        created_at = CREATED_AT + timedelta(days=day // 2, microseconds=day % 2)
+        # Some differ by less than an answer shows, and yet are of another day.
+        created_at = CREATED_AT + timedelta(days=day // 3, microseconds=day % 3 - 1)
         registry_id = member.add_registry(host, HOSTS[host])
         image_id = member.add_image(name, score, created_at=created_at)
         rows.append(oracle.Row(image_id, name, registry_id, host, HOSTS[host], score, created_at))

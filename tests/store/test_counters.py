@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +15,12 @@ from harborguard.config import Config
 from harborguard.ingest import ingest_report
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
+from harborguard.store import image_query
 from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import Drift, find_drift, reset_counters
 from harborguard.store.images import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
-from tests.cast import Cast
+from tests.cast import CREATED_AT, Cast, Member
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -76,16 +78,63 @@ def test_drift_is_found_and_repaired(conn: Connection, cast: Cast) -> None:
     cast.acme.add_image("ghcr.io/acme/api", 31)
     registry_id = cast.acme.add_registry("ghcr.io")
     before = find_inventory_version(conn, Scope(organization_id))
-    conn.execute("UPDATE images SET risk_score = 32 WHERE risk_score = 31")
+    conn.execute("UPDATE images SET risk_score = 32, created_at = created_at + interval '1 day'")
     conn.execute("UPDATE inventories SET image_count = 7")
     assert find_drift(conn, organization_id) == [
-        Drift(registry_id, 31, 1, 0),
-        Drift(registry_id, 32, 0, 1),
-        Drift(None, None, 7, 1),
+        Drift(registry_id, 31, None, 1, 0),
+        Drift(registry_id, 32, None, 0, 1),
+        Drift(None, None, CREATED_AT.date(), 1, 0),
+        Drift(None, None, CREATED_AT.date() + timedelta(1), 0, 1),
+        Drift(None, None, None, 7, 1),
     ]
     reset_counters(conn, organization_id)
     assert find_drift(conn, organization_id) == []
     assert find_inventory_version(conn, Scope(organization_id)) > before
+
+
+def test_days_are_those_of_utc(conn: Connection, cast: Cast) -> None:
+    """Whatever the session's time zone: as behind a pooler, where none is set."""
+    conn.execute("SET timezone = 'Pacific/Kiritimati'")
+    try:
+        record(conn, cast.acme.organization_id, envelope("ghcr.io/a/a:1", 1, []))
+        for minutes in (-1, 0, 1):
+            created_at = CREATED_AT + timedelta(minutes=minutes)
+            cast.acme.add_image(f"ghcr.io/b/{minutes}", created_at=created_at)
+        assert find_drift(conn, cast.acme.organization_id) == []
+        assert deep_pages(conn, cast.acme) == ["a/a", "b/1", "b/0", "b/-1"]
+        reset_counters(conn, cast.acme.organization_id)
+        assert find_drift(conn, cast.acme.organization_id) == []
+    finally:
+        conn.execute("RESET timezone")
+
+
+def test_days_that_do_not_add_up_are_not_believed(conn: Connection, cast: Cast) -> None:
+    """A release that knows no days may still serve beside this one, and record."""
+    for number in range(4):
+        created_at = CREATED_AT + timedelta(days=number)
+        cast.acme.add_image(f"ghcr.io/a/{number}", created_at=created_at)
+    conn.execute("DELETE FROM image_days WHERE day = %s", (CREATED_AT.date() + timedelta(3),))
+    assert deep_pages(conn, cast.acme) == ["a/3", "a/2", "a/1", "a/0"]
+    assert [drift.day for drift in find_drift(conn, cast.acme.organization_id)] == [
+        CREATED_AT.date() + timedelta(3)
+    ]
+    conn.execute("DELETE FROM image_days")
+    assert deep_pages(conn, cast.acme) == ["a/3", "a/2", "a/1", "a/0"]
+
+
+def deep_pages(conn: Connection, member: Member) -> list[str]:
+    """All names, newest first, each read as if it lay deep in the order."""
+    names, number = [], 1
+    with patch.object(image_query, "EARLY", 0):
+        while (
+            listing := list_images(
+                conn, Scope(member.organization_id), ImageCriteria(), Page(number, 1)
+            )
+        ).items:
+            names += [image.name.removeprefix("ghcr.io/") for image in listing.items]
+            number += 1
+    assert listing.total == len(names)
+    return names
 
 
 def test_what_changes_nothing_moves_nothing(conn: Connection, cast: Cast) -> None:

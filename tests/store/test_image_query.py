@@ -12,7 +12,7 @@ from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import reset_counters
-from harborguard.store.image_place import Few
+from harborguard.store.image_place import Counts, Few, find_place
 from harborguard.store.image_query import ImageQuery, Statement
 from harborguard.store.images import list_images
 from tests.postgres import migrated_database
@@ -115,6 +115,22 @@ def test_few_of_a_registry_are_found_by_it(crowded: Connection) -> None:
     [found] = [node for node in nodes if node.get("Alias") == "images"]
     assert found["Index Name"] == "images_registry_idx"
     assert "registry_id" in found["Index Cond"]
+
+
+def test_a_page_deep_in_time_is_entered_at_its_day(crowded: Connection) -> None:
+    query = ImageQuery(Scope("org-1"), ImageCriteria())
+    page = Page(300)
+    days = [(step, n) for _, _, step, n in crowded.fetch(*query.counts())]
+    place = find_place(query.sort, page, Counts(0, 99_000, days))
+    nodes = plan_of(crowded, query.place(place))
+    [walked] = [node for node in nodes if node.get("Alias") == "images"]
+    assert (walked["Node Type"], walked["Heap Fetches"]) == ("Index Only Scan", 0)
+    assert "created_at" in walked["Index Cond"]
+    assert "Filter" not in walked
+    assert walked["Actual Rows"] < 1_600  # 15,000 from the nearer end
+    listing = list_images(crowded, Scope("org-1"), ImageCriteria(), page)
+    window = list_images(crowded, Scope("org-1"), ImageCriteria(), page, use_counters=False)
+    assert listing == window
 
 
 def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> None:

@@ -16,7 +16,11 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.errors import SchemaMismatch, StatementTimeout, StoreUnavailable
+from harborguard.listing import ImageCriteria, Page
+from harborguard.model import Scope
 from harborguard.store.connection import Connection, connect
+from harborguard.store.counters import find_drift
+from harborguard.store.images import list_images
 from harborguard.store.migrations import (
     Migration,
     SchemaState,
@@ -83,6 +87,27 @@ def test_it_works(empty: Connection, conn: Connection) -> None:
     assert describe(empty) == describe(conn)
     assert schema_state(empty) == SchemaState(pending=[], unknown=[])
     assert ledger(empty) == list(enumerate(NAMES, 1))
+
+
+def test_an_upgrade_counts_what_is_there(empty: Connection) -> None:
+    """Images that were recorded before anything was counted ahead."""
+    migrate(empty, read_migrations()[:2])
+    empty.execute(
+        """
+        INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b');
+        INSERT INTO registries (organization_id, id, host, name)
+        SELECT id, 'reg-1', 'ghcr.io', 'ghcr.io' FROM organizations;
+        INSERT INTO images (organization_id, registry_id, name, created_at)
+        SELECT 'org-1', 'reg-1', 'ghcr.io/a/' || n, timestamptz '2026-05-01Z' + n * interval '7 h'
+        FROM generate_series(1, 9) AS n
+        """,
+        prepare=False,
+    )
+    migrate(empty)
+    for organization_id, images in (("org-1", 9), ("org-2", 0)):
+        assert find_drift(empty, organization_id) == []
+        assert list_images(empty, Scope(organization_id), ImageCriteria(), Page()).total == images
+    assert empty.execute("SELECT n FROM image_days ORDER BY day").fetchall() == [(3,), (3,), (3,)]
 
 
 def test_a_second_run_does_nothing(empty: Connection) -> None:

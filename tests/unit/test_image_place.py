@@ -1,18 +1,26 @@
 """Where a page is best read: every place gives the rows that the whole order has there."""
 
+from collections import Counter
+from datetime import date, timedelta
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harborguard.listing import Page, Sort, SortKey
-from harborguard.store.image_place import Counts, Few, Place, Scores, Stretch, find_place
+from harborguard.store.image_place import Counts, Few, Part, Place, Step, Stretch, find_place
 
 BY_NAME = Sort(SortKey.NAME, descending=False)
 BY_SCORE = Sort(SortKey.RISK_SCORE, descending=True)
+NEWEST = Sort(SortKey.CREATED_AT, descending=True)
+MAY = date(2026, 5, 1)
+
+# What the order hangs on, and an id.
+Entry = tuple[int | date | None, int]
 
 
-def counts(by_score: dict[int | None, int], images: int | None = None) -> Counts:
+def counts(steps: dict[int | date | None, int], images: int | None = None) -> Counts:
     """Counters that say so."""
-    return Counts(1, images or sum(by_score.values()), list(by_score.items()))
+    return Counts(1, images or sum(steps.values()), list(steps.items()))
 
 
 def test_it_works() -> None:
@@ -22,11 +30,27 @@ def test_it_works() -> None:
     assert find_place(BY_NAME, Page(20, 50), counts({None: 1000})) == [
         Stretch(50, 0, descending=True)
     ]
+    assert find_place(BY_SCORE, Page(3, 50), counts({90: 70, 80: 160, None: 100})) == [
+        Stretch(50, 30, descending=True, part=Part.SCORED, start=80)
+    ]
     assert find_place(BY_SCORE, Page(3, 50), counts({90: 70, 80: 60, None: 100})) == [
-        Stretch(30, 30, descending=True, scores=Scores.SCORED, start=80),
-        Stretch(20, 0, descending=True, scores=Scores.UNSCORED),
+        Stretch(30, 0, descending=False, part=Part.SCORED, start=80),
+        Stretch(20, 0, descending=True, part=Part.UNSCORED),
     ]
     assert find_place(BY_NAME, Page(3, 50), counts({None: 100})) == ()
+
+
+def test_a_page_of_a_day_is_read_from_its_nearer_end() -> None:
+    days = counts({MAY: 1000, MAY + timedelta(1): 400})
+    assert find_place(NEWEST, Page(9, 50), days) == [
+        Stretch(50, 0, descending=True, part=Part.BY_DAY, start=MAY)
+    ]
+    assert find_place(NEWEST, Page(8, 50), days) == [
+        Stretch(50, 0, descending=False, part=Part.BY_DAY, start=MAY + timedelta(1))
+    ]
+    assert find_place(NEWEST, Page(28, 50), days) == [
+        Stretch(50, 0, descending=False, part=Part.BY_DAY, start=MAY)
+    ]
 
 
 def test_few_are_found_and_sorted() -> None:
@@ -37,65 +61,70 @@ def test_few_are_found_and_sorted() -> None:
     ]
 
 
-def read(order: list[tuple[int | None, int]], place: Place) -> list[tuple[int | None, int]]:
-    """What a database would read there: entries are (score, id)."""
+def read(entries: list[Entry], sort: Sort, place: Place) -> list[Entry]:
+    """What a database would read there."""
     if isinstance(place, Few):
-        return order[place.offset : place.offset + place.limit]
-    rows = []
-    for stretch in place:
-        walked = order
-        if stretch.scores is Scores.SCORED:
-            walked = [entry for entry in order if entry[0] is not None]
-        elif stretch.scores is Scores.UNSCORED:
-            walked = [entry for entry in order if entry[0] is None]
-        rows.append((stretch, walked))
+        return ordered(entries, sort)[place.offset : place.offset + place.limit]
     found = []
-    for stretch, walked in rows:
-        is_forward = walked == sorted_like(walked, stretch.descending)
-        entries = walked if is_forward else walked[::-1]
+    for stretch in place:
+        is_unscored = stretch.part in (Part.UNSCORED, Part.ALL)
+        walked = walk([e for e in entries if (e[0] is None) is is_unscored], stretch.descending)
         if stretch.start is not None:
-            start = stretch.start
-            entries = [
-                entry
-                for entry in entries
-                if entry[0] is not None
-                and (entry[0] <= start if stretch.descending else entry[0] >= start)
-            ]
-        found += entries[stretch.offset : stretch.offset + stretch.limit]
+            while walked and is_before(walked[0], stretch):
+                del walked[0]
+        found += walked[stretch.offset : stretch.offset + stretch.limit]
     return found
 
 
-def sorted_like(
-    entries: list[tuple[int | None, int]], descending: bool
-) -> list[tuple[int | None, int]]:
-    """Entries in an index's direction; unscored ones are never mixed with others here."""
-    key = lambda entry: (entry[0] if entry[0] is not None else 0, entry[1])  # noqa: E731
-    return sorted(entries, key=key, reverse=descending)
+def is_before(entry: Entry, stretch: Stretch) -> bool:
+    """Whether the stretch begins behind an entry."""
+    value, start = entry[0], stretch.start
+    return value > start if stretch.descending else value < start  # pyright: ignore
+
+
+def walk(entries: list[Entry], descending: bool) -> list[Entry]:
+    """Entries of one part in an index's direction."""
+    return sorted(entries, key=lambda entry: (entry[0] or 0, entry[1]), reverse=descending)
+
+
+def ordered(entries: list[Entry], sort: Sort) -> list[Entry]:
+    """The whole order: what has no value comes last in both directions."""
+    valued = [entry for entry in entries if entry[0] is not None]
+    rest = [entry for entry in entries if entry[0] is None]
+    return walk(valued, sort.descending) + walk(rest, sort.descending)
+
+
+scores = st.lists(st.none() | st.integers(0, 5), max_size=60)
+days = st.lists(st.integers(0, 4).map(lambda n: MAY + timedelta(n)), max_size=60)
 
 
 @given(
-    scores=st.lists(st.none() | st.integers(0, 5), max_size=60),
+    question=st.tuples(st.just(SortKey.RISK_SCORE), scores)
+    | st.tuples(st.just(SortKey.CREATED_AT), days),
     size=st.integers(1, 12),
     number=st.integers(1, 20),
     descending=st.booleans(),
     others=st.integers(0, 100_000),
+    spent=st.lists(st.integers(6, 9).map(lambda n: (n, 0))),
 )
-def test_a_place_by_score_is_that_part_of_the_order(
-    scores: list[int | None], size: int, number: int, descending: bool, others: int
+def test_a_place_is_that_part_of_the_order(
+    question: tuple[SortKey, list[int | date | None]],
+    size: int,
+    number: int,
+    descending: bool,
+    others: int,
+    spent: list[Step],
 ) -> None:
-    entries = list(zip(scores, range(len(scores)), strict=True))
-    scored = sorted_like([e for e in entries if e[0] is not None], descending)
-    order = scored + sorted_like([e for e in entries if e[0] is None], descending)
-    by_score = {score: scores.count(score) for score in set(scores)}
-    page = Page(number, size)
+    """Also beside steps of which nothing is left."""
+    key, values = question
+    sort, page = Sort(key, descending), Page(number, size)
+    entries = list(zip(values, range(len(values)), strict=True))
+    steps = [*Counter(values).items(), *(spent if key is SortKey.RISK_SCORE else [])]
 
-    place = find_place(
-        Sort(SortKey.RISK_SCORE, descending), page, counts(by_score, len(scores) + others)
-    )
+    place = find_place(sort, page, Counts(1, len(values) + others, steps))
 
-    assert sorted(map(repr, read(order, place))) == sorted(
-        map(repr, order[page.offset : page.offset + size])
-    )
+    wanted = ordered(entries, sort)[page.offset : page.offset + size]
+    assert sorted(map(repr, read(entries, sort, place))) == sorted(map(repr, wanted))
 
 
 @given(
@@ -122,3 +151,15 @@ def test_a_place_by_name_is_near_and_whole(
         assert stretch.offset == page.offset
     else:
         assert stretch.offset == total - page.offset - wanted
+
+
+@given(sizes=st.lists(st.integers(1, 90), min_size=1, max_size=9), number=st.integers(1, 30))
+def test_a_place_in_a_day_is_near(sizes: list[int], number: int) -> None:
+    """No more is walked past than half of what the page lies in: a day, or two."""
+    page = Page(number, 20)
+    of_days: list[Step] = [(MAY - timedelta(n), size) for n, size in enumerate(sizes)]
+    place = find_place(NEWEST, page, Counts(1, sum(sizes), of_days))
+    assert not isinstance(place, Few)
+    for stretch in place:
+        assert stretch.part is Part.BY_DAY
+        assert stretch.offset < max(sizes)

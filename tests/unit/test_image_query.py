@@ -1,6 +1,7 @@
 """The query builder: criteria -> conditions and parameters, without a database."""
 
 import re
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
-from harborguard.store.image_filters import ImageFilters, like_pattern
-from harborguard.store.image_place import Few, Place, Scores, Stretch
+from harborguard.store.image_filters import ImageFilters, Parameters, like_pattern
+from harborguard.store.image_place import Few, Part, Place, Stretch
 from harborguard.store.image_query import ORDERS, ImageQuery, Statement
 
 ACME = Scope("org-acme")
@@ -19,7 +20,7 @@ TENANT = "organization_id = %(organization_id)s"
 FIRST, SECOND = Page(1, 20), Page(2, 20)
 
 
-def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, dict[str, str | int]]:
+def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, Parameters]:
     """What the filters say."""
     filters = ImageFilters(scope, criteria)
     return filters.entered, filters.parameters
@@ -32,10 +33,12 @@ def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
         Few(20, 0),
         [Stretch(20, 0, descending=True)],
         [Stretch(20, 0, descending=False)],
-        [Stretch(20, 0, descending=True, scores=Scores.SCORED, start=50)],
+        [Stretch(20, 0, descending=True, part=Part.BY_DAY, start=date(2026, 5, 1))],
+        [Stretch(20, 0, descending=False, part=Part.BY_DAY, start=date(2026, 5, 1))],
+        [Stretch(20, 0, descending=True, part=Part.SCORED, start=50)],
         [
-            Stretch(15, 0, descending=False, scores=Scores.SCORED, start=50),
-            Stretch(5, 0, descending=False, scores=Scores.UNSCORED),
+            Stretch(15, 0, descending=False, part=Part.SCORED, start=50),
+            Stretch(5, 0, descending=False, part=Part.UNSCORED),
         ],
     ]
     placed = [query.place(place) for place in places]
@@ -80,8 +83,8 @@ def test_two_stretches_have_parameters_of_their_own() -> None:
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
     text, parameters = ImageQuery(ACME, ImageCriteria(sort=by_score)).place(
         [
-            Stretch(15, 3, descending=True, scores=Scores.SCORED, start=4),
-            Stretch(5, 0, descending=True, scores=Scores.UNSCORED),
+            Stretch(15, 3, descending=True, part=Part.SCORED, start=4),
+            Stretch(5, 0, descending=True, part=Part.UNSCORED),
         ]
     )
     assert text.count("UNION ALL") == 1
@@ -114,9 +117,7 @@ def test_two_stretches_have_parameters_of_their_own() -> None:
         (ImageCriteria(search="a%"), "name LIKE %(search)s", {"search": "%a\\%%"}),
     ],
 )
-def test_conditions(
-    criteria: ImageCriteria, expected: str, parameters: dict[str, str | int]
-) -> None:
+def test_conditions(criteria: ImageCriteria, expected: str, parameters: Parameters) -> None:
     text, given_parameters = conditions(criteria)
     assert text == (f"{TENANT} AND {expected}" if expected else TENANT)
     assert given_parameters == {"organization_id": "org-acme", **parameters}
@@ -148,7 +149,7 @@ def test_the_tenant_is_the_first_condition_of_every_statement(
         for where in wheres:
             assert re.match(r"(\w+\.)?organization_id = %\(organization_id\)s", where)
         tables = re.findall(r"(?:FROM|JOIN) (?!LATERAL)(\w+)", text)
-        assert set(tables) <= {"images", "inventories", "image_counts", "registries"}
+        assert set(tables) <= {"images", "inventories", "image_counts", "image_days", "registries"}
         assert len(tables) == text.count(TENANT)
         assert parameters["organization_id"] == "org-acme"
 
