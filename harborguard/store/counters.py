@@ -1,7 +1,7 @@
 """What is counted ahead: kept exact by the transactions that change images; and recounted."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import NamedTuple
 
 from harborguard.store.connection import Connection
@@ -24,24 +24,12 @@ class Drift(NamedTuple):
     counted: int
 
 
-def change_counters(
-    conn: Connection,
-    organization_id: str,
-    changes: Changes,
-    images: int,
-    *,
-    created_at: datetime | None = None,
-) -> None:
-    """Moves counters and version, last in a transaction.
-
-    `images` is how many more there are, `created_at` when those were made (None: in this
-    transaction, as all are that the service makes).
-    """
+def change_counters(conn: Connection, organization_id: str, changes: Changes, images: int) -> None:
+    """Moves counters and version, last in a transaction; `images` is how many it has made."""
     moved = [(*key, n) for key, n in changes.items() if n]
     parameters = {
         "organization_id": organization_id,
         "images": images,
-        "created_at": created_at,
         "registry_ids": [registry_id for registry_id, _, _ in moved],
         "risk_scores": [risk_score for _, risk_score, _ in moved],
         "changes": [n for _, _, n in moved],

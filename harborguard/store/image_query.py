@@ -116,7 +116,7 @@ WHERE inventory.organization_id = %(organization_id)s
         ORDER BY {self._order}
         LIMIT %(limit)s OFFSET %(offset)s"""
         parameters = self._slice(page.size, page.offset)
-        return self._listing(_joined(rows, "wide.*, page.total"), "image.total"), {
+        return self._listing(_joined(rows, "found.*, page.total"), "image.total"), {
             **parameters,
             "counted_to": counted_to(page),
         }
@@ -225,13 +225,20 @@ _SLICES: dict[Part, tuple[LiteralString, LiteralString]] = {
 }
 
 
-def _joined(rows: LiteralString, columns: LiteralString = "wide.*") -> LiteralString:
+def _joined(rows: LiteralString, columns: LiteralString = "found.*") -> LiteralString:
+    # An id is asked for as the first from itself on, which only the primary key's order answers. A
+    # plan made while there were few images would else read all of them, for each row of the page.
     return f"""
     SELECT {columns}
     FROM ({rows}
     ) AS page
-    JOIN images AS wide
-        ON wide.organization_id = %(organization_id)s AND wide.id = page.id"""
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM images AS wide
+        WHERE {TENANT} AND id >= page.id
+        ORDER BY id
+        LIMIT 1
+    ) AS found"""
 
 
 def _stretch_parameters(stretch: Stretch) -> Parameters:

@@ -1,6 +1,6 @@
 -- Moves the inventory's version and its counters. It is the last statement of a transaction that
 -- changes images: the inventory's row is held from here to the commit, and entered first, so that
--- writers meet in one order. New images are of now, unless it is said when they were made.
+-- writers meet in one order. Images are of the day on which their transaction began.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count)
     VALUES (%(organization_id)s, %(images)s)
@@ -13,7 +13,7 @@ day AS (
     INSERT INTO image_days (organization_id, day, n)
     SELECT
         inventory.organization_id,
-        (coalesce(%(created_at)s::timestamptz, now()) AT TIME ZONE 'UTC')::date,
+        (now() AT TIME ZONE 'UTC')::date,
         %(images)s
     FROM inventory
     WHERE %(images)s > 0

@@ -70,6 +70,25 @@ def test_it_works(run: Commands, report: Path, client: FlaskClient) -> None:
     assert run(f"ingest {report} --org acme").stderr.count("recorded before as scan-") == 1
 
 
+def test_a_recount_says_what_is_wrong_and_repairs_it(
+    run: Commands, conn: Connection, report: Path
+) -> None:
+    assert run(f"ingest {report} --org acme").exit_code == 0
+    assert run("recount").stderr == "0 counters were wrong\n"
+    [organization_id, day] = conn.execute(
+        "UPDATE image_days SET n = 3 RETURNING organization_id, day"
+    ).fetchone() or ["", ""]
+    conn.execute("UPDATE inventories SET image_count = 2")
+
+    told = f"{organization_id}: {day}: kept 3, counted 1\n{organization_id}: all images: kept 2, counted 1\n"
+    wrong = run("recount --org acme")
+    assert (wrong.exit_code, wrong.stderr) == (1, f"{told}2 counters were wrong\n")
+    repaired = run("recount --repair")
+    assert repaired.exit_code == 0
+    assert repaired.stderr == f"{told}2 counters were wrong and are repaired\n"
+    assert (run("recount").exit_code, run("recount").stderr) == (0, "0 counters were wrong\n")
+
+
 def test_every_command_explains_itself(run: Commands) -> None:
     def walk(command: click.Command, path: list[str]) -> None:
         result = run(" ".join([*path, "--help"]))

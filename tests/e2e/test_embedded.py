@@ -19,10 +19,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from harborguard import embedded
-from harborguard.embedded import EmbeddedServerError, Server, is_available, running_server
+from harborguard.embedded import EmbeddedServerError, Server, running_server
 from tests.patience import wait_until
+from tests.postgres import has_embedded
 
-pytestmark = pytest.mark.skipif(not is_available(), reason="the extra `embedded` is not installed")
+pytestmark = pytest.mark.skipif(not has_embedded(), reason="the extra `embedded` is not installed")
 
 PROJECT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -392,7 +393,6 @@ def test_without_the_wheel_the_message_says_what_to_do(
     cold: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    assert not is_available()
     with pytest.raises(EmbeddedServerError, match="DATABASE_URL"), running_server(cold):
         pass
     assert not cold.exists()

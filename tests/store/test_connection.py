@@ -1,9 +1,13 @@
 """A connection that remembers statements: nothing of one question comes into another's answer."""
 
+import gc
+
 import pytest
+from psycopg import Cursor
 from psycopg import errors as sqlstate
 
-from harborguard.store.connection import Connection
+from harborguard.config import Config
+from harborguard.store.connection import Connection, connect
 
 FIND = "SELECT n FROM generate_series(1, 9) AS n WHERE n = %(n)s::int"
 FIND_ODD = "SELECT n FROM generate_series(1, 9, 2) AS n WHERE n >= %(n)s::int"
@@ -37,7 +41,17 @@ def test_a_failure_is_forgotten(conn: Connection) -> None:
         assert conn.fetch(FIND, {"n": "3"}) == [(3,)]
 
 
-def test_more_statements_than_it_keeps(conn: Connection) -> None:
-    for _ in range(2):
-        for n in range(40):
-            assert conn.fetch(f"SELECT {n} + %(n)s::int", {"n": n}) == [(2 * n,)]  # pyright: ignore
+def test_more_statements_than_it_keeps(config: Config) -> None:
+    """What each has read last is kept for sixteen, and for none once it is closed."""
+
+    def kept() -> int:
+        gc.collect()
+        cursors = [o for o in gc.get_objects() if isinstance(o, Cursor)]
+        return sum(cursor.connection is conn for cursor in cursors)
+
+    with connect(config) as conn:
+        for _ in range(2):
+            for n in range(40):
+                assert conn.fetch(f"SELECT {n} + %(n)s::int", {"n": n}) == [(2 * n,)]  # pyright: ignore
+        assert kept() == 16
+    assert kept() == 0

@@ -21,6 +21,7 @@ from harborguard.store.counters import Drift, find_drift, reset_counters
 from harborguard.store.images import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
 from tests.cast import CREATED_AT, Cast, Member
+from tests.patience import wait_until
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -90,6 +91,24 @@ def test_drift_is_found_and_repaired(conn: Connection, cast: Cast) -> None:
     reset_counters(conn, organization_id)
     assert find_drift(conn, organization_id) == []
     assert find_inventory_version(conn, Scope(organization_id)) > before
+
+
+def test_a_recount_waits_for_who_is_recording(config: Config, conn: Connection, cast: Cast) -> None:
+    """What is recorded but not committed is in neither the images nor the counters it reads."""
+    organization_id = cast.acme.organization_id
+    with connect(config) as other, ThreadPoolExecutor(1) as aside:
+        with conn.transaction():
+            record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
+            recount = aside.submit(reset_counters, other, organization_id)
+            wait_until(lambda: is_waiting(conn, other))
+        recount.result()
+    assert find_drift(conn, organization_id) == []
+
+
+def is_waiting(conn: Connection, other: Connection) -> bool:
+    """Whether the other connection waits for a lock."""
+    query = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+    return conn.execute(query, (other.info.backend_pid,)).fetchone() == ("Lock",)
 
 
 def test_days_are_those_of_utc(conn: Connection, cast: Cast) -> None:

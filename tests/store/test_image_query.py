@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import reset_counters
-from harborguard.store.image_place import Counts, Few, find_place
+from harborguard.store.image_place import Counts, Few, Part, Stretch, find_place
 from harborguard.store.image_query import ImageQuery, Statement
 from harborguard.store.images import list_images
 from tests.postgres import migrated_database
@@ -61,13 +63,23 @@ def crowded(server_url: str) -> Iterator[Connection]:
 
 def plan_of(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
     """All nodes of the plan that the statement was run by, made before its values were known."""
+    prepare(conn, statement)
+    return run_prepared(conn, statement)
+
+
+def prepare(conn: Connection, statement: Statement) -> None:
+    """Has the plan made, from now on the same for all values."""
     text, parameters = statement
     names = list(parameters)
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", text)
-    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
     conn.execute(f"PREPARE asked AS {numbered}".encode(), prepare=False)
-    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({})").format(values)
-    row = conn.execute(explain, prepare=False).fetchone()
+    conn.execute(sql.SQL("EXPLAIN EXECUTE asked ({})").format(values(statement)), prepare=False)
+
+
+def run_prepared(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
+    """All nodes of the plan that was made, with what each of them did."""
+    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({})")
+    row = conn.execute(explain.format(values(statement)), prepare=False).fetchone()
     conn.execute("DEALLOCATE asked", prepare=False)
     assert row is not None
     nodes, found = [row[0][0]["Plan"]], []
@@ -76,6 +88,11 @@ def plan_of(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
         found.append(node)
         nodes += node.get("Plans", [])
     return found
+
+
+def values(statement: Statement) -> sql.Composed:
+    """The statement's parameters, as they are given to a prepared one."""
+    return sql.SQL(", ").join(map(sql.Literal, statement[1].values()))
 
 
 @pytest.mark.parametrize(
@@ -143,3 +160,50 @@ def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> Non
         [counting] = [node for node in nodes if node.get("Alias") == "images"]
         assert (counting["Node Type"], counting["Heap Fetches"]) == ("Index Only Scan", 0)
         assert counting["Actual Rows"] == read
+
+
+@pytest.fixture(params=[0, 5, 1100])
+def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connection]:
+    """A database with few images, of which statistics know nothing, now or later."""
+    with migrated_database(server_url) as url, connect(Config(database_url=url)) as conn:
+        conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
+        conn.execute(
+            "INSERT INTO registries (organization_id, id, host, name)"
+            " SELECT id, 'reg-1', 'ghcr.io', 'ghcr.io' FROM organizations"
+        )
+        conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
+        conn.execute(FILL, {"images": request.param})
+        reset_counters(conn, "org-1")
+        yield conn
+
+
+def test_a_plan_made_for_few_serves_many(growing: Connection) -> None:
+    """As after a first install: the service is asked before the bulk of reports has come."""
+    by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=True))
+    scope, first_day = Scope("org-1"), date(2026, 1, 1)
+    places: list[tuple[ImageCriteria, Stretch]] = [
+        (ImageCriteria(), Stretch(50, 10, True, Part.BY_DAY, first_day)),
+        (ImageCriteria(), Stretch(50, 10, False, Part.BY_DAY, first_day)),
+        (ImageCriteria(grades=(Grade.A,)), Stretch(50, 10, True)),
+        (by_score, Stretch(50, 10, True, Part.SCORED, 50)),
+        (by_score, Stretch(50, 10, True, Part.UNSCORED)),
+    ]
+    statements = [ImageQuery(scope, criteria).place([stretch]) for criteria, stretch in places]
+    statements.append(ImageQuery(scope, ImageCriteria(search="service")).window(Page()))
+    others = [connect_like(growing) for _ in statements]
+    try:
+        for conn, statement in zip(others, statements, strict=True):
+            prepare(conn, statement)
+        growing.execute(FILL.replace("/acme/", "/late/"), {"images": 20_000})
+        for conn, statement in zip(others, statements, strict=True):
+            [joined] = [n for n in run_prepared(conn, statement) if n.get("Alias") == "wide"]
+            assert (joined["Index Name"], joined["Actual Loops"]) == ("images_pkey", 50)
+            assert (joined["Actual Rows"], joined.get("Rows Removed by Filter", 0)) == (1, 0)
+    finally:
+        for conn in others:
+            conn.close()
+
+
+def connect_like(conn: Connection) -> Connection:
+    """Another connection to the same database, set in the same way."""
+    return connect(Config(database_url=make_conninfo(conn.info.dsn, password=conn.info.password)))

@@ -90,7 +90,8 @@ def test_it_works(empty: Connection, conn: Connection) -> None:
 
 
 def test_an_upgrade_counts_what_is_there(empty: Connection) -> None:
-    """Images that were recorded before anything was counted ahead."""
+    """Images that were recorded before anything was counted ahead; their days are UTC's."""
+    empty.execute("SET timezone = 'Pacific/Kiritimati'")
     migrate(empty, read_migrations()[:2])
     empty.execute(
         """

@@ -2,21 +2,23 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
 import psycopg
 import pytest
 from flask.testing import FlaskClient
 from psycopg import errors as sqlstate
+from psycopg_pool import TooManyRequests
 
 from app import create_app
 from harborguard.config import Config
-from harborguard.embedded import is_available
 from harborguard.store.connection import Connection
 from harborguard.store.pool import Pool, make_pool, translate_error
 from tests.cast import Cast
 from tests.e2e.rig import cluster, relay_to
 from tests.patience import wait_until
+from tests.postgres import has_embedded
 
 
 @pytest.fixture
@@ -73,6 +75,22 @@ def test_later_statements_have_the_patience_of_a_statement(pool: Pool) -> None:
         lent.execute("SELECT pg_sleep(0.8)")
 
 
+def test_only_so_many_wait(hasty: Config) -> None:
+    """Twice as many as there are connections, however many have waited before."""
+    with make_pool(replace(hasty, threads=1)) as pool, ThreadPoolExecutor(4) as crowd:
+        for _ in range(10):
+            pool.putconn(pool.getconn())
+        lent = [pool.getconn(20), pool.getconn(20)]
+        waiting = [crowd.submit(pool.getconn, 20) for _ in range(4)]
+        wait_until(lambda: pool.get_stats()["requests_waiting"] == 4)
+        with pytest.raises(TooManyRequests):
+            pool.getconn(20)
+        for conn in lent:
+            pool.putconn(conn)
+        for late in as_completed(waiting):
+            pool.putconn(late.result())
+
+
 def test_a_locked_table_is_a_timeout_and_shuts_nobody_out(
     client: FlaskClient, conn: Connection, cast: Cast
 ) -> None:
@@ -97,7 +115,7 @@ def ask(client: FlaskClient, secret: str) -> int:
         return response.status_code
 
 
-@pytest.mark.skipif(not is_available(), reason="a server before a relay comes from the wheel")
+@pytest.mark.skipif(not has_embedded(), reason="a server before a relay comes from the wheel")
 def test_a_silent_server_is_given_up_at_the_first_statement() -> None:
     """Long before a statement's own time is over."""
     with cluster() as database, relay_to(database) as (relay, url):

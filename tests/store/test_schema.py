@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from harborguard.config import Config
-from harborguard.embedded import is_available
 from harborguard.store.connection import Connection, connect
-from tests.postgres import migrated_database, scratch_database
+from tests.postgres import has_embedded, migrated_database, scratch_database
 from tests.schema import SCHEMA, describe, dump
 
 
@@ -43,7 +42,7 @@ def test_another_schema_is_described_otherwise(loaded: Connection, conn: Connect
     assert describe(loaded) == expected
 
 
-@pytest.mark.skipif(not is_available(), reason="there is no pg_dump of the newest PostgreSQL here")
+@pytest.mark.skipif(not has_embedded(), reason="there is no pg_dump of the newest PostgreSQL here")
 def test_the_file_is_up_to_date(server_url: str) -> None:
     with migrated_database(server_url) as url:
         assert SCHEMA.read_text(encoding="utf-8") == dump(url), "run: make schema"
