@@ -18,10 +18,10 @@ test: .venv/dev ## run every test on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: .venv/dev ## measure the list at 1k to 1M images; writes docs/performance.md
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.tools.bench
 
 soak: .venv/dev ## break everything in full for most of an hour, and write docs/reliability.md
-	@$(BIN)/python -m tests.soak
+	@$(BIN)/python -m tests.tools.soak
 
 lint: .venv/dev ## check style, types and the direction of imports
 	@$(BIN)/ruff check .
@@ -36,10 +36,10 @@ format: .venv/dev ## put the code into the one format
 check: lint test ## what has to pass before a change lands
 
 schema: .venv/dev ## write sql/schema.sql anew from sql/migrations
-	@$(BIN)/python -m tests.schema
+	@$(BIN)/python -m tests.tools.schema
 
 openapi: .venv/dev ## write docs/openapi.json anew from the code
-	@$(BIN)/python -m tests.document
+	@$(BIN)/python -m tests.support.openapi
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	@uv pip compile $(LOCK) pyproject.toml -o requirements.lock

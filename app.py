@@ -9,8 +9,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 from harborguard.api import Services, init_api
+from harborguard.auth.sessions import SessionReader
 from harborguard.config import Config
-from harborguard.sessions import SessionReader
 from harborguard.store.pool import make_pool
 
 

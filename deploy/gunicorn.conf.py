@@ -22,18 +22,18 @@ from app import create_app
 from harborguard import __version__
 from harborguard.config import Config
 from harborguard.errors import ConfigurationError, HarborGuardError
-from harborguard.exposition import Exposition
-from harborguard.logs import set_up
+from harborguard.observability.logs import configure_logging
+from harborguard.observability.metrics_server import MetricsServer
 from harborguard.store.connection import connect
+from harborguard.store.errors import translate_error
 from harborguard.store.migrations import OUT_OF_DATE, schema_state
-from harborguard.store.pool import translate_error
 
 try:
     settings = Config.from_env()
 except ConfigurationError as error:
     sys.exit(f"harborguard: {error.message}")
 
-set_up(settings)
+configure_logging(settings)
 
 ENDINGS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
@@ -103,7 +103,7 @@ def when_ready(server: Arbiter) -> None:
     if not settings.metrics_port:
         return
     try:
-        server.exposition = Exposition(settings.metrics_port)
+        server.exposition = MetricsServer(settings.metrics_port)
     except OSError as error:
         server.log.warning("Metrics are not served: port %s: %s", settings.metrics_port, error)
 
@@ -121,13 +121,13 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
     gc.freeze()
     if hasattr(server, "exposition"):
         taken = {other.place for other in server.WORKERS.values()}
-        worker.place = server.exposition.prepare_place(taken)
+        worker.place = server.exposition.prepare_slot(taken)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
     """Its place is free."""
     if hasattr(server, "exposition"):
-        server.exposition.leave(worker.place)
+        server.exposition.detach_worker(worker.place)
 
 
 def on_exit(server: Arbiter) -> None:

@@ -16,8 +16,8 @@ from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.workers.base import Worker
 
 from app import create_app
+from harborguard.dev.local import database, prepare_demo
 from harborguard.errors import HarborGuardError
-from harborguard.local import database, prepare_demo
 
 production = run_path(str(Path(__file__).with_name("gunicorn.conf.py")))
 globals().update({s.name: production[s.name] for s in KNOWN_SETTINGS if s.name in production})

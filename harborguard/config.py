@@ -30,7 +30,6 @@ class Config:
     threads: int = 1
     pool_timeout: float = 2.0
     statement_timeout_ms: int = 4000
-    counters: bool = True
     pooler: bool = False
     log_level: str = "info"
     log_format: str = "auto"
@@ -82,7 +81,6 @@ class Config:
             statement_timeout_ms=env.int(
                 "HARBORGUARD_STATEMENT_TIMEOUT_MS", cls.statement_timeout_ms, validate=positive
             ),
-            counters=env.bool("HARBORGUARD_COUNTERS", cls.counters),
             pooler=env.bool("HARBORGUARD_POOLER", cls.pooler),
             log_level=env.str(
                 "HARBORGUARD_LOG_LEVEL", cls.log_level, validate=validate.OneOf(LOG_LEVELS)

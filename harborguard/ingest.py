@@ -9,8 +9,9 @@ from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
 from harborguard.store.connection import Connection
-from harborguard.store.pool import retry_once
-from harborguard.store.scans import find_registry, record_scan
+from harborguard.store.errors import retry_once
+from harborguard.store.registries import find_registry
+from harborguard.store.scans import record_scan
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from harborguard.model import Grade, Severity
+
+T = TypeVar("T")
 
 
 class SortKey(StrEnum):
@@ -69,12 +71,15 @@ class ImageSummary(NamedTuple):
     created_at: str
 
 
-class Listing(NamedTuple):
-    """A page of images, how many there are in all, and the inventory's version they are of."""
+class Listing(NamedTuple, Generic[T]):
+    """A page of anything, with the exact number of all matching rows.
 
-    items: list[ImageSummary]
+    `version` is the inventory version of a page of images; other pages have none (0).
+    """
+
+    items: list[T]
     total: int
-    version: int
+    version: int = 0
 
 
 class ImageDetails(NamedTuple):

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 
-class Role(Enum):
+class Role(StrEnum):
     """What a principal may do; a view states the least role it needs (contract, section 4)."""
 
     OWNER = "owner"
@@ -61,12 +61,17 @@ class Grade(StrEnum):
 
 
 class ScanStatus(StrEnum):
-    """How a scan ended; SUCCESS and PARTIAL count as finished."""
+    """The result of a scan."""
 
     SUCCESS = "SUCCESS"
     PARTIAL = "PARTIAL"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether the scan counts for scores (contract 6)."""
+        return self in {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +193,10 @@ class RecordedScan:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTag:
-    """A tag as a registry shows it; `built_at` is None where nothing tells."""
+    """A tag and the digest it pointed to; None where the source does not say."""
 
     name: str
-    digest: str
+    digest: str | None
     built_at: datetime | None = None
 
 
@@ -209,9 +214,9 @@ class ObservedRepository:
 
 @dataclass(frozen=True, slots=True)
 class TagChanges:
-    """What an observation changed, in numbers of tag names; `seen` are there now."""
+    """The numbers of tag names that a registry sync observed, added, moved and removed."""
 
-    seen: int = 0
-    new: int = 0
+    observed: int = 0
+    added: int = 0
     moved: int = 0
-    gone: int = 0
+    removed: int = 0

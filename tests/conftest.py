@@ -1,4 +1,4 @@
-"""Fixtures: server -> database -> conn -> app -> client, and the cast."""
+"""Fixtures: server -> database -> conn -> app -> client, and the tenants."""
 
 import json
 import os
@@ -25,17 +25,17 @@ from psycopg.conninfo import make_conninfo
 
 from app import create_app
 from harborguard.config import Config
-from harborguard.logs import set_up
+from harborguard.observability.logs import configure_logging
 from harborguard.store.connection import Connection, connect
-from tests import leaks, postgres, registry
-from tests.cast import Cast
-from tests.cookies import OTHER_SECRET, SECRET
-from tests.document import DocumentedClient
+from tests.support import leaks, postgres, registry
+from tests.support.cookies import OTHER_SECRET, SECRET
+from tests.support.openapi import DocumentedClient
+from tests.support.tenants import Tenants
 
 Events = Callable[[], list[dict[str, Any]]]
 EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
-    findings, inventories, image_counts, image_days
+    findings, inventories, image_counts
 """
 # Every answer that the suite sees is held to the OpenAPI document, whichever test makes the client.
 Flask.test_client_class = DocumentedClient
@@ -89,7 +89,7 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("log") / "log"
     settings = Config(log_level="debug", log_format="json", nextauth_secrets=(SECRET, OTHER_SECRET))
     with path.open("ab") as file, leaks.recording_secrets():
-        set_up(settings, file.fileno())
+        configure_logging(settings, file.fileno())
         yield path
     said = "".join([path.read_text(), *("".join(lines) for lines in leaks.SAID)])
     assert not leaks.find_leaks(said, leaks.ISSUED)
@@ -125,9 +125,9 @@ def client(app: Flask, conn: Connection) -> FlaskClient:
 
 
 @pytest.fixture
-def cast(conn: Connection) -> Cast:
+def tenants(conn: Connection) -> Tenants:
     """Acme and Globex, their people and their keys."""
-    return Cast(conn)
+    return Tenants(conn)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from flask import Blueprint, Flask, Response
 from harborguard.api import auth, details, docs, health, images, openapi, scans
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.json import OrjsonProvider
-from harborguard.api.observation import observe_requests
+from harborguard.api.request_log import observe_requests
 from harborguard.api.services import Services, release_connection
 
 __all__ = ["Services", "init_api"]

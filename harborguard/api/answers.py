@@ -35,7 +35,7 @@ def _word(allowed: Any, **kwargs: Any) -> fields.String:
     return fields.String(required=True, validate=validate.OneOf(words), **kwargs)
 
 
-class Answer(Schema):
+class ResponseSchema(Schema):
     """A body that holds these keys and no other."""
 
     class Meta:
@@ -49,7 +49,7 @@ class Answer(Schema):
         field_obj.data_key = first + "".join(word.title() for word in rest)
 
 
-class SeverityCounts(Answer):
+class SeverityCounts(ResponseSchema):
     """How many distinct findings there are."""
 
     critical = _count()
@@ -58,7 +58,7 @@ class SeverityCounts(Answer):
     low = _count()
 
 
-class Image(Answer):
+class Image(ResponseSchema):
     """A row of the list."""
 
     id = _text("img-3f2a9c0d71e84b55")
@@ -74,7 +74,7 @@ class Image(Answer):
     created_at = _time()
 
 
-class Registry(Answer):
+class Registry(ResponseSchema):
     """Where an image lives."""
 
     id = _text("reg-81d0c7a2be914f6a")
@@ -82,7 +82,7 @@ class Registry(Answer):
     provider = _text("generic")
 
 
-class LastScan(Answer):
+class LastScan(ResponseSchema):
     """The scan that the score and the counts are of."""
 
     id = _text("scan-5be1c7f20a6d4e93")
@@ -97,7 +97,7 @@ class ImageDetails(Image):
     last_scan = fields.Nested(LastScan, required=True, allow_none=True)
 
 
-class Tag(Answer):
+class Tag(ResponseSchema):
     """A tag of an image."""
 
     name = _text("1.4.7")
@@ -111,7 +111,7 @@ class Tag(Answer):
     last_scanned_at = _time(allow_none=True)
 
 
-class Vulnerability(Answer):
+class Vulnerability(ResponseSchema):
     """A finding of an image's last scan."""
 
     id = _text("CVE-2026-1000")
@@ -125,7 +125,7 @@ class Vulnerability(Answer):
     sources = fields.List(fields.String(), required=True)
 
 
-class GradeCounts(Answer):
+class GradeCounts(ResponseSchema):
     """How many images have each grade."""
 
     A = _count()
@@ -134,7 +134,7 @@ class GradeCounts(Answer):
     D = _count()
 
 
-class RegistryCount(Answer):
+class RegistryCount(ResponseSchema):
     """How many images lie in a registry."""
 
     id = _text("reg-81d0c7a2be914f6a")
@@ -143,7 +143,7 @@ class RegistryCount(Answer):
     images = _count(1)
 
 
-class Summary(Answer):
+class Summary(ResponseSchema):
     """A list in numbers."""
 
     total = _count()
@@ -152,7 +152,7 @@ class Summary(Answer):
     registries = fields.List(fields.Nested(RegistryCount), required=True)
 
 
-class PageMeta(Answer):
+class PageMeta(ResponseSchema):
     """Where in the list a page is; `total` is exact."""
 
     page = _count(1)
@@ -163,7 +163,7 @@ class PageMeta(Answer):
     has_prev = fields.Boolean(required=True)
 
 
-class PageLinks(Answer):
+class PageLinks(ResponseSchema):
     """The page and its neighbours, relative; those that do not exist are absent."""
 
     self = _text("/api/images?page=1&limit=50")
@@ -171,7 +171,7 @@ class PageLinks(Answer):
     prev = fields.String()
 
 
-class Uploaded(Answer):
+class Uploaded(ResponseSchema):
     """Where a report is recorded."""
 
     success = fields.Boolean(required=True, validate=validate.Equal(True))
@@ -179,20 +179,20 @@ class Uploaded(Answer):
     image_id = _text("img-3f2a9c0d71e84b55")
 
 
-class Status(Answer):
+class Status(ResponseSchema):
     """How the service is."""
 
     status = _word(["ok", "ready"])
 
 
-class ErrorIssue(Answer):
+class ErrorIssue(ResponseSchema):
     """One thing wrong with one field."""
 
     path = _text("limit")
     message = _text("must be an integer from 1 to 200")
 
 
-class ErrorBody(Answer):
+class ErrorBody(ResponseSchema):
     """What went wrong."""
 
     code = _word(STATUSES)
@@ -200,7 +200,7 @@ class ErrorBody(Answer):
     issues = fields.List(fields.Nested(ErrorIssue))
 
 
-class Error(Answer):
+class Error(ResponseSchema):
     """Every error; `scanId` where a scan is recorded already, with other content."""
 
     error = fields.Nested(ErrorBody, required=True)
@@ -208,19 +208,19 @@ class Error(Answer):
 
 
 @cache
-def page_of(row: type[Answer]) -> type[Schema]:
+def page_of(row: type[ResponseSchema]) -> type[Schema]:
     """The envelope of a list of such rows (contract, section 2)."""
     body = {
         "data": fields.List(fields.Nested(row), required=True),
         "meta": fields.Nested(PageMeta, required=True),
         "links": fields.Nested(PageLinks, required=True),
-        "Meta": Answer.Meta,
+        "Meta": ResponseSchema.Meta,
     }
-    return type(f"{row.__name__}Page", (Answer,), body)
+    return type(f"{row.__name__}Page", (ResponseSchema,), body)
 
 
 @cache
-def single(thing: type[Answer]) -> type[Schema]:
+def single(thing: type[ResponseSchema]) -> type[Schema]:
     """The envelope of one such thing."""
-    body = {"data": fields.Nested(thing, required=True), "Meta": Answer.Meta}
-    return type(f"{thing.__name__}Answer", (Answer,), body)
+    body = {"data": fields.Nested(thing, required=True), "Meta": ResponseSchema.Meta}
+    return type(f"{thing.__name__}ResponseSchema", (ResponseSchema,), body)

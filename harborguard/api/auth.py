@@ -7,12 +7,12 @@ from typing import ParamSpec, TypeVar
 import structlog
 from flask import Response, after_this_request, g, request
 
-from harborguard import metrics
 from harborguard.api.services import read, services
-from harborguard.credentials import parse_credential
+from harborguard.auth.credentials import parse_credential
 from harborguard.errors import Forbidden, Unauthenticated
 from harborguard.model import Principal, PrincipalKind, Role
-from harborguard.store.principals import find_principal, note_use
+from harborguard.observability import metrics
+from harborguard.store.principals import find_principal, record_use
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +78,7 @@ def _note_use_later(principal: Principal) -> None:
         # The answer is out already: whatever goes wrong here may only be told to the log.
         try:
             with pool.connection(timeout=0.05) as conn:
-                note_use(conn, principal)
+                record_use(conn, principal)
         except Exception as error:
             log.warning("use of a credential was not noted", error=str(error))
 

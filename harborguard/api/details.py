@@ -17,9 +17,12 @@ from harborguard.api.detail_schemas import (
 )
 from harborguard.api.pagination import envelope, make_link
 from harborguard.api.schemas import parse_query
-from harborguard.api.services import read, services
+from harborguard.api.services import read
 from harborguard.model import Role
-from harborguard.store import image_details as store
+from harborguard.store.images.details import get_image as find_image
+from harborguard.store.images.details import list_tags as find_tags
+from harborguard.store.images.findings import list_findings
+from harborguard.store.images.summary import count_images
 
 blueprint = Blueprint("details", __name__, url_prefix="/images")
 
@@ -33,8 +36,8 @@ _FINDINGS_QUERY = ListFindingsQuery()
 def summarize_images() -> dict[str, Any]:
     """How many images match: by grade, by registry, never scanned."""
     criteria = parse_query(_SUMMARY_QUERY, request.args)
-    scope, use_counters = g.principal.scope, services().config.counters
-    counts = read(lambda conn: store.count_images(conn, scope, criteria, use_counters=use_counters))
+    scope = g.principal.scope
+    counts = read(lambda conn: count_images(conn, scope, criteria))
     return {"data": dump_counts(counts)}
 
 
@@ -43,7 +46,7 @@ def summarize_images() -> dict[str, Any]:
 def get_image(image_id: str) -> dict[str, Any]:
     """One image, with its registry and its last scan."""
     scope = g.principal.scope
-    return {"data": dump_details(read(lambda conn: store.get_image(conn, scope, image_id)))}
+    return {"data": dump_details(read(lambda conn: find_image(conn, scope, image_id)))}
 
 
 @blueprint.get("/<image_id>/tags")
@@ -52,7 +55,7 @@ def list_tags(image_id: str) -> dict[str, Any]:
     """An image's tags, newest first."""
     page = parse_query(_TAGS_QUERY, request.args)
     scope = g.principal.scope
-    tags, total = read(lambda conn: store.list_tags(conn, scope, image_id, page))
+    tags, total, _ = read(lambda conn: find_tags(conn, scope, image_id, page))
     g.rows = len(tags)
     rows = [dump_tag(tag) for tag in tags]
     return envelope(rows, total, page, make_link(request.path, page))
@@ -64,8 +67,8 @@ def list_vulnerabilities(image_id: str) -> dict[str, Any]:
     """The findings behind an image's counts, filtered, searched, sorted."""
     criteria, page = parse_query(_FINDINGS_QUERY, request.args)
     scope = g.principal.scope
-    findings, total = read(
-        lambda conn: store.list_findings(conn, scope, image_id, criteria=criteria, page=page)
+    findings, total, _ = read(
+        lambda conn: list_findings(conn, scope, image_id, criteria=criteria, page=page)
     )
     g.rows = len(findings)
     rows = [dump_finding(finding) for finding in findings]

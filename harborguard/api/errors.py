@@ -5,7 +5,7 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from harborguard.errors import Conflict, HarborGuardError, RateLimited
-from harborguard.store.pool import translate_error
+from harborguard.store.errors import translate_error
 
 STATUSES = {
     "BAD_REQUEST": 400,

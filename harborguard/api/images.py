@@ -9,10 +9,10 @@ from harborguard.api.conditional import has_already, is_conditional, make_etag, 
 from harborguard.api.json import json_response
 from harborguard.api.pagination import Link, envelope, make_link
 from harborguard.api.schemas import ListImagesQuery, dump_criteria, dump_image, parse_query
-from harborguard.api.services import read, services
+from harborguard.api.services import read
 from harborguard.listing import ImageCriteria, Page
 from harborguard.model import Role
-from harborguard.store import images as store
+from harborguard.store.images import list as store
 
 blueprint = Blueprint("images", __name__, url_prefix="/images")
 
@@ -38,10 +38,7 @@ def list_images() -> Response:
         etag = make_etag(scope, version, question)
         if has_already(etag):
             return not_modified(etag)
-    use_counters = services().config.counters
-    listing = read(
-        lambda conn: store.list_images(conn, scope, criteria, page, use_counters=use_counters)
-    )
+    listing = read(lambda conn: store.list_images(conn, scope, criteria, page))
     rows = [dump_image(image) for image in listing.items]
     g.rows = len(rows)
     response = json_response(envelope(rows, listing.total, page, link))

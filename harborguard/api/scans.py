@@ -5,14 +5,14 @@ from typing import Any
 
 from flask import Blueprint, g, request
 
-from harborguard import metrics
 from harborguard.api.auth import require
-from harborguard.api.bodies import read_json_body
+from harborguard.api.request_body import read_json_body
 from harborguard.api.schemas import UploadScanQuery, parse_query
 from harborguard.api.services import connection, services
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
 from harborguard.model import Role
+from harborguard.observability import metrics
 
 blueprint = Blueprint("scans", __name__, url_prefix="/scans")
 

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from flask import current_app, g
 
-from harborguard import metrics
-from harborguard.api.limits import Budget
+from harborguard.api.rate_limit import Budget
+from harborguard.auth.sessions import SessionReader
 from harborguard.config import Config
-from harborguard.sessions import SessionReader
+from harborguard.observability import metrics
 from harborguard.store.connection import Connection
 from harborguard.store.pool import Pool
 

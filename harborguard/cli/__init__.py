@@ -10,7 +10,7 @@ from harborguard import __version__
 from harborguard.cli import credentials, organizations, registries, scans, schema
 from harborguard.cli.terminal import Commands
 from harborguard.config import Config
-from harborguard.logs import set_up
+from harborguard.observability.logs import configure_logging
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +22,7 @@ def main() -> None:
     checkout, which is started for the length of the command unless `make run` is serving from it.
     ORG is an organization's id or its name.
     """
-    set_up(Config.from_env())
+    configure_logging(Config.from_env())
 
 
 for command in (

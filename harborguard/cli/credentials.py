@@ -4,14 +4,14 @@ from datetime import datetime
 
 import click
 
+from harborguard.auth.credentials import make_secret
+from harborguard.cli.database import open_database
 from harborguard.cli.organizations import ROLES
-from harborguard.cli.schema import store
 from harborguard.cli.terminal import Email, Expiry, Name, print_table, printable, say, say_secret
-from harborguard.credentials import make_secret
 from harborguard.model import PrincipalKind, Role
 from harborguard.references import parse_host
 from harborguard.store import organizations, principals
-from harborguard.store.scans import ensure_registry
+from harborguard.store.registries import ensure_registry
 
 
 @click.group()
@@ -30,7 +30,7 @@ def create_key(
 ) -> None:
     """Make an API key and print it; it cannot be shown again."""
     secret = make_secret(PrincipalKind.API_KEY)
-    with store() as conn, conn.transaction():
+    with open_database() as conn, conn.transaction():
         organization_id = organizations.get_organization(conn, organization)
         registry_id = None
         if registry is not None:
@@ -51,7 +51,7 @@ def create_key(
 @click.option("--org", "organization", required=True, metavar="ORG")
 def list_keys(organization: str) -> None:
     """List an organization's API keys, newest first, without their secrets."""
-    with store() as conn:
+    with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         print_table(principals.list_api_keys(conn, organization_id))
 
@@ -60,7 +60,7 @@ def list_keys(organization: str) -> None:
 @click.argument("key_id", metavar="ID")
 def revoke_key(key_id: str) -> None:
     """End an API key, from the next request on and for good."""
-    with store() as conn:
+    with open_database() as conn:
         principals.revoke_api_key(conn, key_id)
     say(f"API key {printable(key_id)} is revoked")
 
@@ -77,7 +77,7 @@ def token() -> None:
 def create_token(name: str, email: str, expires: datetime | None) -> None:
     """Make a personal access token and print it; it cannot be shown again."""
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)
-    with store() as conn:
+    with open_database() as conn:
         token_id = principals.create_access_token(
             conn, secret, name=name, email=email, expires_at=expires
         )
@@ -88,7 +88,7 @@ def create_token(name: str, email: str, expires: datetime | None) -> None:
 @click.option("--user", "email", required=True, type=Email())
 def list_tokens(email: str) -> None:
     """List a user's personal access tokens, newest first, without their secrets."""
-    with store() as conn:
+    with open_database() as conn:
         print_table(principals.list_access_tokens(conn, email))
 
 
@@ -96,6 +96,6 @@ def list_tokens(email: str) -> None:
 @click.argument("token_id", metavar="ID")
 def revoke_token(token_id: str) -> None:
     """End a personal access token, from the next request on and for good."""
-    with store() as conn:
+    with open_database() as conn:
         principals.revoke_access_token(conn, token_id)
     say(f"access token {printable(token_id)} is revoked")

@@ -2,7 +2,7 @@
 
 import click
 
-from harborguard.cli.schema import store
+from harborguard.cli.database import open_database
 from harborguard.cli.terminal import Email, Name, printable, say
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations
@@ -20,7 +20,7 @@ def org() -> None:
 @click.argument("name", type=Name())
 def create_org(name: str) -> None:
     """Make an organization."""
-    with store() as conn:
+    with open_database() as conn:
         organization_id = organizations.create_organization(conn, name)
     say(f"organization {printable(name)} is {organization_id}")
 
@@ -36,7 +36,7 @@ def user() -> None:
 @click.option("--role", type=ROLES, required=True)
 def add_user(email: str, organization: str, role: str) -> None:
     """Add a user to an organization, active at once."""
-    with store() as conn:
+    with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         user_id = organizations.add_user(conn, organization_id, email, Role(role))
     say(f"user {printable(email)} is {user_id}")
@@ -50,7 +50,7 @@ def set_user(email: str, role: str | None, status: str | None) -> None:
     """Change a user's role or status; holds from the next request on."""
     if role is None and status is None:
         raise click.UsageError("nothing to change: give --role, --status or both")
-    with store() as conn:
+    with open_database() as conn:
         held = organizations.set_user(
             conn,
             email,

@@ -9,20 +9,20 @@ from typing import TextIO
 
 import click
 
-from harborguard.cli.schema import store
+from harborguard.cli.database import open_database
 from harborguard.cli.terminal import Name, describe, print_table, printable, say
 from harborguard.config import Config
-from harborguard.discovery import (
+from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
+from harborguard.oci import Credentials, RegistryClient
+from harborguard.oci.sync import (
     PROVIDERS,
     Outcome,
     Selection,
-    Survey,
-    survey,
+    SyncPlan,
+    detect_provider,
+    plan_sync,
     synchronize,
-    usual_provider,
 )
-from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
-from harborguard.oci import Credentials, Registry
 from harborguard.references import parse_host, parse_reference
 from harborguard.store import organizations, registries
 from harborguard.store.connection import Connection
@@ -55,12 +55,12 @@ def registry() -> None:
 @click.option("--provider", type=click.Choice(PROVIDERS), help="Told by the host where it can be.")
 def add_registry(host: str, *, organization: str, name: str | None, provider: str | None) -> None:
     """Make a registry, or change the name or provider of one that is there."""
-    with store() as conn:
-        registry_id = registries.put_registry(
+    with open_database() as conn:
+        registry_id = registries.upsert_registry(
             conn,
             organizations.get_organization(conn, organization),
             host,
-            usual_provider=usual_provider(host),
+            default_provider=detect_provider(host),
             name=name,
             provider=provider,
         )
@@ -71,7 +71,7 @@ def add_registry(host: str, *, organization: str, name: str | None, provider: st
 @click.option("--org", "organization", required=True, metavar="ORG")
 def list_registries(organization: str) -> None:
     """List an organization's registries, by host."""
-    with store() as conn:
+    with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         print_table(registries.list_registries(conn, organization_id))
 
@@ -101,11 +101,11 @@ def sync_registry(
     from the file, else from HARBORGUARD_REGISTRY_PASSWORD.
     """
     credentials = _read_credentials(username, password_file)
-    source = Registry(host, credentials=credentials, is_plain=plain_http)
-    with store() as conn, closing(source):
+    source = RegistryClient(host, credentials=credentials, is_plain=plain_http)
+    with open_database() as conn, closing(source):
         organization_id = organizations.get_organization(conn, organization)
         try:
-            plan = survey(conn, organization_id, source, Selection(include, exclude))
+            plan = plan_sync(conn, organization_id, source, Selection(include, exclude))
         except RegistryError as error:
             raise click.ClickException(f"{host}: {describe(error)}") from error
         _synchronize(conn, source, plan)
@@ -133,7 +133,7 @@ def _read(password_file: TextIO) -> str:
         raise click.UsageError("the password file is not text in UTF-8") from None
 
 
-def _synchronize(conn: Connection, source: Registry, plan: Survey) -> None:
+def _synchronize(conn: Connection, source: RegistryClient, plan: SyncPlan) -> None:
     totals: Counter[str] = Counter()
     failures: list[str] = []
     try:
@@ -146,16 +146,16 @@ def _synchronize(conn: Connection, source: Registry, plan: Survey) -> None:
     for line in failures:
         say(line)
     say(
-        f"{len(plan.repositories)} repositories, {totals['seen']} tags: {totals['new']} new, "
-        f"{totals['moved']} moved, {totals['gone']} gone; {len(failures)} failed"
+        f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "
+        f"{totals['moved']} moved, {totals['removed']} removed; {len(failures)} failed"
     )
     if failures:
         sys.exit(1)
 
 
-def _watched(outcomes: Iterable[Outcome], plan: Survey) -> Iterator[Outcome]:
+def _watched(outcomes: Iterable[Outcome], plan: SyncPlan) -> Iterator[Outcome]:
     """The outcomes, shown as a bar to a person who is watching, else as a line now and then."""
-    total = len(plan.repositories) + len(plan.gone)
+    total = len(plan.repositories) + len(plan.removed)
     if sys.stderr.isatty():
         with click.progressbar(outcomes, total, "reading", file=sys.stderr) as bar:
             yield from bar

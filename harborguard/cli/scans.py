@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
-from harborguard.cli.schema import store
+from harborguard.cli.database import open_database
 from harborguard.cli.terminal import describe, printable, progress, say
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
@@ -24,7 +24,7 @@ def ingest(files: tuple[str, ...], organization: str, image: str | None) -> None
     any failed.
     """
     failed = 0
-    with store() as conn:
+    with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         with progress(files) as (names, tell):
             for name in names:

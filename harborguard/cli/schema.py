@@ -1,26 +1,16 @@
 """The database: its schema, and the connection that the other commands work on."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
+from harborguard.cli.database import open_database
 from harborguard.cli.terminal import say
 from harborguard.config import Config
-from harborguard.errors import ConfigurationError, SchemaMismatch
-from harborguard.local import database
+from harborguard.dev.local import database
+from harborguard.errors import ConfigurationError
 from harborguard.store import counters, migrations, organizations
 from harborguard.store.connection import Connection, connect
-
-
-@contextmanager
-def store() -> Iterator[Connection]:
-    """A connection to the project's database, which must have this release's schema."""
-    with database(Config.from_env()) as config, connect(config) as conn:
-        if migrations.schema_state(conn).pending:
-            raise SchemaMismatch(migrations.OUT_OF_DATE)
-        yield conn
 
 
 @click.command()
@@ -48,9 +38,9 @@ def recount(organization: str | None, *, repair: bool) -> None:
     The exit status is 1 if any counter was wrong and is not repaired.
     """
     wrong = 0
-    with store() as conn:
+    with open_database() as conn:
         for organization_id in _chosen(conn, organization):
-            drift = counters.find_drift(conn, organization_id)
+            drift = counters.find_counter_drift(conn, organization_id)
             wrong += len(drift)
             for counter in drift:
                 say(f"{organization_id}: {_describe(counter)}")
@@ -67,7 +57,7 @@ def _chosen(conn: Connection, organization: str | None) -> list[str]:
     return [organization_id for organization_id, _ in organizations.list_organizations(conn)]
 
 
-def _describe(counter: counters.Drift) -> str:
+def _describe(counter: counters.CounterDrift) -> str:
     score = "never scanned" if counter.risk_score is None else f"score {counter.risk_score}"
-    what = f"{counter.registry_id}, {score}" if counter.registry_id else counter.day or "all images"
-    return f"{what}: kept {counter.kept}, counted {counter.counted}"
+    what = f"{counter.registry_id}, {score}" if counter.registry_id else "all images"
+    return f"{what}: stored {counter.stored}, counted {counter.counted}"

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from harborguard.credentials import NewSecret
+from harborguard.auth.credentials import NewSecret
 from harborguard.errors import HarborGuardError
-from harborguard.store.pool import translate_error
+from harborguard.store.errors import translate_error
 
 MAX_NAME = 200
 MANY_FILES = 5

@@ -4,7 +4,7 @@ The only part of the service that calls another host, and that only for `harborg
 """
 
 from harborguard.oci.auth import Credentials
-from harborguard.oci.client import Registry
+from harborguard.oci.client import RegistryClient
 from harborguard.oci.connections import Limits
 
-__all__ = ["Credentials", "Limits", "Registry"]
+__all__ = ["Credentials", "Limits", "RegistryClient"]

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from harborguard.errors import RegistryError
 
 
-class Reach(IntEnum):
+class AddressScope(IntEnum):
     """From how far away an address can be reached, the nearest first."""
 
     NOWHERE = 0  # link-local (a cloud's metadata), multicast, unspecified, reserved
@@ -23,21 +23,21 @@ _PRIVATE = [
 _TRANSLATED = [ip_network(network) for network in ("64:ff9b::/96", "2002::/16", "2001::/32")]
 
 
-def reach(address: str) -> Reach:
+def address_scope(address: str) -> AddressScope:
     """The reach of an IPv4 or IPv6 address (RFC 6890); ValueError for what is none."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
     if ip.is_loopback:
-        return Reach.LOOPBACK
+        return AddressScope.LOOPBACK
     if any(ip in network for network in _PRIVATE):
-        return Reach.PRIVATE
+        return AddressScope.PRIVATE
     if any(ip in network for network in _TRANSLATED) or ip.is_multicast or not ip.is_global:
-        return Reach.NOWHERE
-    return Reach.PUBLIC
+        return AddressScope.NOWHERE
+    return AddressScope.PUBLIC
 
 
-class Border:
+class RedirectPolicy:
     """Keeps a registry from sending its caller further in than where it lies itself.
 
     A registry's own addresses are learnt as they are used; the outermost counts, so that one that
@@ -46,11 +46,11 @@ class Border:
 
     def __init__(self, home: str) -> None:
         self._home = home
-        self._reach = Reach.NOWHERE
+        self._reach = AddressScope.NOWHERE
 
     def check(self, host: str, address: str) -> None:
         """Raises RegistryError where `host`, found at `address`, must not be called."""
-        found = reach(address)
+        found = address_scope(address)
         if host == self._home:
             self._reach = max(self._reach, found)
         elif found < self._reach:

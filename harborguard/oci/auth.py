@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from harborguard.errors import RegistryError
 from harborguard.oci.documents import Token, decode
-from harborguard.oci.transport import Answer, Transport, origin, resolve
+from harborguard.oci.transport import HttpResponse, Transport, origin, resolve
 
 _SCHEME = re.compile(r"\b(bearer|basic)\s+(?=\w+=)", re.IGNORECASE)
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s",]+))')
@@ -46,7 +46,7 @@ class Authenticator:
         answer = self._answers.get(scope)
         return {"Authorization": answer} if answer else {}
 
-    def meet(self, scope: str, refusal: Answer) -> None:
+    def handle_challenge(self, scope: str, refusal: HttpResponse) -> None:
         """Takes up the challenge of a 401; RegistryError where that is not possible."""
         challenges = parse_challenges(refusal.headers.get("www-authenticate", ""))
         if "bearer" in challenges:

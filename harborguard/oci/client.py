@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from msgspec import Raw
-
 from harborguard.errors import RegistryError
+from harborguard.image_config import parse_build_time
 from harborguard.oci.auth import Authenticator, Credentials
 from harborguard.oci.connections import Limits
 from harborguard.oci.documents import Catalog, Descriptor, Manifest, Platform, Tags, decode
-from harborguard.oci.transport import Answer, Transport, origin, resolve
+from harborguard.oci.transport import HttpResponse, Transport, origin, resolve
 from harborguard.references import parse_digest, parse_reference
-from harborguard.reports.provenance import read_build_time
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _PAGE = 1000
@@ -37,7 +35,7 @@ _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<>]*\brel="?next\b', re.IGNORECASE)
 _ATTACHED = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 
 
-class Registry:
+class RegistryClient:
     """A registry's repositories and their tags.
 
     Every method raises RegistryError for what it cannot use, and RegistryUnavailable (one of
@@ -118,7 +116,7 @@ class Registry:
         if not config or config.media_type not in _IMAGE_CONFIGS:
             return None
         body = self._find_content(repository, "blobs", config.digest)
-        return read_build_time(Raw(body)) if body else None
+        return parse_build_time(body) if body else None
 
     def _find_manifest(self, repository: str, digest: str) -> Manifest | None:
         body = self._find_content(repository, "manifests", digest)
@@ -137,7 +135,7 @@ class Registry:
             raise RegistryError(f"the content of {digest} has another digest")
         return answer.body
 
-    def _pages(self, path: str, scope: str) -> Iterator[Answer]:
+    def _pages(self, path: str, scope: str) -> Iterator[HttpResponse]:
         seen: set[str] = set()
         following: str | None = path
         while following:
@@ -148,7 +146,7 @@ class Registry:
             yield answer
             following = self._next_path(answer)
 
-    def _next_path(self, answer: Answer) -> str | None:
+    def _next_path(self, answer: HttpResponse) -> str | None:
         link = _NEXT.search(answer.headers.get("link", ""))
         if link is None:
             return None
@@ -158,20 +156,22 @@ class Registry:
         parts = urlsplit(target)
         return f"{parts.path}?{parts.query}"
 
-    def _ask(self, method: str, path: str, scope: str, accept: str = "application/json") -> Answer:
-        def ask() -> Answer:
+    def _ask(
+        self, method: str, path: str, scope: str, accept: str = "application/json"
+    ) -> HttpResponse:
+        def ask() -> HttpResponse:
             headers = {"Accept": accept, **self._authenticator.headers(scope)}
             return self._transport.fetch(method, f"{self._base}{path}", headers)
 
         answer = ask()
         # What another host refuses, after a redirect, is not for the registry's credentials.
         if answer.status == 401 and origin(answer.url) == origin(self._base):
-            self._authenticator.meet(scope, answer)
+            self._authenticator.handle_challenge(scope, answer)
             answer = ask()
         return answer
 
 
-def _expect(answer: Answer) -> None:
+def _expect(answer: HttpResponse) -> None:
     if answer.status in {401, 403}:
         raise RegistryError(f"it refuses these credentials, or none ({answer.status})")
     if answer.status != 200:

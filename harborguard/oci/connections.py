@@ -11,7 +11,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-READERS = 4
+MAX_CONNECTIONS = 4
 
 Check = Callable[[str, str], None]
 
@@ -53,7 +53,7 @@ def make_pools(limits: Limits, may_call: Check) -> PoolManager:
     class SecurePool(HTTPSConnectionPool):
         ConnectionCls = Secure  # pyright: ignore[reportAssignmentType]
 
-    pools = PoolManager(maxsize=READERS)
+    pools = PoolManager(maxsize=MAX_CONNECTIONS)
     pools.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return pools
 

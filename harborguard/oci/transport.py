@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from harborguard.errors import RegistryError, RegistryUnavailable
-from harborguard.oci.addresses import Border
+from harborguard.oci.addresses import RedirectPolicy
 from harborguard.oci.connections import Limits, make_pools
 
 _AGAIN = {429, 500, 502, 503, 504}
@@ -22,7 +22,7 @@ _AGENT = "harborguard-images"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What came back in the end, and from where."""
 
     url: str
@@ -44,7 +44,7 @@ class Transport:
 
     def __init__(self, home: str, limits: Limits) -> None:
         self._limits = limits
-        self._pools = make_pools(limits, Border(home).check)
+        self._pools = make_pools(limits, RedirectPolicy(home).check)
         self._timeout = Timeout(connect=limits.connect, read=limits.read)
         self._closed = threading.Event()
 
@@ -53,7 +53,7 @@ class Transport:
         self._closed.set()
         self._pools.clear()
 
-    def fetch(self, method: str, url: str, headers: dict[str, str]) -> Answer:
+    def fetch(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         """The answer to a GET or HEAD, asked again where the trouble may pass.
 
         Raises RegistryUnavailable for silence, 429 and 5xx to the last, RegistryError for
@@ -73,7 +73,7 @@ class Transport:
             raise RegistryUnavailable(f"{origin(answer.url).host} answered {answer.status}")
         return answer
 
-    def _follow(self, method: str, url: str, headers: dict[str, str]) -> Answer:
+    def _follow(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
             answer = self._send(method, url, headers)
             location = answer.headers.get("location")
@@ -85,7 +85,7 @@ class Transport:
             url = target
         raise RegistryError("it redirects without end")
 
-    def _send(self, method: str, url: str, headers: dict[str, str]) -> Answer:
+    def _send(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         if self._closed.is_set():
             raise RegistryError("the work was stopped")
         try:
@@ -105,7 +105,7 @@ class Transport:
         except HTTPError as error:
             raise RegistryUnavailable(f"{origin(url).host} {_trouble(error)}") from error
         named = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(url, response.status, named, body)
+        return HttpResponse(url, response.status, named, body)
 
     def _read(self, response: BaseHTTPResponse) -> bytes:
         body = bytearray()
@@ -148,7 +148,7 @@ def _has_userinfo(parts: SplitResult) -> bool:
     return "@" in parts.netloc
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(answer: HttpResponse) -> float:
     """Seconds (RFC 9110, 10.2.3); 0 where nothing usable is told."""
     told = answer.headers.get("retry-after", "")
     if told.isascii() and told.isdecimal():

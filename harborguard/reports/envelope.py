@@ -22,11 +22,11 @@ from harborguard.reports.findings import (
     parse_score,
     parse_severity,
 )
-from harborguard.reports.provenance import (
+from harborguard.reports.image_metadata import (
     choose_digest,
     choose_reference,
     is_file_name,
-    parse_time,
+    read_time,
 )
 
 _UNTOLD_SCANNERS = ("harborguard-sensor",)
@@ -87,7 +87,7 @@ def parse_envelope(body: bytes, given: Reference | None) -> Report:
     document = decode(body, _DOCUMENT)
     image, scan = document.image or _Image(), document.scan
     reference = choose_reference(given, [("image.ref", _told_reference(image))])
-    finished_at = parse_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
+    finished_at = read_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
     return Report(
         reference=reference,
@@ -96,7 +96,7 @@ def parse_envelope(body: bytes, given: Reference | None) -> Report:
         status=scan.status,
         external_id=scan.id,
         digest=choose_digest(given, reference, [read_part(image.digest, _STRING)]),
-        started_at=parse_time(scan.started_at, "scan.startedAt", is_zone_required=True),
+        started_at=read_time(scan.started_at, "scan.startedAt", is_zone_required=True),
         finished_at=finished_at,
     )
 

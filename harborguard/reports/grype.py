@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from harborguard.errors import InvalidReport, Issue
+from harborguard.image_config import parse_build_time
 from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
     MAX_IDENTIFIER,
@@ -28,12 +29,11 @@ from harborguard.reports.findings import (
     parse_score,
     parse_severity,
 )
-from harborguard.reports.provenance import (
+from harborguard.reports.image_metadata import (
     choose_digest,
     choose_reference,
     is_file_name,
-    parse_time,
-    read_build_time,
+    read_time,
     require_image,
 )
 
@@ -121,8 +121,8 @@ def parse_grype(body: bytes, given: Reference | None) -> Report:
         findings=_read_findings(document.matches or []),
         scanners=_SCANNERS,
         digest=choose_digest(given, reference, read_strings(target.repo_digests)),
-        built_at=read_build_time(_decode_base64(target.config)),
-        finished_at=parse_time(descriptor.timestamp, "descriptor.timestamp"),
+        built_at=parse_build_time(_decode_base64(target.config)),
+        finished_at=read_time(descriptor.timestamp, "descriptor.timestamp"),
     )
 
 

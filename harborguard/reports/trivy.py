@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
+from harborguard.image_config import parse_build_time
 from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
     Entry,
@@ -24,13 +25,12 @@ from harborguard.reports.findings import (
     parse_score,
     parse_severity,
 )
-from harborguard.reports.provenance import (
+from harborguard.reports.image_metadata import (
     choose_digest,
     choose_reference,
     is_file_name,
     is_same_reference,
-    parse_time,
-    read_build_time,
+    read_time,
     require_image,
 )
 
@@ -93,8 +93,8 @@ def parse_trivy(body: bytes, given: Reference | None) -> Report:
         findings=_read_findings(document.results or []),
         scanners=_SCANNERS,
         digest=choose_digest(given, reference, read_strings(metadata.repo_digests)),
-        built_at=read_build_time(metadata.image_config),
-        finished_at=parse_time(document.created_at, "CreatedAt"),
+        built_at=parse_build_time(metadata.image_config),
+        finished_at=read_time(document.created_at, "CreatedAt"),
     )
 
 

@@ -1,8 +1,8 @@
-"""Connections, and how the server is set for them."""
+"""PostgreSQL connections and their session settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, LiteralString
 
 import psycopg
@@ -13,77 +13,107 @@ from psycopg.rows import TupleRow
 from harborguard.config import Config
 from harborguard.errors import ConfigurationError
 
+_MAX_CURSORS = 16  # each keeps the rows that it read last
+
+# All statements of a request are short index scans on a tenant prefix; each query shape has its
+# own text. JIT, parallel workers, sequential scans and hash or merge joins only add latency. One
+# generic plan fits all parameters. Commands that read whole tables use PostgreSQL's defaults.
+_PLANNER_SETTINGS = {
+    "jit": "off",
+    "max_parallel_workers_per_gather": 0,
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "random_page_cost": 1.1,
+}
+
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection that keeps what it has learned of the statements that are asked all the time."""
+    """Connection that reuses one cursor per frequent statement.
+
+    psycopg caches per cursor how to adapt the parameters and load the columns of its last
+    statement. Reuse saves about a tenth of a short statement's time (docs/design.md).
+    """
 
     def fetch(self, statement: LiteralString, parameters: Mapping[str, Any]) -> list[TupleRow]:
-        """All rows of a statement that requests ask over and over.
-
-        A cursor that is given the very text it had before need not find out again how to write the
-        parameters and read the columns: a tenth of the time that the statement takes.
-        """
-        text, cursor = self._cursor_of(statement)
+        """Return all rows of a statement that many requests run."""
+        if statement not in self._cursors:
+            if len(self._cursors) == _MAX_CURSORS:
+                del self._cursors[next(iter(self._cursors))]
+            self._cursors[statement] = statement, self.cursor()
+        # A built statement is a new object each time. psycopg recognizes the very same object.
+        text, cursor = self._cursors[statement]
         return cursor.execute(text, parameters).fetchall()
 
     def close(self) -> None:
-        """Ends it; nothing that was read is kept."""
-        self.__dict__.pop("_cursor_of", None)
+        """Close the connection and drop the rows that its cursors keep."""
+        self._cursors.clear()
         super().close()
 
     @cached_property
-    def _cursor_of(self) -> Callable[[LiteralString], tuple[LiteralString, Cursor[TupleRow]]]:
-        # Not many: each keeps the rows that it read last.
-        return lru_cache(maxsize=16)(lambda statement: (statement, self.cursor()))
+    def _cursors(self) -> dict[LiteralString, tuple[LiteralString, Cursor[TupleRow]]]:
+        return {}
 
 
 def connect(config: Config) -> Connection:
-    """One connection outside of any pool, for the command line and for checks at the start.
+    """Return a connection outside the pool, for the command line and for checks at start-up.
 
-    It may take its time: nobody is waiting for an answer over HTTP. Raises ConfigurationError where
-    a pooler answers that is not configured.
+    It has PostgreSQL's planner settings and a statement timeout of five minutes. Raise
+    ConfigurationError where DATABASE_URL names a pooler that is not configured as one.
     """
-    patient = replace(config, statement_timeout_ms=300_000)
+    url, settings = validated_url(config), command_settings(config)
     try:
-        return Connection.connect(checked_url(config), **connection_settings(patient))
+        return Connection.connect(url, **settings)
     except psycopg.OperationalError as error:
-        if "unsupported startup parameter" not in str(error):
+        if config.pooler or not _connects_without_options(url, settings):
             raise
-        message = "DATABASE_URL leads to a pooler: set HARBORGUARD_POOLER=on, or name the server"
+        message = (
+            "DATABASE_URL names a pooler. Set HARBORGUARD_POOLER=on, or name the PostgreSQL server."
+        )
         raise ConfigurationError(message) from error
 
 
-def checked_url(config: Config) -> str:
-    """Where the database is; raises ConfigurationError for what the driver cannot read."""
+def validated_url(config: Config) -> str:
+    """Return the database URL; raise ConfigurationError where libpq cannot parse it."""
     try:
         conninfo_to_dict(config.database_url)
     except psycopg.ProgrammingError:
-        # The driver would quote it, and with it perhaps a password.
-        raise ConfigurationError("DATABASE_URL is not a PostgreSQL URI or key=value list") from None
+        # psycopg's message quotes the URL, which may contain a password.
+        message = "DATABASE_URL is not a PostgreSQL URI or a list of key=value pairs."
+        raise ConfigurationError(message) from None
     return config.database_url
 
 
-def connection_settings(config: Config) -> dict[str, Any]:
-    """How every connection is opened: the driver's arguments."""
+def request_settings(config: Config) -> dict[str, Any]:
+    """Return psycopg's connect arguments for the pool's connections."""
+    return _connect_arguments(config, _PLANNER_SETTINGS)
+
+
+def command_settings(config: Config) -> dict[str, Any]:
+    """Return psycopg's connect arguments for a command: default plans, a long timeout."""
+    return _connect_arguments(replace(config, statement_timeout_ms=300_000), {})
+
+
+def _connect_arguments(config: Config, planner: Mapping[str, Any]) -> dict[str, Any]:
+    common = {"autocommit": True, "connect_timeout": 2, "application_name": "harborguard"}
+    if config.pooler:
+        # A pooler in transaction mode has neither sessions for options nor prepared statements.
+        return {**common, "prepare_threshold": None}
     settings = {
         "statement_timeout": config.statement_timeout_ms,
         "idle_in_transaction_session_timeout": 10_000,
         "timezone": "UTC",
-        # Every statement enters a table by the first column of an index, and walks narrow entries
-        # there: compiling it, sharing it among processes, reading or hashing a whole table
-        # instead, or believing that a page of an index costs a disk's seek only makes it slower.
-        # Each question has a text of its own, so that one plan serves all who ask it.
-        "jit": "off",
-        "max_parallel_workers_per_gather": 0,
-        "enable_seqscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
-        "plan_cache_mode": "force_generic_plan",
-        "random_page_cost": 1.1,
+        **planner,
     }
-    common = {"autocommit": True, "connect_timeout": 2, "application_name": "harborguard"}
-    if config.pooler:
-        # A statement is prepared, and an option set, on whichever server connection is at hand.
-        return {**common, "prepare_threshold": None}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return {**common, "prepare_threshold": 0, "options": options}
+
+
+def _connects_without_options(url: str, settings: Mapping[str, Any]) -> bool:
+    # libpq reports no SQLSTATE for a failed connection, and pgbouncer refuses unknown options.
+    try:
+        Connection.connect(url, **{**settings, "options": ""}).close()
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -1,31 +1,35 @@
-"""What is counted ahead: kept exact by the transactions that change images; and recounted."""
+"""Counters of images, and their comparison with the images."""
 
 from collections.abc import Mapping
-from datetime import date
 from typing import NamedTuple
 
 from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
-# How many images more or fewer there are of a registry and a score (None: never scanned).
+# The change in the number of images, by registry id and risk score (None: never scanned).
 Changes = Mapping[tuple[str, int | None], int]
 
 
-class Drift(NamedTuple):
-    """A counter that is not what counting finds.
+class CounterDrift(NamedTuple):
+    """A counter that differs from the number of images.
 
-    It is of a registry and a score (None: never scanned), or of a day; neither means all images.
+    It belongs to a registry and a risk score (None: never scanned); without a registry, to all
+    images.
     """
 
     registry_id: str | None
     risk_score: int | None
-    day: date | None
-    kept: int
+    stored: int
     counted: int
 
 
-def change_counters(conn: Connection, organization_id: str, changes: Changes, images: int) -> None:
-    """Moves counters and version, last in a transaction; `images` is how many it has made."""
+def change_counters(
+    conn: Connection, organization_id: str, changes: Changes, *, images: int
+) -> None:
+    """Move the counters and the inventory version; call it last in a transaction.
+
+    `images` is the number of images that the transaction created.
+    """
     moved = [(*key, n) for key, n in changes.items() if n]
     parameters = {
         "organization_id": organization_id,
@@ -37,14 +41,14 @@ def change_counters(conn: Connection, organization_id: str, changes: Changes, im
     conn.execute(STATEMENTS["change_counters"], parameters)
 
 
-def find_drift(conn: Connection, organization_id: str) -> list[Drift]:
-    """The counters of an organization that are wrong; empty is as it should be."""
+def find_counter_drift(conn: Connection, organization_id: str) -> list[CounterDrift]:
+    """Return the counters of an organization that differ from its images."""
     rows = conn.execute(STATEMENTS["find_counter_drift"], {"organization_id": organization_id})
-    return [Drift(*row) for row in rows]
+    return [CounterDrift(*row) for row in rows]
 
 
 def reset_counters(conn: Connection, organization_id: str) -> None:
-    """Sets an organization's counters to what its images say, beside whatever is being recorded."""
+    """Set an organization's counters by counting its images, while scans may be recorded."""
     with conn.transaction():
         conn.execute(STATEMENTS["lock_inventory"], {"organization_id": organization_id})
         conn.execute(STATEMENTS["reset_counters"], {"organization_id": organization_id})

@@ -1,8 +1,7 @@
-"""The pool with its bounds, and the driver's errors in the field's words."""
+"""Connection pool with bounded waits, and connections that detect a silent server."""
 
 import select
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from threading import Semaphore
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -10,95 +9,87 @@ import psycopg
 from psycopg import errors as sqlstate
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from harborguard.config import Config
-from harborguard.errors import HarborGuardError, StatementTimeout, StoreUnavailable
-from harborguard.store.connection import Connection, checked_url, connection_settings
+from harborguard.store.connection import Connection, request_settings, validated_url
 
 T = TypeVar("T")
 
-_LAST_WORD = 0.2  # seconds for a server that seems silent to obey, before it is given up
-_UNAVAILABLE = (
-    PoolTimeout,
-    PoolClosed,
-    TooManyRequests,
-    sqlstate.ReadOnlySqlTransaction,
-    sqlstate.OperationalError,
-    psycopg.InterfaceError,
-)
-_TIMED_OUT = (sqlstate.QueryCanceled, sqlstate.LockNotAvailable)
+_CANCEL_TIMEOUT = 0.2  # seconds for a server that seems silent to act on a cancel request
+_OUTAGE_SECONDS = 0.5  # how long the pool refuses callers after it found the database down
 
 
-class ImpatientConnection(Connection):
-    """A connection that gives a server up which says nothing, though TCP is alive.
+class DeadlineConnection(Connection):
+    """Connection that closes itself when the server stops responding while TCP stays open.
 
-    The server's own timeouts are of no use then, and the pool's end where a statement begins.
+    The server's own timeouts do not help then, and the pool's timeout ends where a statement
+    begins.
     """
 
-    patience: float  # seconds for a statement
-    first_patience: float  # seconds for the first one after the connection was lent
-    is_proven = False
-    is_given_up = False
+    timeout: float  # seconds for a statement
+    first_timeout: float  # seconds for the first statement after the connection was lent
+    is_proven = False  # the server has responded since the connection was lent
+    abandoned = False
 
     def wait(self, gen: PQGen[T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
-        """Runs one exchange with the server, for as long as its patience lasts."""
-        patience = self.patience if self.is_proven else self.first_patience
+        """Run one exchange with the server within the connection's timeout."""
+        limit = self.timeout if self.is_proven else self.first_timeout
         try:
-            found = super().wait(gen, *args, timeout=timeout or patience, **kwargs)
+            result = super().wait(gen, *args, timeout=timeout or limit, **kwargs)
         except psycopg.OperationalError:
-            # A server that answers, even with an error, leaves no statement under way.
+            # A server that responded, even with an error, has no statement in progress.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 if not self.is_proven:
                     self._cancel(gen)
-                self.is_given_up = True
+                self.abandoned = True
                 self.pgconn.finish()
             raise
         self.is_proven = True
-        return found
+        return result
 
     def _cancel(self, gen: PQGen[Any]) -> None:
-        """Raises QueryCanceled where the server is only slow: then it obeys."""
+        """Cancel the statement; raise QueryCanceled if the server responds, so was only slow."""
         try:
-            self.cancel_safe(timeout=_LAST_WORD)
-            super().wait(gen, timeout=_LAST_WORD)
+            self.cancel_safe(timeout=_CANCEL_TIMEOUT)
+            super().wait(gen, timeout=_CANCEL_TIMEOUT)
         except sqlstate.QueryCanceled:
             self.is_proven = True
             raise
         except psycopg.OperationalError:
             return
 
-    def has_news(self) -> bool:
-        """Whether the server has said something unasked: as a rule, that all is over."""
+    def has_pending_input(self) -> bool:
+        """Return whether unread data waits, which on an idle connection means that it ended."""
         poll = select.poll()
         poll.register(self.pgconn.socket, select.POLLIN)
         return bool(poll.poll(0))
 
 
-class Pool(ConnectionPool[ImpatientConnection]):
-    """A pool that remembers an outage for half a second, and refuses at once in that time.
+class Pool(ConnectionPool[DeadlineConnection]):
+    """Connection pool that remembers an outage for half a second and refuses callers meanwhile.
 
-    Else every caller of an outage would find it out by waiting, one behind the other.
+    Otherwise every caller would wait out its own timeout, one after the other.
     """
 
-    _refuses_until = 0.0
+    _refuse_until = 0.0
 
-    def __init__(self, *args: Any, queue: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_waiting_callers: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The library's own max_waiting counts those too who have given up, so that after a few of
-        # them in one outage it refuses everybody for ever.
-        self._places = SimpleQueue[None]()
-        for _ in range(queue):
-            self._places.put(None)
+        # psycopg_pool's max_waiting also counts callers that gave up, so that after a few timeouts
+        # in one outage it refuses every caller (docs/design.md).
+        self._waiting_slots = Semaphore(max_waiting_callers)
 
-    def getconn(self, timeout: float | None = None) -> ImpatientConnection:
-        """A connection that works; `timeout` is for callers whose failing proves nothing."""
-        if monotonic() < self._refuses_until:
-            raise PoolTimeout("the database was away a moment ago")
-        try:
-            self._places.get_nowait()
-        except Empty:
-            raise TooManyRequests("too many callers are waiting already") from None
+    def getconn(self, timeout: float | None = None) -> DeadlineConnection:
+        """Return a working connection.
+
+        Raise PoolTimeout or TooManyRequests. A timeout that the caller chose is no sign of an
+        outage, so it is not remembered.
+        """
+        if monotonic() < self._refuse_until:
+            raise PoolTimeout("the database was unavailable a moment ago")
+        if not self._waiting_slots.acquire(blocking=False):
+            raise TooManyRequests("too many callers are waiting already")
         try:
             return super().getconn(timeout)
         except PoolTimeout:
@@ -106,73 +97,48 @@ class Pool(ConnectionPool[ImpatientConnection]):
                 self._remember_outage()
             raise
         finally:
-            self._places.put(None)
+            self._waiting_slots.release()
 
-    def putconn(self, conn: ImpatientConnection) -> None:
-        """Takes a connection back."""
-        if conn.is_given_up:
+    def putconn(self, conn: DeadlineConnection) -> None:
+        """Return a connection to the pool."""
+        if conn.abandoned:
             self._remember_outage()
         super().putconn(conn)
 
     def _remember_outage(self) -> None:
-        self._refuses_until = monotonic() + 0.5
+        self._refuse_until = monotonic() + _OUTAGE_SECONDS
 
 
 def make_pool(config: Config) -> Pool:
-    """A pool that is still closed: whoever serves opens it, in the process that serves.
+    """Return a closed pool; the worker process opens it, because connections do not survive fork.
 
-    A caller waits `pool_timeout` at most and only a few may wait, so that an outage is answered
-    rather than queued for. A connection that the server has ended is not lent: after a restart of
-    the database the first request does not pay for it.
+    A caller waits at most `pool_timeout` seconds, and only a few callers may wait.
     """
 
-    def configure(conn: ImpatientConnection) -> None:
-        # The server's own timeout comes first where the server is well enough to keep it.
-        conn.patience = config.statement_timeout_ms / 1000 + 0.5
-        conn.first_patience = config.pool_timeout
+    def configure(conn: DeadlineConnection) -> None:
+        # The server's statement timeout should come first where the server works.
+        conn.timeout = config.statement_timeout_ms / 1000 + 0.5
+        conn.first_timeout = config.pool_timeout
 
-    def check(conn: ImpatientConnection) -> None:
+    def check(conn: DeadlineConnection) -> None:
         conn.is_proven = False
-        # A server that ends a connection says so at once. To ask it each time would cost as much
-        # as to look a key up; and prepared, as the pool's own check is, twice that.
-        if conn.has_news():
+        # A server that closes a connection sends data first. A round trip for each check would cost
+        # as much as a key lookup, and a prepared one (the pool's own check) twice that.
+        if conn.has_pending_input():
             conn.execute("", prepare=False)
 
     return Pool(
-        checked_url(config),
-        connection_class=ImpatientConnection,
-        kwargs=connection_settings(config),
+        validated_url(config),
+        connection_class=DeadlineConnection,
+        kwargs=request_settings(config),
         configure=configure,
         check=check,
         min_size=1,
         max_size=config.pool_size,
         timeout=config.pool_timeout,
-        queue=2 * config.pool_size,
+        max_waiting_callers=2 * config.pool_size,
         reconnect_timeout=2,
         max_lifetime=30 * 60,
         name="images",
         open=False,
     )
-
-
-def retry_once(work: Callable[[], T]) -> T:
-    """A transaction's result; one that was undone for another's sake is done a second time.
-
-    That is a deadlock's victim (40P01) or a serialization failure (40001); a second one is raised.
-    """
-    try:
-        return work()
-    except (sqlstate.DeadlockDetected, sqlstate.SerializationFailure):
-        return work()
-
-
-def translate_error(error: BaseException) -> HarborGuardError | None:
-    """The driver's error in the field's words; None where it is no state of the database's.
-
-    What remains untranslated is a fault of this program, and is answered as one.
-    """
-    if isinstance(error, _TIMED_OUT):
-        return StatementTimeout()
-    if isinstance(error, _UNAVAILABLE):
-        return StoreUnavailable()
-    return None

@@ -5,7 +5,7 @@ from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
-from harborguard.credentials import Credential, NewSecret
+from harborguard.auth.credentials import Credential, NewSecret
 from harborguard.errors import NotFound
 from harborguard.model import Principal, PrincipalKind, Role, Scope
 from harborguard.store.connection import Connection
@@ -17,8 +17,8 @@ _FIND: dict[PrincipalKind, LiteralString] = {
     PrincipalKind.SESSION: STATEMENTS["find_principal_by_session"],
 }
 _NOTE_USE: dict[PrincipalKind, LiteralString] = {
-    PrincipalKind.API_KEY: STATEMENTS["note_api_key_use"],
-    PrincipalKind.ACCESS_TOKEN: STATEMENTS["note_access_token_use"],
+    PrincipalKind.API_KEY: STATEMENTS["record_api_key_use"],
+    PrincipalKind.ACCESS_TOKEN: STATEMENTS["record_access_token_use"],
 }
 _ROLES = {role.value: role for role in Role}
 
@@ -39,7 +39,7 @@ def find_principal(conn: Connection, credential: Credential) -> Principal | None
     )
 
 
-def note_use(conn: Connection, principal: Principal) -> None:
+def record_use(conn: Connection, principal: Principal) -> None:
     """Notes that a key or a token was used; waits for nobody who is noting the same."""
     conn.execute(_NOTE_USE[principal.kind], {"id": principal.id})
 

@@ -1,9 +1,10 @@
--- What is asked for: registries, images with the summary that the list reads, tags, scans, findings.
--- Every key begins with the organization, so that the tables can be distributed by it.
+-- Registries, images, tags, scans, findings and counters. Every key begins with organization_id,
+-- so that the tables can be distributed by it.
 
 CREATE TABLE registries (
-    organization_id text NOT NULL REFERENCES organizations,
-    id text NOT NULL DEFAULT 'reg-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
+    organization_id text COLLATE "C" NOT NULL REFERENCES organizations,
+    id text COLLATE "C" NOT NULL
+        DEFAULT 'reg-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
     host text COLLATE "C" NOT NULL CHECK (host = lower(host) AND host <> ''),
     name text NOT NULL CHECK (name <> ''),
     provider text NOT NULL DEFAULT 'generic',
@@ -18,15 +19,16 @@ ALTER TABLE api_keys
 
 CREATE TABLE images (
     organization_id text COLLATE "C" NOT NULL,
-    id text COLLATE "C" NOT NULL DEFAULT 'img-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
-    registry_id text NOT NULL,
+    id text COLLATE "C" NOT NULL
+        DEFAULT 'img-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
+    registry_id text COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL CHECK (name <> ''),
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- The summary: recomputed from tags and scans by refresh_image_summary.sql, never incremented.
+    -- Summary columns: refresh_images.sql recomputes them from tags and scans.
     tag_count integer NOT NULL DEFAULT 0 CHECK (tag_count >= 0),
     latest_tag text COLLATE "C",
     latest_digest text COLLATE "C",
-    scan_id text,  -- the scan that the score, the grade and the counts are of
+    scan_id text COLLATE "C",  -- the scan that score, grade and counts come from
     risk_score smallint CHECK (risk_score BETWEEN 0 AND 100),
     grade text CHECK (grade IN ('A', 'B', 'C', 'D')),
     critical integer NOT NULL DEFAULT 0 CHECK (critical >= 0),
@@ -37,28 +39,36 @@ CREATE TABLE images (
     PRIMARY KEY (organization_id, id),
     UNIQUE (organization_id, name),
     FOREIGN KEY (organization_id, registry_id) REFERENCES registries (organization_id, id),
-    -- Never scanned must never look clean.
+    -- An image that was never scanned must not look clean (contract 1).
     CHECK ((risk_score IS NULL) = (scan_id IS NULL)),
     CHECK ((risk_score IS NULL) = (grade IS NULL)),
     CHECK ((risk_score IS NULL) = (last_scanned_at IS NULL))
 );
 
--- One covering index for each sort key. What a listing can filter by is INCLUDEd, so that rows are
--- counted and a page is found without reading the wide rows of the table.
+-- One covering index for each sort column. It includes the columns that the list filters by, so
+-- that counting and paging are index-only scans.
 CREATE INDEX images_created_at_idx ON images (organization_id, created_at, id)
     INCLUDE (name, risk_score, registry_id);
 CREATE INDEX images_name_idx ON images (organization_id, name, id)
     INCLUDE (risk_score, registry_id);
 CREATE INDEX images_risk_score_idx ON images (organization_id, risk_score, id)
     INCLUDE (name, registry_id);
+-- Finds the images of a registry, or of a registry and a score, where they are rare. Without the id
+-- its entries repeat, and B-tree deduplication keeps it small.
+CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_score);
+-- Generic plans assume an average registry and overestimate how many images it has. The query plan
+-- uses images_registry_idx only where the counters say that a registry is rare, so tell the planner
+-- that registries are rare. Takes effect at the next ANALYZE.
+ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
--- A tag's name under one digest (null where the scan told none), with the times it was seen so.
--- Rows only ever widen (least, greatest), so the order of arrival does not matter. What an
--- unfinished scan saw is kept apart: it makes a tag known, and counts for nothing else.
+-- One row for each digest that a tag was observed with (null: unknown digest), with the first and
+-- last time. Rows only widen (least, greatest), so the order of arrival does not matter.
+-- Observations by unfinished scans are separate rows (is_confirmed false, contract 6).
 CREATE TABLE tags (
-    organization_id text NOT NULL,
-    id text NOT NULL DEFAULT 'tag-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
-    image_id text NOT NULL,
+    organization_id text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL
+        DEFAULT 'tag-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
+    image_id text COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL CHECK (name <> ''),
     digest text COLLATE "C",
     is_confirmed boolean NOT NULL,
@@ -71,9 +81,10 @@ CREATE TABLE tags (
 );
 
 CREATE TABLE scans (
-    organization_id text NOT NULL,
-    id text NOT NULL DEFAULT 'scan-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
-    image_id text NOT NULL,
+    organization_id text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL
+        DEFAULT 'scan-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
+    image_id text COLLATE "C" NOT NULL,
     external_id text COLLATE "C" NOT NULL CHECK (external_id <> ''),
     content_sha256 bytea NOT NULL CHECK (octet_length(content_sha256) = 32),
     tag text COLLATE "C",
@@ -94,12 +105,12 @@ CREATE TABLE scans (
     FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
 );
 
--- The newest scan of an image, or of one of its tags.
+-- Finds the newest scan of an image, or of one of its tags.
 CREATE INDEX scans_image_idx ON scans (organization_id, image_id, finished_at, external_id);
 
 CREATE TABLE findings (
-    organization_id text NOT NULL,
-    scan_id text NOT NULL,
+    organization_id text COLLATE "C" NOT NULL,
+    scan_id text COLLATE "C" NOT NULL,
     position integer NOT NULL,
     vulnerability_id text NOT NULL,
     package text NOT NULL,
@@ -114,4 +125,45 @@ CREATE TABLE findings (
     sources text[] NOT NULL,
     PRIMARY KEY (organization_id, scan_id, position),
     FOREIGN KEY (organization_id, scan_id) REFERENCES scans (organization_id, id) ON DELETE CASCADE
+);
+
+-- The tags of an image with their current digests: those of their newest observations, where
+-- confirmed ones win (contract 6). digest_made_at is the digest's age under the tag.
+CREATE VIEW current_tags AS
+SELECT DISTINCT ON (organization_id, image_id, name)
+    organization_id,
+    image_id,
+    name,
+    digest,
+    is_confirmed,
+    coalesce(built_at, first_observed_at) AS digest_made_at,
+    last_observed_at
+FROM tags
+ORDER BY
+    organization_id, image_id, name,
+    is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
+
+-- The scans that count for scores (contract 6).
+CREATE VIEW finished_scans AS
+SELECT *
+FROM scans
+WHERE status IN ('SUCCESS', 'PARTIAL');
+
+-- Counters, maintained by the transactions that change images (change_counters.sql).
+-- One row for each organization. `version` grows with every change that a listing can show. It is
+-- never below the clock in microseconds, so a restored backup does not repeat a version.
+CREATE TABLE inventories (
+    organization_id text COLLATE "C" PRIMARY KEY REFERENCES organizations,
+    version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
+    image_count bigint NOT NULL DEFAULT 0
+);
+
+-- The number of images by registry and risk score (null: never scanned).
+CREATE TABLE image_counts (
+    organization_id text COLLATE "C" NOT NULL,
+    registry_id text COLLATE "C" NOT NULL,
+    risk_score smallint,
+    n bigint NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id),
+    FOREIGN KEY (organization_id, registry_id) REFERENCES registries (organization_id, id)
 );

@@ -1,6 +1,6 @@
--- Moves the inventory's version and its counters. It is the last statement of a transaction that
--- changes images: the inventory's row is held from here to the commit, and entered first, so that
--- writers meet in one order. Images are of the day on which their transaction began.
+-- Increase the inventory version and move the counters. Run it last in a transaction that changes
+-- images: it locks the inventory row until the commit, before any counter row, so that concurrent
+-- writers lock in one order.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count)
     VALUES (%(organization_id)s, %(images)s)
@@ -8,17 +8,6 @@ WITH inventory AS (
     SET version = greatest(inventories.version + 1, excluded.version),
         image_count = inventories.image_count + excluded.image_count
     RETURNING organization_id
-),
-day AS (
-    INSERT INTO image_days (organization_id, day, n)
-    SELECT
-        inventory.organization_id,
-        (now() AT TIME ZONE 'UTC')::date,
-        %(images)s
-    FROM inventory
-    WHERE %(images)s > 0
-    ON CONFLICT (organization_id, day) DO UPDATE
-    SET n = image_days.n + excluded.n
 )
 INSERT INTO image_counts (organization_id, registry_id, risk_score, n)
 SELECT inventory.organization_id, change.registry_id, change.risk_score, change.n

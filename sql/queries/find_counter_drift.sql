@@ -1,29 +1,22 @@
--- Where the counters and the images disagree: registry and score, or day, what is kept, what is
--- counted. The row without any of them is the inventory's count of all images.
-SELECT registry_id, risk_score, day, sum(kept)::bigint AS kept, sum(counted)::bigint AS counted
+-- Return the counters that differ from the images: registry, score, stored and counted number. The
+-- row without a registry is the inventory's total.
+SELECT registry_id, risk_score, sum(stored)::bigint AS stored, sum(counted)::bigint AS counted
 FROM (
-    SELECT registry_id, risk_score, NULL::date AS day, n AS kept, 0 AS counted
+    SELECT registry_id, risk_score, n AS stored, 0 AS counted
     FROM image_counts
     WHERE organization_id = %(organization_id)s
     UNION ALL
-    SELECT NULL AS registry_id, NULL AS risk_score, day, n AS kept, 0 AS counted
-    FROM image_days
-    WHERE organization_id = %(organization_id)s
-    UNION ALL
-    SELECT NULL AS registry_id, NULL AS risk_score, NULL AS day, image_count AS kept, 0 AS counted
+    SELECT NULL AS registry_id, NULL AS risk_score, image_count AS stored, 0 AS counted
     FROM inventories
     WHERE organization_id = %(organization_id)s
     UNION ALL
-    SELECT counter.registry_id, counter.risk_score, counter.day, 0 AS kept, 1 AS counted
+    SELECT counter.registry_id, counter.risk_score, 0 AS stored, 1 AS counted
     FROM images
     CROSS JOIN LATERAL (
-        VALUES
-            (images.registry_id, images.risk_score, NULL::date),
-            (NULL, NULL, (images.created_at AT TIME ZONE 'UTC')::date),
-            (NULL, NULL, NULL)
-    ) AS counter (registry_id, risk_score, day)
+        VALUES (images.registry_id, images.risk_score), (NULL, NULL)
+    ) AS counter (registry_id, risk_score)
     WHERE images.organization_id = %(organization_id)s
 ) AS counters
-GROUP BY registry_id, risk_score, day
-HAVING sum(kept) <> sum(counted)
-ORDER BY registry_id, risk_score, day
+GROUP BY registry_id, risk_score
+HAVING sum(stored) <> sum(counted)
+ORDER BY registry_id, risk_score

@@ -1,14 +1,15 @@
--- As observe_tag.sql, for all tags that a registry shows of an image at one time.
+-- Record that tags of an image had these digests at one time. Rows only widen, so any order of
+-- arrival ends in the same rows.
 INSERT INTO tags (
     organization_id, image_id, name, digest, is_confirmed, built_at,
     first_observed_at, last_observed_at
 )
 SELECT
-    %(organization_id)s, %(image_id)s, seen.name, seen.digest, true, seen.built_at,
-    %(observed_at)s, %(observed_at)s
+    %(organization_id)s, %(image_id)s, observed.name, observed.digest, %(is_confirmed)s,
+    observed.built_at, %(observed_at)s, %(observed_at)s
 FROM unnest(
     %(names)s::text[], %(digests)s::text[], %(built_at)s::timestamptz[]
-) AS seen (name, digest, built_at)
+) AS observed (name, digest, built_at)
 ON CONFLICT (organization_id, image_id, name, digest, is_confirmed) DO UPDATE
 SET built_at = greatest(tags.built_at, excluded.built_at),
     first_observed_at = least(tags.first_observed_at, excluded.first_observed_at),

@@ -1,4 +1,5 @@
--- Sets the counters to what the images say; the caller holds the inventory.
+-- Set the counters to the numbers that counting the images gives. The caller holds the inventory
+-- row's lock.
 WITH counted AS (
     SELECT registry_id, risk_score, sum(n)::bigint AS n
     FROM (
@@ -19,22 +20,6 @@ inventory AS (
     ON CONFLICT (organization_id) DO UPDATE
     SET version = greatest(inventories.version + 1, excluded.version),
         image_count = excluded.image_count
-),
-day AS (
-    INSERT INTO image_days (organization_id, day, n)
-    SELECT %(organization_id)s, day, sum(n)::bigint
-    FROM (
-        SELECT (created_at AT TIME ZONE 'UTC')::date AS day, 1 AS n
-        FROM images
-        WHERE organization_id = %(organization_id)s
-        UNION ALL
-        SELECT day, 0 AS n
-        FROM image_days
-        WHERE organization_id = %(organization_id)s
-    ) AS each
-    GROUP BY day
-    ON CONFLICT (organization_id, day) DO UPDATE
-    SET n = excluded.n
 )
 INSERT INTO image_counts (organization_id, registry_id, risk_score, n)
 SELECT %(organization_id)s, registry_id, risk_score, n

@@ -6,13 +6,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask.testing import FlaskClient
 
-from harborguard.credentials import parse_credential
+from harborguard.auth.credentials import parse_credential
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations, principals
 from harborguard.store.connection import Connection
-from tests.cast import Cast, Member
 from tests.conftest import Events
-from tests.cookies import V4_NAME, V5_NAME, chunk, make_claims, make_cookie_header, mint_v4, mint_v5
+from tests.support.cookies import (
+    V4_NAME,
+    V5_NAME,
+    chunk,
+    make_claims,
+    make_cookie_header,
+    mint_v4,
+    mint_v5,
+)
+from tests.support.tenants import Tenant, Tenants
 
 REFUSED = {
     "error": {
@@ -23,7 +31,7 @@ REFUSED = {
 DAY = timedelta(days=1)
 
 
-def session(member: Member, **claims: object) -> dict[str, str]:
+def session(member: Tenant, **claims: object) -> dict[str, str]:
     """What a signed-in browser sends."""
     token = mint_v4(make_claims(time.time(), **{"email": member.email, **claims}))
     return {"Cookie": make_cookie_header([(V4_NAME, token)])}
@@ -38,7 +46,7 @@ def status(client: FlaskClient, headers: dict[str, str]) -> int:
     return response.status_code
 
 
-def carriers(member: Member) -> list[dict[str, str]]:
+def carriers(member: Tenant) -> list[dict[str, str]]:
     """Every way a member can come in."""
     v5 = mint_v5(make_claims(time.time(), email=member.email.upper()))
     long = mint_v4(make_claims(time.time(), email=member.email, picture="x" * 6000))
@@ -55,17 +63,20 @@ def carriers(member: Member) -> list[dict[str, str]]:
     ]
 
 
-def test_it_works(client: FlaskClient, cast: Cast) -> None:
-    cast.acme.add_image("ghcr.io/acme/api")
-    cast.globex.add_image("ghcr.io/globex/api")
-    for member, name in ((cast.acme, "ghcr.io/acme/api"), (cast.globex, "ghcr.io/globex/api")):
+def test_it_works(client: FlaskClient, tenants: Tenants) -> None:
+    tenants.acme.add_image("ghcr.io/acme/api")
+    tenants.globex.add_image("ghcr.io/globex/api")
+    for member, name in (
+        (tenants.acme, "ghcr.io/acme/api"),
+        (tenants.globex, "ghcr.io/globex/api"),
+    ):
         for headers in carriers(member):
             body = client.get("/api/images", headers=headers).json
             assert body is not None
             assert [row["name"] for row in body["data"]] == [name], headers
 
 
-def test_without_a_credential(client: FlaskClient, cast: Cast) -> None:
+def test_without_a_credential(client: FlaskClient, tenants: Tenants) -> None:
     assert status(client, {}) == 401
 
 
@@ -87,7 +98,7 @@ def test_without_a_credential(client: FlaskClient, cast: Cast) -> None:
     ],
 )
 def test_what_cannot_be_a_credential_is_not_looked_up(
-    client: FlaskClient, cast: Cast, statements: list[str], headers: dict[str, str]
+    client: FlaskClient, tenants: Tenants, statements: list[str], headers: dict[str, str]
 ) -> None:
     statements.clear()
     assert status(client, headers) == 401
@@ -95,26 +106,26 @@ def test_what_cannot_be_a_credential_is_not_looked_up(
 
 
 def test_an_unknown_key_costs_one_statement(
-    client: FlaskClient, cast: Cast, statements: list[str]
+    client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     statements.clear()
     assert status(client, {"X-API-Key": "hg_ak_" + "0" * 48}) == 401
     assert len(statements) == 1
 
 
-def test_the_first_one_present_decides(client: FlaskClient, cast: Cast) -> None:
+def test_the_first_one_present_decides(client: FlaskClient, tenants: Tenants) -> None:
     bad = "hg_ak_" + "0" * 48
-    good_bearer = {"Authorization": f"Bearer {cast.acme.key}"}
-    assert status(client, {"X-API-Key": bad, **good_bearer, **session(cast.acme)}) == 401
-    assert status(client, {"Authorization": f"Bearer {bad}", **session(cast.acme)}) == 401
-    assert status(client, {"X-API-Key": cast.acme.key, "Authorization": f"Bearer {bad}"}) == 200
+    good_bearer = {"Authorization": f"Bearer {tenants.acme.key}"}
+    assert status(client, {"X-API-Key": bad, **good_bearer, **session(tenants.acme)}) == 401
+    assert status(client, {"Authorization": f"Bearer {bad}", **session(tenants.acme)}) == 401
+    assert status(client, {"X-API-Key": tenants.acme.key, "Authorization": f"Bearer {bad}"}) == 200
     assert status(client, {**good_bearer, "Cookie": f"{V4_NAME}=bad"}) == 200
 
 
 def test_revoked_and_expired_keys_end_at_once(
-    client: FlaskClient, cast: Cast, conn: Connection
+    client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
-    acme = cast.acme
+    acme = tenants.acme
     soon, past = datetime.now(UTC) + DAY, datetime.now(UTC) - DAY
     assert status(client, {"X-API-Key": acme.add_key(expires_at=soon)}) == 200
     assert status(client, {"X-API-Key": acme.add_key(expires_at=past)}) == 401
@@ -130,44 +141,44 @@ def test_revoked_and_expired_keys_end_at_once(
 
 @pytest.mark.parametrize("user_status", [UserStatus.INVITED, UserStatus.SUSPENDED])
 def test_only_active_users_enter(
-    client: FlaskClient, cast: Cast, conn: Connection, user_status: UserStatus
+    client: FlaskClient, tenants: Tenants, conn: Connection, user_status: UserStatus
 ) -> None:
-    token = {"Authorization": f"Bearer {cast.acme.token}"}
-    assert (status(client, token), status(client, session(cast.acme))) == (200, 200)
-    organizations.set_user(conn, cast.acme.email, status=user_status)
-    assert (status(client, token), status(client, session(cast.acme))) == (401, 401)
-    assert status(client, cast.acme.headers) == 200
-    organizations.set_user(conn, cast.acme.email, status=UserStatus.ACTIVE)
-    assert (status(client, token), status(client, session(cast.acme))) == (200, 200)
+    token = {"Authorization": f"Bearer {tenants.acme.token}"}
+    assert (status(client, token), status(client, session(tenants.acme))) == (200, 200)
+    organizations.set_user(conn, tenants.acme.email, status=user_status)
+    assert (status(client, token), status(client, session(tenants.acme))) == (401, 401)
+    assert status(client, tenants.acme.headers) == 200
+    organizations.set_user(conn, tenants.acme.email, status=UserStatus.ACTIVE)
+    assert (status(client, token), status(client, session(tenants.acme))) == (200, 200)
 
 
 def test_a_token_stays_with_its_organization(
-    client: FlaskClient, cast: Cast, conn: Connection
+    client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
-    cast.globex.add_image("ghcr.io/globex/secret")
+    tenants.globex.add_image("ghcr.io/globex/secret")
     conn.execute(
         "UPDATE users SET organization_id = %s WHERE id = %s",
-        (cast.globex.organization_id, cast.acme.user_id),
+        (tenants.globex.organization_id, tenants.acme.user_id),
     )
-    assert status(client, {"Authorization": f"Bearer {cast.acme.token}"}) == 401
-    body = client.get("/api/images", headers=session(cast.acme)).json
+    assert status(client, {"Authorization": f"Bearer {tenants.acme.token}"}) == 401
+    body = client.get("/api/images", headers=session(tenants.acme)).json
     assert body is not None
     assert body["meta"]["total"] == 1
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_every_role_may_read(client: FlaskClient, cast: Cast, role: Role) -> None:
-    assert status(client, {"X-API-Key": cast.acme.add_key(role)}) == 200
+def test_every_role_may_read(client: FlaskClient, tenants: Tenants, role: Role) -> None:
+    assert status(client, {"X-API-Key": tenants.acme.add_key(role)}) == 200
 
 
 def test_a_role_this_release_does_not_know_may_nothing(
-    client: FlaskClient, cast: Cast, conn: Connection
+    client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     with conn.transaction():
         conn.execute("ALTER TABLE api_keys DROP CONSTRAINT api_keys_role_check")
         conn.execute("UPDATE api_keys SET role = 'janitor'")
     try:
-        response = client.get("/api/images", headers=cast.acme.headers)
+        response = client.get("/api/images", headers=tenants.acme.headers)
     finally:
         conn.execute("UPDATE api_keys SET role = 'viewer'")
         conn.execute(
@@ -180,22 +191,22 @@ def test_a_role_this_release_does_not_know_may_nothing(
     }
 
 
-def test_claims_grant_nothing(client: FlaskClient, cast: Cast) -> None:
-    cast.globex.add_image("ghcr.io/globex/secret")
-    claims = {"role": "owner", "organizationId": cast.globex.organization_id, "org": "globex"}
-    headers = {**session(cast.acme, **claims), "X-Org-Id": cast.globex.organization_id}
+def test_claims_grant_nothing(client: FlaskClient, tenants: Tenants) -> None:
+    tenants.globex.add_image("ghcr.io/globex/secret")
+    claims = {"role": "owner", "organizationId": tenants.globex.organization_id, "org": "globex"}
+    headers = {**session(tenants.acme, **claims), "X-Org-Id": tenants.globex.organization_id}
     body = client.get("/api/images?organizationId=globex", headers=headers).json
     assert body is not None
     assert body["meta"]["total"] == 0
 
 
-def test_a_session_of_nobody(client: FlaskClient, cast: Cast) -> None:
+def test_a_session_of_nobody(client: FlaskClient, tenants: Tenants) -> None:
     stranger = mint_v4(make_claims(time.time(), email="nobody@acme.test"))
     assert status(client, {"Cookie": f"{V4_NAME}={stranger}"}) == 401
-    wrong_sub = session(cast.acme, email=..., sub="usr-unknown")
+    wrong_sub = session(tenants.acme, email=..., sub="usr-unknown")
     assert status(client, wrong_sub) == 401
     # The address decides where there is one; the subject is not a second chance.
-    other = mint_v4(make_claims(time.time(), email="nobody@acme.test", sub=cast.acme.user_id))
+    other = mint_v4(make_claims(time.time(), email="nobody@acme.test", sub=tenants.acme.user_id))
     assert status(client, {"Cookie": f"{V4_NAME}={other}"}) == 401
 
 
@@ -204,17 +215,17 @@ def test_a_session_of_nobody(client: FlaskClient, cast: Cast) -> None:
 )
 def test_the_use_of_a_credential_is_noted_once_a_minute(
     client: FlaskClient,
-    cast: Cast,
+    tenants: Tenants,
     conn: Connection,
     statements: list[str],
     table: str,
     secret: str,
 ) -> None:
-    headers = {"X-API-Key": getattr(cast.acme, secret)}
+    headers = {"X-API-Key": getattr(tenants.acme, secret)}
     read = f"SELECT last_used_at FROM {table} WHERE organization_id = %s"
 
     def last_used() -> datetime | None:
-        [moment] = conn.execute(read.encode(), (cast.acme.organization_id,)).fetchone() or [None]
+        [moment] = conn.execute(read.encode(), (tenants.acme.organization_id,)).fetchone() or [None]
         return moment
 
     def notes() -> int:
@@ -236,9 +247,9 @@ def test_the_use_of_a_credential_is_noted_once_a_minute(
 
 
 @pytest.mark.parametrize("secret", ["key", "token"])
-def test_of_two_who_note_a_use_one_does(cast: Cast, conn: Connection, secret: str) -> None:
+def test_of_two_who_note_a_use_one_does(tenants: Tenants, conn: Connection, secret: str) -> None:
     """Both found it due, as two workers may at the same time."""
-    credential = parse_credential({"X-API-Key": getattr(cast.acme, secret)}, [], None)
+    credential = parse_credential({"X-API-Key": getattr(tenants.acme, secret)}, [], None)
     principal = principals.find_principal(conn, credential)
     assert principal is not None
     assert principal.is_use_due
@@ -248,32 +259,37 @@ def test_of_two_who_note_a_use_one_does(cast: Cast, conn: Connection, secret: st
         query = f"SELECT last_used_at FROM {table} WHERE last_used_at IS NOT NULL"
         return conn.execute(query.encode()).fetchall()
 
-    principals.note_use(conn, principal)
+    principals.record_use(conn, principal)
     [first] = last_used()
-    principals.note_use(conn, principal)
+    principals.record_use(conn, principal)
     assert last_used() == [first]
 
 
 def test_noting_a_use_neither_waits_nor_fails(
-    client: FlaskClient, cast: Cast, conn: Connection, events: Events
+    client: FlaskClient, tenants: Tenants, conn: Connection, events: Events
 ) -> None:
     with conn.transaction():
         conn.execute("SELECT 1 FROM api_keys FOR UPDATE")
         began = time.monotonic()
-        response = client.get("/api/images", headers=cast.acme.headers)
+        response = client.get("/api/images", headers=tenants.acme.headers)
         response.close()
         assert response.status_code == 200
         assert time.monotonic() - began < 4
     assert not [event for event in events() if event["event"] != "request"]
 
 
-def test_a_stolen_database_holds_no_secret(cast: Cast, conn: Connection) -> None:
+def test_a_stolen_database_holds_no_secret(tenants: Tenants, conn: Connection) -> None:
     rows = conn.execute(
         "SELECT api_keys::text FROM api_keys"
         " UNION ALL SELECT personal_access_tokens::text FROM personal_access_tokens"
     ).fetchall()
     assert len(rows) == 4
     for [row] in rows:
-        for secret in (cast.acme.key, cast.acme.token, cast.globex.key, cast.globex.token):
+        for secret in (
+            tenants.acme.key,
+            tenants.acme.token,
+            tenants.globex.key,
+            tenants.globex.token,
+        ):
             assert secret not in row
             assert secret[10:] not in row

@@ -12,14 +12,14 @@ from harborguard import errors
 from harborguard.api.errors import STATUSES
 from harborguard.config import Config
 from harborguard.store.connection import Connection
-from tests.cast import Cast
 from tests.conftest import Events
+from tests.support.tenants import Tenants
 
 
-def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> None:
+def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
     statements.clear()
 
-    response = client.get("/api/nothing", headers=cast.acme.headers)
+    response = client.get("/api/nothing", headers=tenants.acme.headers)
 
     assert response.status_code == 404
     assert response.content_type == "application/json"
@@ -32,8 +32,8 @@ def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> Non
 @pytest.mark.parametrize(
     "path", ["/", "/images", "/api", "/api/", "/api/images/", "//api/images", "/api//images", "/API/images"]
 )  # fmt: skip
-def test_other_paths_are_not_found(client: FlaskClient, cast: Cast, path: str) -> None:
-    response = client.get(path, headers={**cast.acme.headers, "Host": "evil.test"})
+def test_other_paths_are_not_found(client: FlaskClient, tenants: Tenants, path: str) -> None:
+    response = client.get(path, headers={**tenants.acme.headers, "Host": "evil.test"})
     assert response.status_code == 404
     assert response.json is not None
     assert response.json["error"]["code"] == "NOT_FOUND"
@@ -49,17 +49,19 @@ def test_other_paths_are_not_found(client: FlaskClient, cast: Cast, path: str) -
     ids=repr,
 )
 def test_the_host_and_an_upgrade_change_nothing(
-    client: FlaskClient, cast: Cast, headers: dict[str, str]
+    client: FlaskClient, tenants: Tenants, headers: dict[str, str]
 ) -> None:
-    cast.acme.add_image("ghcr.io/a/b")
-    plain = client.get("/api/images", headers=cast.acme.headers)
-    odd = client.get("/api/images", headers={**cast.acme.headers, **headers})
+    tenants.acme.add_image("ghcr.io/a/b")
+    plain = client.get("/api/images", headers=tenants.acme.headers)
+    odd = client.get("/api/images", headers={**tenants.acme.headers, **headers})
     assert (odd.status_code, odd.data) == (200, plain.data)
     assert odd.headers["ETag"] == plain.headers["ETag"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
-def test_other_methods(client: FlaskClient, cast: Cast, statements: list[str], method: str) -> None:
+def test_other_methods(
+    client: FlaskClient, tenants: Tenants, statements: list[str], method: str
+) -> None:
     statements.clear()
     response = client.open("/api/images", method=method)
     assert response.status_code == 405
@@ -70,7 +72,7 @@ def test_other_methods(client: FlaskClient, cast: Cast, statements: list[str], m
 
 
 def test_options_needs_no_credential(
-    client: FlaskClient, cast: Cast, statements: list[str]
+    client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     statements.clear()
     response = client.options("/api/images")
@@ -81,11 +83,11 @@ def test_options_needs_no_credential(
 
 
 def test_a_fault_of_ours_is_opaque(
-    client: FlaskClient, cast: Cast, conn: Connection, events: Events
+    client: FlaskClient, tenants: Tenants, conn: Connection, events: Events
 ) -> None:
     conn.execute("ALTER TABLE images RENAME COLUMN tag_count TO gone")
     try:
-        response = client.get("/api/images", headers=cast.acme.headers)
+        response = client.get("/api/images", headers=tenants.acme.headers)
     finally:
         conn.execute("ALTER TABLE images RENAME COLUMN gone TO tag_count")
     assert response.status_code == 500
@@ -95,28 +97,28 @@ def test_a_fault_of_ours_is_opaque(
     [fault] = [event for event in events() if event["level"] == "error"]
     assert "tag_count" in fault["exception"]
     assert fault["request_id"] == response.headers["X-Request-ID"]
-    assert client.get("/api/images", headers=cast.acme.headers).status_code == 200
+    assert client.get("/api/images", headers=tenants.acme.headers).status_code == 200
 
 
-def test_a_slow_statement_is_a_timeout(config: Config, cast: Cast, conn: Connection) -> None:
+def test_a_slow_statement_is_a_timeout(config: Config, tenants: Tenants, conn: Connection) -> None:
     # Behind a pooler the role has the timeout.
     limit = config.statement_timeout_ms if config.pooler else 100
     app = create_app(replace(config, statement_timeout_ms=limit))
     with app.extensions["harborguard"].pool, conn.transaction():
         conn.execute("LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
-        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+        response = app.test_client().get("/api/images", headers=tenants.acme.headers)
     assert response.status_code == 504
     assert response.json == {
         "error": {"code": "TIMEOUT", "message": "The database took too long to answer."}
     }
 
 
-def test_without_a_database_it_says_so_soon(cast: Cast) -> None:
+def test_without_a_database_it_says_so_soon(tenants: Tenants) -> None:
     app = create_app(Config(database_url="host=/nowhere", pool_timeout=0.2))
     pool = app.extensions["harborguard"].pool
     pool.open(wait=False)
     try:
-        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+        response = app.test_client().get("/api/images", headers=tenants.acme.headers)
     finally:
         pool.close()
     assert response.status_code == 503
@@ -129,25 +131,25 @@ def test_without_a_database_it_says_so_soon(cast: Cast) -> None:
     }
 
 
-def test_a_full_pool_refuses_in_time(config: Config, cast: Cast) -> None:
+def test_a_full_pool_refuses_in_time(config: Config, tenants: Tenants) -> None:
     app = create_app(replace(config, pool_timeout=0.2))
     with app.extensions["harborguard"].pool as pool:
         held = [pool.getconn() for _ in range(config.pool_size and pool.max_size)]
-        response = app.test_client().get("/api/images", headers=cast.acme.headers)
+        response = app.test_client().get("/api/images", headers=tenants.acme.headers)
         for connection in held:
             pool.putconn(connection)
         assert response.status_code == 503
         time.sleep(1)  # it is not asked again at once
-        assert app.test_client().get("/api/images", headers=cast.acme.headers).status_code == 200
+        assert app.test_client().get("/api/images", headers=tenants.acme.headers).status_code == 200
 
 
 def test_connections_come_back_after_every_ending(
-    app: Flask, client: FlaskClient, cast: Cast
+    app: Flask, client: FlaskClient, tenants: Tenants
 ) -> None:
     pool = app.extensions["harborguard"].pool
     for _ in range(3 * pool.max_size):
-        assert client.get("/api/images", headers=cast.acme.headers).status_code == 200
-        assert client.get("/api/images?page=x", headers=cast.acme.headers).status_code == 400
+        assert client.get("/api/images", headers=tenants.acme.headers).status_code == 200
+        assert client.get("/api/images?page=x", headers=tenants.acme.headers).status_code == 400
         assert client.get("/api/images", headers={"X-API-Key": "hg_ak_x"}).status_code == 401
     assert pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"]
 

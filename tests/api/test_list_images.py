@@ -3,12 +3,12 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.cast import CREATED_AT, Cast
+from tests.support.tenants import CREATED_AT, Tenants
 
 
-def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> None:
-    registry_id = cast.acme.add_registry("ghcr.io")
-    image_id = cast.acme.add_image(
+def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
+    registry_id = tenants.acme.add_registry("ghcr.io")
+    image_id = tenants.acme.add_image(
         "ghcr.io/acme/api",
         31,
         tag_count=12,
@@ -18,10 +18,10 @@ def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> Non
         medium=19,
         low=27,
     )
-    cast.globex.add_image("ghcr.io/globex/api", 31)
+    tenants.globex.add_image("ghcr.io/globex/api", 31)
     statements.clear()
 
-    response = client.get("/api/images", headers=cast.acme.headers)
+    response = client.get("/api/images", headers=tenants.acme.headers)
 
     assert response.status_code == 200
     assert response.json == {
@@ -52,8 +52,8 @@ def test_it_works(client: FlaskClient, cast: Cast, statements: list[str]) -> Non
     }
 
 
-def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, cast: Cast) -> None:
-    response = client.get("/api/images", headers=cast.acme.headers)
+def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, tenants: Tenants) -> None:
+    response = client.get("/api/images", headers=tenants.acme.headers)
 
     assert response.json == {
         "data": [],
@@ -69,10 +69,10 @@ def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, cast: Cast) ->
     }
 
 
-def test_never_scanned_does_not_look_clean(client: FlaskClient, cast: Cast) -> None:
-    cast.acme.add_image("ghcr.io/acme/new")
+def test_never_scanned_does_not_look_clean(client: FlaskClient, tenants: Tenants) -> None:
+    tenants.acme.add_image("ghcr.io/acme/new")
 
-    [row] = client.get("/api/images", headers=cast.acme.headers).json["data"]
+    [row] = client.get("/api/images", headers=tenants.acme.headers).json["data"]
 
     assert row == {
         "id": row["id"],
@@ -89,10 +89,10 @@ def test_never_scanned_does_not_look_clean(client: FlaskClient, cast: Cast) -> N
     }
 
 
-def test_keys_come_in_the_order_of_the_contract(client: FlaskClient, cast: Cast) -> None:
-    cast.acme.add_image("ghcr.io/acme/api", 0)
+def test_keys_come_in_the_order_of_the_contract(client: FlaskClient, tenants: Tenants) -> None:
+    tenants.acme.add_image("ghcr.io/acme/api", 0)
 
-    body = client.get("/api/images", headers=cast.acme.headers).json
+    body = client.get("/api/images", headers=tenants.acme.headers).json
 
     assert body is not None
     assert list(body) == ["data", "meta", "links"]
@@ -117,12 +117,12 @@ def test_keys_come_in_the_order_of_the_contract(client: FlaskClient, cast: Cast)
     [(0, "000"), (1, "000"), (999, "000"), (1000, "001"), (120_000, "120"), (999_999, "999")],
 )
 def test_times_have_three_decimals(
-    client: FlaskClient, cast: Cast, microseconds: int, expected: str
+    client: FlaskClient, tenants: Tenants, microseconds: int, expected: str
 ) -> None:
     created_at = CREATED_AT.replace(microsecond=microseconds)
-    cast.acme.add_image("ghcr.io/acme/api", created_at=created_at)
+    tenants.acme.add_image("ghcr.io/acme/api", created_at=created_at)
 
-    [row] = client.get("/api/images", headers=cast.acme.headers).json["data"]
+    [row] = client.get("/api/images", headers=tenants.acme.headers).json["data"]
 
     assert row["createdAt"] == f"2025-12-04T00:00:00.{expected}Z"
 
@@ -142,15 +142,15 @@ def test_times_have_three_decimals(
     ],
 )
 def test_statements(
-    client: FlaskClient, cast: Cast, statements: list[str], query: str, tables: list[str]
+    client: FlaskClient, tenants: Tenants, statements: list[str], query: str, tables: list[str]
 ) -> None:
     """Who, then one or two for the list: nothing is counted that the counters know."""
     for number in range(20):
-        cast.acme.add_image(f"ghcr.io/acme/api-{number}", 31 if number % 2 else 51)
-    client.get("/api/images", headers=cast.acme.headers)  # notes the key's first use
+        tenants.acme.add_image(f"ghcr.io/acme/api-{number}", 31 if number % 2 else 51)
+    client.get("/api/images", headers=tenants.acme.headers)  # notes the key's first use
     statements.clear()
 
-    response = client.get(f"/api/images{query}", headers=cast.acme.headers)
+    response = client.get(f"/api/images{query}", headers=tenants.acme.headers)
 
     assert response.status_code == 200
     who, *asked = statements
@@ -161,22 +161,22 @@ def test_statements(
 
 
 def test_an_unchanged_poll_takes_two_statements(
-    client: FlaskClient, cast: Cast, statements: list[str]
+    client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
-    etag = client.get("/api/images", headers=cast.acme.headers).headers["ETag"]
+    etag = client.get("/api/images", headers=tenants.acme.headers).headers["ETag"]
     statements.clear()
 
-    response = client.get("/api/images", headers={**cast.acme.headers, "If-None-Match": etag})
+    response = client.get("/api/images", headers={**tenants.acme.headers, "If-None-Match": etag})
 
     assert (response.status_code, response.data) == (304, b"")
     assert len(statements) == 2
     assert "images" not in statements[1]
 
 
-def test_head_is_get_without_a_body(client: FlaskClient, cast: Cast) -> None:
-    cast.acme.add_image("ghcr.io/acme/api", 31)
+def test_head_is_get_without_a_body(client: FlaskClient, tenants: Tenants) -> None:
+    tenants.acme.add_image("ghcr.io/acme/api", 31)
 
-    headers = {**cast.acme.headers, "X-Request-ID": "one-and-the-same"}
+    headers = {**tenants.acme.headers, "X-Request-ID": "one-and-the-same"}
     got = client.get("/api/images", headers=headers)
     head = client.head("/api/images", headers=headers)
 
@@ -184,22 +184,24 @@ def test_head_is_get_without_a_body(client: FlaskClient, cast: Cast) -> None:
     assert dict(head.headers) == dict(got.headers)
 
 
-def test_answers_are_private(client: FlaskClient, cast: Cast) -> None:
-    for headers in (cast.acme.headers, {}):
+def test_answers_are_private(client: FlaskClient, tenants: Tenants) -> None:
+    for headers in (tenants.acme.headers, {}):
         response = client.get("/api/images", headers=headers)
         assert response.headers["Cache-Control"] == "private, no-cache"
         assert response.headers["Vary"] == "Authorization, Cookie, X-API-Key"
         assert response.headers["Content-Type"] == "application/json"
 
 
-def test_the_references_example(client: FlaskClient, cast: Cast) -> None:
+def test_the_references_example(client: FlaskClient, tenants: Tenants) -> None:
     """The API reference's own request, verbatim, over the 312 images of its answer."""
     for number in range(312):
-        cast.acme.add_image(f"ghcr.io/acme/api-{number}", 31, created_at=CREATED_AT)
+        tenants.acme.add_image(f"ghcr.io/acme/api-{number}", 31, created_at=CREATED_AT)
 
-    short = client.get("/api/images?grade=A%2CB&sort=riskScore%3Adesc", headers=cast.acme.headers)
+    short = client.get(
+        "/api/images?grade=A%2CB&sort=riskScore%3Adesc", headers=tenants.acme.headers
+    )
     assert short.json["meta"]["total"] == 312
-    plain = client.get("/api/images?page=1&limit=50", headers=cast.acme.headers)
+    plain = client.get("/api/images?page=1&limit=50", headers=tenants.acme.headers)
     assert plain.json["meta"] == {
         "page": 1,
         "pageSize": 50,
@@ -213,6 +215,6 @@ def test_the_references_example(client: FlaskClient, cast: Cast) -> None:
         "next": "/api/images?page=2&limit=50",
     }
     query = "page=1&limit=50&registry=string&riskScore=0&grade=A%2CB&search=string&sort=riskScore%3Adesc"
-    full = client.get(f"/api/images?{query}", headers=cast.acme.headers)
+    full = client.get(f"/api/images?{query}", headers=tenants.acme.headers)
     assert (full.status_code, full.json["data"]) == (200, [])
     assert full.json["links"] == {"self": f"/api/images?{query}"}

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harborguard.api.schemas import SORTS
-from harborguard.store import image_query
 from harborguard.store.connection import Connection
 from harborguard.store.counters import reset_counters
-from tests import oracle
-from tests.api.listing import ask
-from tests.cast import CREATED_AT, Cast, Member, add_member
+from harborguard.store.images import query as image_query
+from tests.support import oracle
+from tests.support.listing import ask
+from tests.support.tenants import CREATED_AT, Tenant, Tenants, add_tenant
 
 HOSTS = {"ghcr.io": "GitHub", "quay.io": "Quay", "mirror.test:5000": "quay.io"}
 
@@ -46,11 +46,11 @@ questions = st.fixed_dictionaries(
 @pytest.fixture(autouse=True)
 def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few images meet all that thousands do: windows end soon, pages are deep soon."""
-    monkeypatch.setattr(image_query, "COUNTED_BEYOND", 2)
-    monkeypatch.setattr(image_query, "EARLY", 3)
+    monkeypatch.setattr(image_query, "MAX_COUNTED_BEHIND", 2)
+    monkeypatch.setattr(image_query, "MAX_EARLY_OFFSET", 3)
 
 
-def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
+def fill(member: Tenant, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
     """The images in the database, and the same for the oracle."""
     member.conn.execute("DELETE FROM images")
     reset_counters(member.conn, member.organization_id)
@@ -65,7 +65,7 @@ def fill(member: Member, made: list[tuple[str, str, int | None, int]]) -> list[o
     return rows
 
 
-def walk(client: FlaskClient, member: Member, question: dict[str, Any]) -> list[str]:
+def walk(client: FlaskClient, member: Tenant, question: dict[str, Any]) -> list[str]:
     """The ids on all pages, by following `next`; every page must be true to the question."""
     body = ask(client, member, **question)
     total, seen = body["meta"]["total"], []
@@ -110,18 +110,18 @@ def check_links(body: dict[str, Any], question: dict[str, Any]) -> None:
 @given(made=images, question=questions, limit=st.integers(1, 9), beyond=st.integers(1, 10**6))
 def test_it_works(
     client: FlaskClient,
-    cast: Cast,
+    tenants: Tenants,
     made: list[tuple[str, str, int | None, int]],
     question: dict[str, Any],
     limit: int,
     beyond: int,
 ) -> None:
-    rows = fill(cast.acme, made)
+    rows = fill(tenants.acme, made)
     expected = oracle.answer(rows, question)
 
-    assert walk(client, cast.acme, {**question, "limit": limit}) == expected
+    assert walk(client, tenants.acme, {**question, "limit": limit}) == expected
 
-    past = ask(client, cast.acme, **question, limit=limit, page=len(expected) + beyond)
+    past = ask(client, tenants.acme, **question, limit=limit, page=len(expected) + beyond)
     if len(expected) < (len(expected) + beyond - 1) * limit:
         assert (past["data"], past["meta"]["total"]) == ([], len(expected))
     check_links(past, {**question, "limit": limit})
@@ -129,7 +129,7 @@ def test_it_works(
 
 def test_one_organization_never_sees_another(client: FlaskClient, conn: Connection) -> None:
     """Twenty organizations with the same names, digests and registries."""
-    members = [add_member(conn, f"tenant-{number}") for number in range(20)]
+    members = [add_tenant(conn, f"tenant-{number}") for number in range(20)]
     owners: dict[str, int] = {}
     for number, member in enumerate(members):
         for path, score in (("api", 10), ("web", 60), ("new", None), ("old", 90)):

@@ -6,21 +6,21 @@ import pytest
 from flask.testing import FlaskClient
 
 from harborguard.api.schemas import SORTS
-from harborguard.store.image_query import ORDERS
-from tests.api.listing import ask, names
-from tests.cast import CREATED_AT, Cast
+from harborguard.store.images.query import ORDERS
+from tests.support.listing import ask, names
+from tests.support.tenants import CREATED_AT, Tenants
 
 
 @pytest.fixture
-def images(cast: Cast) -> Cast:
+def images(tenants: Tenants) -> Tenants:
     """Five images; names, times and scores are all in different orders."""
     for day, (name, score) in enumerate(
         [("b", 50), ("A".lower() + "_", None), ("a-", 0), ("c", 100), ("a", None)]
     ):
-        cast.acme.add_image(
+        tenants.acme.add_image(
             f"ghcr.io/acme/{name}", score, created_at=CREATED_AT + timedelta(days=day)
         )
-    return cast
+    return tenants
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def images(cast: Cast) -> Cast:
         ("createdAt:desc", ["a", "c", "a-", "a_", "b"]),
     ],
 )
-def test_it_works(client: FlaskClient, images: Cast, sort: str, expected: list[str]) -> None:
+def test_it_works(client: FlaskClient, images: Tenants, sort: str, expected: list[str]) -> None:
     assert names(client, images.acme, sort=sort) == expected
 
 
@@ -44,7 +44,7 @@ def test_it_works(client: FlaskClient, images: Cast, sort: str, expected: list[s
     ],
 )
 def test_never_scanned_comes_last_in_both_directions(
-    client: FlaskClient, images: Cast, sort: str, scores: list[int | None]
+    client: FlaskClient, images: Tenants, sort: str, scores: list[int | None]
 ) -> None:
     rows = ask(client, images.acme, sort=sort)["data"]
     assert [row["riskScore"] for row in rows] == scores
@@ -60,22 +60,24 @@ def test_never_scanned_comes_last_in_both_directions(
         " name:asc", "grade:asc", "1:asc", "name:asc;DROP TABLE images", "name:asc, id:asc", "\u0000",
     ],
 )  # fmt: skip
-def test_an_unknown_order_is_the_default(client: FlaskClient, images: Cast, sort: str) -> None:
+def test_an_unknown_order_is_the_default(client: FlaskClient, images: Tenants, sort: str) -> None:
     body = ask(client, images.acme, sort=sort)
     assert [row["name"][-1] for row in body["data"]] == ["a", "c", "-", "_", "b"]
     assert body["links"] == {"self": "/api/images?page=1&limit=50"}
 
 
 @pytest.mark.parametrize("sort", sorted(SORTS))
-def test_ties_are_broken_by_id_across_pages(client: FlaskClient, cast: Cast, sort: str) -> None:
+def test_ties_are_broken_by_id_across_pages(
+    client: FlaskClient, tenants: Tenants, sort: str
+) -> None:
     for number in range(7):
-        cast.acme.add_image(f"ghcr.io/acme/{number}", 40 if number % 2 else None)
+        tenants.acme.add_image(f"ghcr.io/acme/{number}", 40 if number % 2 else None)
     walked = [
         row["id"]
         for page in range(1, 5)
-        for row in ask(client, cast.acme, sort=sort, limit=2, page=page)["data"]
+        for row in ask(client, tenants.acme, sort=sort, limit=2, page=page)["data"]
     ]
-    whole = [row["id"] for row in ask(client, cast.acme, sort=sort)["data"]]
+    whole = [row["id"] for row in ask(client, tenants.acme, sort=sort)["data"]]
     assert walked == whole
     assert len(set(walked)) == 7
     if sort.startswith("createdAt"):

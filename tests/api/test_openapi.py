@@ -12,8 +12,8 @@ from openapi_spec_validator import validate
 from harborguard.api import details, images, scans
 from harborguard.api.openapi import make_document
 from harborguard.model import Role
-from tests import document
-from tests.cast import Cast
+from tests.support import openapi as document
+from tests.support.tenants import Tenants
 
 
 def test_it_works(client: FlaskClient) -> None:
@@ -100,7 +100,7 @@ def test_who_may_is_as_told(app: Flask, path: str, method: str) -> None:
     assert (status == 401) == bool(operation["security"]) == ("401" in operation["responses"])
 
 
-def test_the_examples_are_right(client: FlaskClient, cast: Cast) -> None:
+def test_the_examples_are_right(client: FlaskClient, tenants: Tenants) -> None:
     content = make_document()["paths"]["/api/scans/upload"]["post"]["requestBody"]["content"]
     told = content["application/json"]
     document.validator(told["schema"]).validate(told["example"])
@@ -108,7 +108,7 @@ def test_the_examples_are_right(client: FlaskClient, cast: Cast) -> None:
         "/api/scans/upload",
         data=json.dumps(told["example"]),
         content_type="application/json",
-        headers={"X-API-Key": cast.acme.add_key(Role.CI)},
+        headers={"X-API-Key": tenants.acme.add_key(Role.CI)},
     )
     assert response.status_code == 201
 

@@ -3,29 +3,29 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.listing import ask
-from tests.cast import Cast
+from tests.support.listing import ask
+from tests.support.tenants import Tenants
 
 SCORES = {"a": 0, "b": 24, "c": 25, "d": 49, "e": 50, "f": 75, "g": 100, "h": None}
 
 
 @pytest.fixture
-def images(cast: Cast) -> dict[str, str]:
+def images(tenants: Tenants) -> dict[str, str]:
     """Registries by host."""
     for name, score in SCORES.items():
-        cast.acme.add_image(f"ghcr.io/acme/{name}", score)
-        cast.globex.add_image(f"ghcr.io/acme/{name}", score)
-    cast.acme.add_image("quay.io/acme/a", 60)
-    cast.acme.add_registry("docker.io")
+        tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
+        tenants.globex.add_image(f"ghcr.io/acme/{name}", score)
+    tenants.acme.add_image("quay.io/acme/a", 60)
+    tenants.acme.add_registry("docker.io")
     hosts = ("ghcr.io", "quay.io")
-    return {host: cast.acme.add_registry(host, host.upper()) for host in hosts}
+    return {host: tenants.acme.add_registry(host, host.upper()) for host in hosts}
 
 
 def test_it_works(
-    client: FlaskClient, cast: Cast, images: dict[str, str], statements: list[str]
+    client: FlaskClient, tenants: Tenants, images: dict[str, str], statements: list[str]
 ) -> None:
     statements.clear()
-    response = client.get("/api/images/summary", headers=cast.acme.headers)
+    response = client.get("/api/images/summary", headers=tenants.acme.headers)
     assert len(statements) == 2
     assert response.status_code == 200
     assert response.json == {
@@ -47,11 +47,11 @@ def test_it_works(
      "search=nothing", "registry=unknown"],
 )  # fmt: skip
 def test_it_counts_what_the_list_shows(
-    client: FlaskClient, cast: Cast, images: dict[str, str], query: str
+    client: FlaskClient, tenants: Tenants, images: dict[str, str], query: str
 ) -> None:
     parameters = dict(part.split("=") for part in query.split("&"))
-    rows = ask(client, cast.acme, **parameters)["data"]
-    data = client.get(f"/api/images/summary?{query}", headers=cast.acme.headers).json["data"]
+    rows = ask(client, tenants.acme, **parameters)["data"]
+    data = client.get(f"/api/images/summary?{query}", headers=tenants.acme.headers).json["data"]
     assert data["total"] == len(rows)
     for grade, count in data["grades"].items():
         assert count == sum(row["grade"] == grade for row in rows)
@@ -64,16 +64,16 @@ def test_it_counts_what_the_list_shows(
 
 
 def test_a_bound_key_counts_its_own(
-    client: FlaskClient, cast: Cast, images: dict[str, str]
+    client: FlaskClient, tenants: Tenants, images: dict[str, str]
 ) -> None:
-    key = cast.acme.add_key(registry_id=images["quay.io"])
+    key = tenants.acme.add_key(registry_id=images["quay.io"])
     data = client.get("/api/images/summary", headers={"X-API-Key": key}).json["data"]
     assert (data["total"], len(data["registries"])) == (1, 1)
 
 
-def test_it_refuses_as_the_list_does(client: FlaskClient, cast: Cast) -> None:
+def test_it_refuses_as_the_list_does(client: FlaskClient, tenants: Tenants) -> None:
     path = "/api/images/summary?riskScore=101&grade=E&page=x"
-    response = client.get(path, headers=cast.acme.headers)
+    response = client.get(path, headers=tenants.acme.headers)
     assert response.status_code == 400
     paths = {issue["path"] for issue in response.json["error"]["issues"]}
     assert paths == {"riskScore", "grade"}

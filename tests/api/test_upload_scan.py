@@ -16,9 +16,9 @@ from app import create_app
 from harborguard.config import Config
 from harborguard.model import Role
 from harborguard.store.connection import Connection, connect
-from tests.api.listing import ask
-from tests.cast import Cast
-from tests.reports import API, envelope, grype, stored, trivy
+from tests.support.listing import ask
+from tests.support.reports import API, envelope, grype, stored, trivy
+from tests.support.tenants import Tenants
 
 URL = "/api/scans/upload"
 SCORE = "findings.vulnerabilities[0].cvssScore"
@@ -26,9 +26,9 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 @pytest.fixture
-def key(cast: Cast) -> str:
+def key(tenants: Tenants) -> str:
     """A key that may upload."""
-    return cast.acme.add_key(Role.CI)
+    return tenants.acme.add_key(Role.CI)
 
 
 def upload(
@@ -50,10 +50,10 @@ def refused(conn: Connection, response: TestResponse, status: int, code: str) ->
     return response.json["error"]
 
 
-def test_it_works(client: FlaskClient, cast: Cast, conn: Connection, key: str) -> None:
+def test_it_works(client: FlaskClient, tenants: Tenants, conn: Connection, key: str) -> None:
     """Recorded; recorded before; recorded with other content."""
     first = upload(client, key, envelope(counts=(0, 4, 1)))
-    [row] = ask(client, cast.acme)["data"]
+    [row] = ask(client, tenants.acme)["data"]
     assert (first.status_code, first.content_type) == (201, "application/json")
     assert first.json == {
         "success": True,
@@ -61,7 +61,7 @@ def test_it_works(client: FlaskClient, cast: Cast, conn: Connection, key: str) -
         "imageId": row["id"],
     }
     assert row["vulnerabilities"] == {"critical": 0, "high": 4, "medium": 1, "low": 0}
-    details = client.get(f"/api/images/{row['id']}", headers=cast.acme.headers).json
+    details = client.get(f"/api/images/{row['id']}", headers=tenants.acme.headers).json
     assert details["data"]["lastScan"]["id"] == first.json["scanId"]
     before = stored(conn)
 
@@ -73,26 +73,27 @@ def test_it_works(client: FlaskClient, cast: Cast, conn: Connection, key: str) -
     assert conflict.json == {
         "error": {
             "code": "CONFLICT",
-            "message": "scan scan-of-the-sensor is recorded already, with other content",
+            "message": "Scan scan-of-the-sensor is already recorded with other content.",
         },
         "scanId": first.json["scanId"],
     }
     assert {**stored(conn), "api_keys": []} == {**before, "api_keys": []}
-    assert ask(client, cast.globex)["data"] == []
+    assert ask(client, tenants.globex)["data"] == []
 
 
 @pytest.mark.parametrize("body", [envelope(), trivy(), grype()], ids=["sensor", "trivy", "grype"])
-def test_every_format(client: FlaskClient, cast: Cast, key: str, body: bytes) -> None:
+def test_every_format(client: FlaskClient, tenants: Tenants, key: str, body: bytes) -> None:
     assert upload(client, key, body).status_code == 201
-    assert ask(client, cast.acme)["data"][0]["name"] == "ghcr.io/acme/api"
+    assert ask(client, tenants.acme)["data"][0]["name"] == "ghcr.io/acme/api"
 
 
-def test_the_callers_reference_wins(client: FlaskClient, cast: Cast, key: str) -> None:
+def test_the_callers_reference_wins(client: FlaskClient, tenants: Tenants, key: str) -> None:
     assert upload(client, key, trivy(), "?image=quay.io%2Fa%2Fb%3A7").status_code == 201
     assert upload(client, key, b"[]", "?image=quay.io/a/c").status_code == 201
     assert upload(client, key, envelope(), "?image=%20&other=1").status_code == 201
     named = [
-        (row["name"], row["latestTag"]) for row in ask(client, cast.acme, sort="name:asc")["data"]
+        (row["name"], row["latestTag"])
+        for row in ask(client, tenants.acme, sort="name:asc")["data"]
     ]
     assert named == [("ghcr.io/acme/api", "1.4.7"), ("quay.io/a/b", "7"), ("quay.io/a/c", "latest")]
 
@@ -115,28 +116,28 @@ def test_gzip(client: FlaskClient, key: str) -> None:
 
 @pytest.mark.parametrize("role", [Role.AUDITOR, Role.VIEWER])
 def test_a_role_below_ci_is_refused(
-    client: FlaskClient, cast: Cast, conn: Connection, role: Role
+    client: FlaskClient, tenants: Tenants, conn: Connection, role: Role
 ) -> None:
-    error = refused(conn, upload(client, cast.acme.add_key(role), envelope()), 403, "FORBIDDEN")
+    error = refused(conn, upload(client, tenants.acme.add_key(role), envelope()), 403, "FORBIDDEN")
     assert error["message"] == "This needs the role ci or a higher one."
 
 
 @pytest.mark.parametrize("role", [Role.DEVELOPER, Role.ADMIN, Role.OWNER])
-def test_a_role_above_may(client: FlaskClient, cast: Cast, role: Role) -> None:
-    assert upload(client, cast.acme.add_key(role), envelope()).status_code == 201
+def test_a_role_above_may(client: FlaskClient, tenants: Tenants, role: Role) -> None:
+    assert upload(client, tenants.acme.add_key(role), envelope()).status_code == 201
 
 
-def test_a_person_may_not(client: FlaskClient, cast: Cast, conn: Connection) -> None:
-    error = refused(conn, upload(client, cast.acme.token, envelope()), 403, "FORBIDDEN")
+def test_a_person_may_not(client: FlaskClient, tenants: Tenants, conn: Connection) -> None:
+    error = refused(conn, upload(client, tenants.acme.token, envelope()), 403, "FORBIDDEN")
     assert error["message"] == "This needs an API key."
     refused(conn, upload(client, "hg_ak_unknown", envelope()), 401, "UNAUTHORIZED")
 
 
 def test_a_bound_key_records_its_own_registry_alone(
-    client: FlaskClient, cast: Cast, conn: Connection
+    client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
-    registry_id = cast.acme.add_registry("quay.io")
-    bound = cast.acme.add_key(Role.CI, registry_id=registry_id)
+    registry_id = tenants.acme.add_registry("quay.io")
+    bound = tenants.acme.add_key(Role.CI, registry_id=registry_id)
     before = stored(conn)
     for body, query in ((envelope(), ""), (envelope("quay.io/a/b"), "?image=ghcr.io/a/b")):
         response = upload(client, bound, body, query)
@@ -231,7 +232,7 @@ def test_a_large_body_is_refused(small: FlaskClient, conn: Connection, key: str)
     assert upload(small, key, padded[:-1]).status_code == 201
 
 
-def test_a_key_has_a_budget(small: FlaskClient, cast: Cast, key: str) -> None:
+def test_a_key_has_a_budget(small: FlaskClient, tenants: Tenants, key: str) -> None:
     assert [upload(small, key, envelope()).status_code for _ in range(3)] == [201, 200, 200]
     response = upload(small, key, envelope())
     assert response.status_code == 429
@@ -239,7 +240,7 @@ def test_a_key_has_a_budget(small: FlaskClient, cast: Cast, key: str) -> None:
     assert response.json == {
         "error": {"code": "RATE_LIMITED", "message": "At most 3 a minute are allowed."}
     }
-    assert upload(small, cast.acme.add_key(Role.CI), envelope()).status_code == 200
+    assert upload(small, tenants.acme.add_key(Role.CI), envelope()).status_code == 200
 
 
 def test_get_is_no_way_to_upload(client: FlaskClient, key: str) -> None:
@@ -249,7 +250,7 @@ def test_get_is_no_way_to_upload(client: FlaskClient, key: str) -> None:
 
 
 def test_what_deadlocks_is_done_again(
-    client: FlaskClient, cast: Cast, config: Config, conn: Connection, key: str
+    client: FlaskClient, tenants: Tenants, config: Config, conn: Connection, key: str
 ) -> None:
     """Another transaction holds the scan's identity and then wants its image."""
     assert upload(client, key, envelope(scan_id="first")).status_code == 201
@@ -269,5 +270,5 @@ def test_what_deadlocks_is_done_again(
             sleep(0.02)
         other.execute("SELECT FROM images FOR UPDATE")
     assert answer.result().status_code == 201
-    assert API.startswith(ask(client, cast.acme)["data"][0]["name"])
+    assert API.startswith(ask(client, tenants.acme)["data"][0]["name"])
     assert json.loads(answer.result().data)["success"]

@@ -3,7 +3,7 @@
 import pytest
 
 from harborguard.store.connection import Connection
-from tests.e2e.commands import Commands
+from tests.support.commands import Commands
 
 
 @pytest.fixture

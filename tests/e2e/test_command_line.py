@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from harborguard import __version__
 from harborguard.cli import main
 from harborguard.store.connection import Connection
-from tests.e2e.commands import Commands
+from tests.support.commands import Commands
 
 ENVELOPE = {
     "version": "1.0",

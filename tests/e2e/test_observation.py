@@ -15,9 +15,17 @@ import pytest
 
 from harborguard import __version__
 from harborguard.store.connection import Connection
-from tests.cast import Cast
-from tests.e2e.service import PRODUCTION, Service, await_health, free_port, listen, serving, start
-from tests.patience import wait_until
+from tests.support.service import (
+    PRODUCTION,
+    Service,
+    await_health,
+    free_port,
+    listen,
+    serving,
+    start,
+)
+from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 F_SETPIPE_SZ = 1031
 
@@ -69,16 +77,16 @@ def events(service: Service) -> list[dict[str, object]]:
     return [json.loads(line) for line in service.said]
 
 
-def test_it_works(cast: Cast, database_url: str, scrape: Scraper) -> None:
-    cast.acme.add_image("ghcr.io/acme/api", 31)
+def test_it_works(tenants: Tenants, database_url: str, scrape: Scraper) -> None:
+    tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         before = scrape()
-        given = {**cast.acme.headers, "X-Request-ID": "build-4711.a_b"}
+        given = {**tenants.acme.headers, "X-Request-ID": "build-4711.a_b"}
         assert service.ask("/api/images", given).headers["x-request-id"] == "build-4711.a_b"
         service.ask("/api/images")
         service.ask("/api/images", {"X-API-Key": "hg_ak_" + "0" * 48})
         service.ask("/api/images", {"X-API-Key": "nonsense"})
-        service.ask("/api/images/img-0", cast.acme.headers)
+        service.ask("/api/images/img-0", tenants.acme.headers)
         service.ask("/api/images", method="BREW")
         after = scrape()
         assert service.ask("/metrics").status == 404
@@ -110,7 +118,7 @@ def test_it_works(cast: Cast, database_url: str, scrape: Scraper) -> None:
         "rows": 1,
         "client": "127.0.0.1",
         "principal_kind": "api_key",
-        "principal_id": cast.acme.key_id,
+        "principal_id": tenants.acme.key_id,
     }
     requests = [event for event in events(service) if event["event"] == "request"]
     assert [event.get("refused") for event in requests if event["status"] == 401] == [
@@ -123,14 +131,14 @@ def test_it_works(cast: Cast, database_url: str, scrape: Scraper) -> None:
 
 
 def test_totals_are_exact_over_generations_of_workers(
-    cast: Cast, database_url: str, scrape: Scraper
+    tenants: Tenants, database_url: str, scrape: Scraper
 ) -> None:
     """Recycled, reloaded, killed: 40 workers and more in the files of a few places."""
     recycle = {"GUNICORN_CMD_ARGS": "--max-requests 10 --max-requests-jitter 0"}
     with serving(DATABASE_URL=database_url, **scrape.setting, **recycle) as service:
         workers, asked = set(service.workers()), total(scrape())
         for number in range(300):
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
             workers |= set(service.workers())
             if number % 50 == 49:
                 service.kill_a_worker()
@@ -150,7 +158,9 @@ def test_totals_are_exact_over_generations_of_workers(
     assert not directory.exists()
 
 
-def test_it_counts_all_that_many_threads_do(cast: Cast, database_url: str, scrape: Scraper) -> None:
+def test_it_counts_all_that_many_threads_do(
+    tenants: Tenants, database_url: str, scrape: Scraper
+) -> None:
     with serving(DATABASE_URL=database_url, HARBORGUARD_THREADS="4", **scrape.setting) as service:
         before = total(scrape())
         crowd = [
@@ -165,17 +175,19 @@ def test_it_counts_all_that_many_threads_do(cast: Cast, database_url: str, scrap
         service.end()
 
 
-def test_a_lost_directory_fails_no_request(cast: Cast, database_url: str, scrape: Scraper) -> None:
+def test_a_lost_directory_fails_no_request(
+    tenants: Tenants, database_url: str, scrape: Scraper
+) -> None:
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         [directory] = directories(service.process.pid)
         before = service.workers()
         wait_until(lambda: is_removed(directory))
         for _ in range(10):
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: not set(service.workers()) & set(before))
         for _ in range(10):
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
             assert service.ask("/api/images").status == 401
         assert list(scrape()) == [f'harborguard_release_info{{version="{__version__}"}}']
         assert service.end() == 0
@@ -189,19 +201,19 @@ def is_removed(directory: Path) -> bool:
 
 
 def test_the_pool_shows_who_holds_and_who_is_gone(
-    cast: Cast, conn: Connection, database_url: str, scrape: Scraper
+    tenants: Tenants, conn: Connection, database_url: str, scrape: Scraper
 ) -> None:
     in_use = 'harborguard_pool{state="in_use"}'
     with serving(DATABASE_URL=database_url, HARBORGUARD_WORKERS="1", **scrape.setting) as service:
         with conn.transaction():
             conn.execute("LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
-            asking = threading.Thread(target=ask_in_vain, args=(service, cast.acme.headers))
+            asking = threading.Thread(target=ask_in_vain, args=(service, tenants.acme.headers))
             asking.start()
             wait_until(lambda: scrape().get(in_use) == 1)
             service.kill_a_worker()
             asking.join()
             wait_until(lambda: scrape().get(in_use) == 0)
-        assert service.ask("/api/images", cast.acme.headers).status == 200
+        assert service.ask("/api/images", tenants.acme.headers).status == 200
         service.end()
 
 
@@ -257,7 +269,7 @@ def test_only_the_master_has_the_metrics_port(database_url: str, scrape: Scraper
         service.end()
 
 
-def test_a_log_that_nobody_reads_stops_no_request(cast: Cast, database_url: str) -> None:
+def test_a_log_that_nobody_reads_stops_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
     # A line of over a page, as at debug, may come in pieces; none is that long here.
     info = {"HARBORGUARD_LOG_LEVEL": "info"}
@@ -269,20 +281,20 @@ def test_a_log_that_nobody_reads_stops_no_request(cast: Cast, database_url: str)
         slowest = 0.0
         for _ in range(200):
             began = time.monotonic()
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
             slowest = max(slowest, time.monotonic() - began)
         listener = threading.Thread(target=listen, args=(service,))
         listener.start()
         time.sleep(0.5)
         for _ in range(4):
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
         assert service.end() == 0
         listener.join()
     assert slowest < 5
     assert sum(int(str(e.get("lines", 0))) for e in events(service)) >= 100
 
 
-def test_a_log_whose_reader_is_gone_stops_no_request(cast: Cast, database_url: str) -> None:
+def test_a_log_whose_reader_is_gone_stops_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
     with start(PRODUCTION, port, DATABASE_URL=database_url) as process:
         assert process.stdout is not None
@@ -290,5 +302,5 @@ def test_a_log_whose_reader_is_gone_stops_no_request(cast: Cast, database_url: s
         await_health(service)
         process.stdout.close()
         for _ in range(20):
-            assert service.ask("/api/images", cast.acme.headers).status == 200
+            assert service.ask("/api/images", tenants.acme.headers).status == 200
         assert service.end() == 0

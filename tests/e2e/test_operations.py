@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from harborguard.cli import main
 from harborguard.config import Config
-from harborguard.store.connection import connect, connection_settings
-from tests.cast import Cast
-from tests.e2e.rig import Cluster, cluster, program, seed
-from tests.e2e.service import ROOT, serving
+from harborguard.store.connection import connect, request_settings
+from tests.support.fault_injection import Cluster, cluster, program, seed
+from tests.support.service import ROOT, serving
+from tests.support.tenants import Tenants
 
 TEXT = (ROOT / "docs/operations.md").read_text()
 
@@ -99,7 +99,7 @@ def test_a_dump_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 def test_the_role_is_given_what_the_options_say(config: Config) -> None:
     """Behind a pooler there are no options; the document's lines stand for each of them."""
-    options = connection_settings(Config(database_url=config.database_url))["options"]
+    options = request_settings(Config(database_url=config.database_url))["options"]
     expected = dict(re.findall(r"-c (\w+)=(\S+)", options))
     told = dict(re.findall(r"^ALTER ROLE harborguard SET (\w+) = (.+);$", TEXT, re.MULTILINE))
     assert set(told) == set(expected)
@@ -118,7 +118,7 @@ def test_migrations_refuse_a_pooler(database_url: str) -> None:
     assert "set DATABASE_URL to the server itself" in result.stderr
 
 
-def test_secrets_come_as_files(cast: Cast, database_url: str, tmp_path: Path) -> None:
+def test_secrets_come_as_files(tenants: Tenants, database_url: str, tmp_path: Path) -> None:
     """As systemd's credentials and containers' secrets do, with a newline, or empty."""
     (tmp_path / "url").write_text(f"{database_url}\n")
     (tmp_path / "secret").write_text("")
@@ -127,7 +127,7 @@ def test_secrets_come_as_files(cast: Cast, database_url: str, tmp_path: Path) ->
         "NEXTAUTH_SECRET_FILE": str(tmp_path / "secret"),
     }
     with serving(**files) as service:
-        assert service.ask("/api/images", cast.acme.headers).status == 200
+        assert service.ask("/api/images", tenants.acme.headers).status == 200
 
 
 @pytest.mark.parametrize("name", ["git", "make", "python3-venv", "openssl", "nginx", "postgresql"])

@@ -16,12 +16,13 @@ import pytest
 
 from harborguard.model import ObservedRepository, ObservedTag
 from harborguard.store.connection import Connection
-from harborguard.store.registries import get_registry, record_repository
-from tests import reports
-from tests.e2e.commands import Commands, Result
-from tests.registry import BUILT_AT, PROGRAM, Pusher, running_registry
-from tests.reports import image_rows, manifest
-from tests.standin import MemoryRegistry, Reply, Request, StandIn, standing_in
+from harborguard.store.registries import get_registry
+from harborguard.store.repositories import record_repository
+from tests.support import reports
+from tests.support.commands import Commands, Result
+from tests.support.fake_registry import MemoryRegistry, Reply, Request, StandIn, standing_in
+from tests.support.registry import BUILT_AT, PROGRAM, Pusher, running_registry
+from tests.support.reports import image_rows, manifest
 
 DAY = timedelta(days=1)
 SUMMARY = re.compile(
@@ -235,11 +236,11 @@ def test_what_was_seen_after_the_pass_began_stays(
     record_repository(conn, acme, registry_id, seen)
 
     earlier = replace(seen, tags=(ObservedTag("0", manifest("b")),), observed_at=BUILT_AT - DAY)
-    assert record_repository(conn, acme, registry_id, earlier).gone == 0
+    assert record_repository(conn, acme, registry_id, earlier).removed == 0
     assert image_rows(conn, acme)["ghcr.io/acme/api"]["tag_count"] == 2
 
     later = replace(earlier, observed_at=BUILT_AT + DAY)
-    assert record_repository(conn, acme, registry_id, later).gone == 1
+    assert record_repository(conn, acme, registry_id, later).removed == 1
 
 
 def test_another_organization_is_left_alone(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cast import Cast
-from tests.e2e.service import LOCAL, ROOT, free_port, launch, serving, start
-from tests.patience import wait_until
+from tests.support.service import LOCAL, ROOT, free_port, launch, serving, start
+from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +106,13 @@ def test_it_starts_below_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> 
             elsewhere.rmdir()
 
 
-def test_a_given_database_is_served_as_it_is(cast: Cast, database_url: str) -> None:
-    cast.acme.add_image("ghcr.io/acme/api", 31)
+def test_a_given_database_is_served_as_it_is(tenants: Tenants, database_url: str) -> None:
+    tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(LOCAL, DATABASE_URL=database_url) as service:
-        assert service.ask("/api/images", cast.acme.headers).json["meta"]["total"] == 1
+        assert service.ask("/api/images", tenants.acme.headers).json["meta"]["total"] == 1
         assert "hg_ak_..." in "".join(service.said)
         service.end()
-    [(organizations,)] = cast.acme.conn.execute("SELECT count(*) FROM organizations").fetchall()
+    [(organizations,)] = tenants.acme.conn.execute("SELECT count(*) FROM organizations").fetchall()
     assert organizations == 2
 
 

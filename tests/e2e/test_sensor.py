@@ -13,10 +13,10 @@ import pytest
 from harborguard.ingest import read_scan
 from harborguard.model import Role
 from harborguard.store.connection import Connection
-from tests import oracle
-from tests.cast import Cast
-from tests.e2e.service import Service, serving
-from tests.reports import RECEIVED_AT, envelope, image_rows
+from tests.support import oracle
+from tests.support.reports import RECEIVED_AT, envelope, image_rows
+from tests.support.service import Service, serving
+from tests.support.tenants import Tenants
 
 SCRIPT = Path(__file__).with_name("sensor.sh")
 FOLDER = os.environ.get("HARBORGUARD_REPORTS")
@@ -41,41 +41,41 @@ def post(service: Service, key: str, path: Path, *image: str) -> tuple[int, Any]
     return int(status), json.loads(body)
 
 
-def row(service: Service, cast: Cast) -> dict[str, Any]:
+def row(service: Service, tenants: Tenants) -> dict[str, Any]:
     """The one row of the list."""
-    [found] = service.ask("/api/images", cast.acme.headers).json["data"]
+    [found] = service.ask("/api/images", tenants.acme.headers).json["data"]
     return found
 
 
-def test_it_works(service: Service, cast: Cast, tmp_path: Path) -> None:
-    key = cast.acme.add_key(Role.CI)
+def test_it_works(service: Service, tenants: Tenants, tmp_path: Path) -> None:
+    key = tenants.acme.add_key(Role.CI)
     report = tmp_path / "report.json"
     report.write_bytes(envelope(counts=(0, 4, 19, 27), scan_id="1"))
 
     status, first = post(service, key, report)
 
     assert (status, first["success"]) == (201, True)
-    assert row(service, cast)["id"] == first["imageId"]
-    assert (row(service, cast)["riskScore"], row(service, cast)["grade"]) == (31, "B")
+    assert row(service, tenants)["id"] == first["imageId"]
+    assert (row(service, tenants)["riskScore"], row(service, tenants)["grade"]) == (31, "B")
     assert post(service, key, report) == (200, first)
     report.write_bytes(envelope(counts=(1,), scan_id="1"))
     status, conflict = post(service, key, report)
     assert (status, conflict["scanId"]) == (409, first["scanId"])
-    assert row(service, cast)["grade"] == "B"
+    assert row(service, tenants)["grade"] == "B"
     report.write_bytes(envelope(counts=(1,), scan_id="2"))
     status, second = post(service, key, report)
     assert (status, second["imageId"]) == (201, first["imageId"])
     assert second["scanId"] != first["scanId"]
-    assert (row(service, cast)["riskScore"], row(service, cast)["grade"]) == (75, "D")
+    assert (row(service, tenants)["riskScore"], row(service, tenants)["grade"]) == (75, "D")
     report.write_bytes(b"{}")
     status, refused = post(service, key, report)
     assert (status, refused["error"]["code"]) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS names no folder")
-def test_every_real_report(service: Service, cast: Cast, conn: Connection) -> None:
+def test_every_real_report(service: Service, tenants: Tenants, conn: Connection) -> None:
     """Posted twice each; the rows are those that the oracle makes of the reports."""
-    key = cast.acme.add_key(Role.CI)
+    key = tenants.acme.add_key(Role.CI)
     scans: dict[str, list[oracle.Scan]] = {}
     for path in REPORTS:
         image = "acme/legacy:1" if "legacy" in path.name else None
@@ -95,7 +95,7 @@ def test_every_real_report(service: Service, cast: Cast, conn: Connection) -> No
                 counts=counts,
             )
         )
-    found = image_rows(conn, cast.acme.organization_id)
+    found = image_rows(conn, tenants.acme.organization_id)
     expected = {name: oracle.image_row(each) for name, each in scans.items()}
     untold = {
         name for name, each in scans.items() for scan in each if scan.finished_at == RECEIVED_AT

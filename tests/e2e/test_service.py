@@ -13,17 +13,17 @@ import pytest
 
 from harborguard.store.connection import Connection
 from harborguard.store.migrations import read_migrations
-from tests.cast import Cast
-from tests.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
-from tests.e2e.service import PRODUCTION, ROOT, Service, free_port, serving, start
-from tests.patience import wait_until
+from tests.support.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
+from tests.support.service import PRODUCTION, ROOT, Service, free_port, serving, start
+from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 
-def test_it_works(cast: Cast, database_url: str) -> None:
-    image_id = cast.acme.add_image("ghcr.io/acme/api", 31)
+def test_it_works(tenants: Tenants, database_url: str) -> None:
+    image_id = tenants.acme.add_image("ghcr.io/acme/api", 31)
 
     with serving(DATABASE_URL=database_url) as service:
-        answer = service.ask("/api/images?grade=A%2CB&sort=riskScore%3Adesc", cast.acme.headers)
+        answer = service.ask("/api/images?grade=A%2CB&sort=riskScore%3Adesc", tenants.acme.headers)
 
         assert answer.status == 200
         assert [row["id"] for row in answer.json["data"]] == [image_id]
@@ -32,8 +32,8 @@ def test_it_works(cast: Cast, database_url: str) -> None:
         assert service.end() == 0
 
 
-def test_a_real_chunked_session_cookie_comes_through(cast: Cast, database_url: str) -> None:
-    claims = make_claims(time.time(), email=cast.acme.email, picture="x" * 6000)
+def test_a_real_chunked_session_cookie_comes_through(tenants: Tenants, database_url: str) -> None:
+    claims = make_claims(time.time(), email=tenants.acme.email, picture="x" * 6000)
     cookie = make_cookie_header(chunk("__Secure-next-auth.session-token", mint_v4(claims)))
     assert len(cookie) > 8190
 
@@ -45,16 +45,16 @@ def test_a_real_chunked_session_cookie_comes_through(cast: Cast, database_url: s
         assert (answer.status, answer.json["data"]) == (200, [])
 
 
-def test_a_client_cannot_move_the_application(cast: Cast, database_url: str) -> None:
+def test_a_client_cannot_move_the_application(tenants: Tenants, database_url: str) -> None:
     with serving(DATABASE_URL=database_url) as service:
         for headers in (
             {"SCRIPT_NAME": "/api"},
             {"Script-Name": "/api"},
             {"PATH_INFO": "/api/health"},
         ):
-            assert service.ask("/api/images", {**cast.acme.headers, **headers}).status == 200
+            assert service.ask("/api/images", {**tenants.acme.headers, **headers}).status == 200
         forwarded = {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.test"}
-        answer = service.ask("/api/images", {**cast.acme.headers, **forwarded})
+        answer = service.ask("/api/images", {**tenants.acme.headers, **forwarded})
         assert answer.json["links"] == {"self": "/api/images?page=1&limit=50"}
 
 
@@ -113,9 +113,9 @@ def test_a_newer_schema_is_served_with_a_warning(conn: Connection, database_url:
     assert "newer than this release" in "".join(service.said)
 
 
-def test_without_a_database_it_serves_refusals(cast: Cast) -> None:
+def test_without_a_database_it_serves_refusals(tenants: Tenants) -> None:
     with serving(DATABASE_URL="host=/nowhere", HARBORGUARD_POOL_TIMEOUT="0.3") as service:
-        answer = service.ask("/api/images", cast.acme.headers)
+        answer = service.ask("/api/images", tenants.acme.headers)
         assert answer.status == 503
         assert answer.headers["retry-after"] == "2"
         assert answer.json["error"]["code"] == "SERVICE_UNAVAILABLE"

@@ -16,10 +16,10 @@ import pytest
 
 from harborguard.model import Role
 from harborguard.store.connection import Connection
-from tests import oracle
-from tests.cast import Cast
-from tests.e2e.service import Answer, Service, parse_answer, serving
-from tests.reports import SCANNED_AT, envelope, image_rows
+from tests.support import oracle
+from tests.support.reports import SCANNED_AT, envelope, image_rows
+from tests.support.service import Answer, Service, parse_answer, serving
+from tests.support.tenants import Tenants
 
 MB = 1 << 20
 LIMIT = 64 * MB
@@ -37,9 +37,9 @@ def service(database_url: str, conn: Connection) -> Iterator[Service]:
 
 
 @pytest.fixture
-def key(cast: Cast) -> str:
+def key(tenants: Tenants) -> str:
     """A key that may upload."""
-    return cast.acme.add_key(Role.CI)
+    return tenants.acme.add_key(Role.CI)
 
 
 def post(
@@ -103,7 +103,7 @@ def large_report(size: int) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_it_works(service: Service, cast: Cast, key: str) -> None:
+def test_it_works(service: Service, tenants: Tenants, key: str) -> None:
     body = envelope(counts=(0, 1))
     first = whole(service, key, body)
     assert (first.status, first.json["success"]) == (201, True)
@@ -112,7 +112,7 @@ def test_it_works(service: Service, cast: Cast, key: str) -> None:
     assert (replay.status, replay.json) == (200, first.json)
 
 
-def test_a_large_report_is_held_once(service: Service, cast: Cast, key: str) -> None:
+def test_a_large_report_is_held_once(service: Service, tenants: Tenants, key: str) -> None:
     body = large_report(60 * MB)
     assert 58 * MB < len(body) < LIMIT
     assert whole(service, key, envelope(scan_id="a", counts=(1,))).status == 201
@@ -126,11 +126,11 @@ def test_a_large_report_is_held_once(service: Service, cast: Cast, key: str) -> 
     grown = memory(service, "VmHWM") - idle
     print(f"{len(body) / MB:.0f} MB recorded in {took:.1f} s, memory grew by {grown / MB:.0f} MB")
     assert grown < len(body) + 60 * MB
-    [row] = service.ask("/api/images", cast.acme.headers).json["data"]
+    [row] = service.ask("/api/images", tenants.acme.headers).json["data"]
     assert row["vulnerabilities"]["low"] == 6500
 
 
-def test_what_is_too_large_is_refused_early(service: Service, cast: Cast, key: str) -> None:
+def test_what_is_too_large_is_refused_early(service: Service, tenants: Tenants, key: str) -> None:
     """A bomb, 500 MB that say so, 500 MB that do not, and a length that lies."""
     assert whole(service, key, envelope()).status == 201
     piece = b" " * MB
@@ -168,7 +168,7 @@ def test_what_is_too_large_is_refused_early(service: Service, cast: Cast, key: s
     assert service.ask("/api/health").status == 200
 
 
-def test_a_body_that_is_not_as_told(service: Service, cast: Cast, key: str) -> None:
+def test_a_body_that_is_not_as_told(service: Service, tenants: Tenants, key: str) -> None:
     body = envelope()
     for pieces, headers in (
         ([body[:50]], {"Content-Length": str(len(body))}),
@@ -184,7 +184,7 @@ def test_a_body_that_is_not_as_told(service: Service, cast: Cast, key: str) -> N
 
 
 def test_uploads_race_while_listings_are_whole(
-    service: Service, cast: Cast, conn: Connection, key: str
+    service: Service, tenants: Tenants, conn: Connection, key: str
 ) -> None:
     """Sixteen at a time: pairs of one scan, of one image, of new images, all at once."""
     images = {
@@ -216,7 +216,7 @@ def test_uploads_race_while_listings_are_whole(
     def watch() -> int:
         seen = 0
         while not over.is_set():
-            for row in service.ask("/api/images?limit=200", cast.acme.headers).json["data"]:
+            for row in service.ask("/api/images?limit=200", tenants.acme.headers).json["data"]:
                 counts = tuple(row["vulnerabilities"].values())
                 seen += 1
                 if (row["name"], *counts, row["riskScore"]) not in allowed:
@@ -231,6 +231,6 @@ def test_uploads_race_while_listings_are_whole(
     assert sum(answer.status == 201 for answer in answers) == len(bodies) // 2
     assert not torn
     assert watching.result() > 0
-    assert image_rows(conn, cast.acme.organization_id) == {
+    assert image_rows(conn, tenants.acme.organization_id) == {
         name: oracle.image_row(scans) for name, scans in images.items()
     }

@@ -16,7 +16,7 @@ TOP_LEVEL = {
     "requirements-local.lock", "requirements-dev.lock",
 }  # fmt: skip
 STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM)\b")
-SQL_ROOMS = ("harborguard/store/", "harborguard/embedded.py")
+SQL_ROOMS = ("harborguard/store/", "harborguard/dev/embedded.py")
 
 
 def name_of(path: Path) -> str:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests.cast import Cast
+from tests.support.tenants import Tenants
 
 
 @pytest.fixture
-def acme(cast: Cast) -> str:
+def acme(tenants: Tenants) -> str:
     """The organization that records."""
-    return cast.acme.organization_id
+    return tenants.acme.organization_id
 
 
 @pytest.fixture
-def globex(cast: Cast) -> str:
+def globex(tenants: Tenants) -> str:
     """The other one."""
-    return cast.globex.organization_id
+    return tenants.globex.organization_id

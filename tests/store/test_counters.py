@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,13 +14,12 @@ from harborguard.config import Config
 from harborguard.ingest import ingest_report
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
-from harborguard.store import image_query
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import Drift, find_drift, reset_counters
-from harborguard.store.images import find_inventory_version, list_images
+from harborguard.store.counters import CounterDrift, find_counter_drift, reset_counters
+from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
-from tests.cast import CREATED_AT, Cast, Member
-from tests.patience import wait_until
+from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -69,40 +67,40 @@ def test_it_works(conn: Connection, made: list[tuple[str, int, list[str], str]])
     organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}")
     for scan in made:
         record(conn, organization_id, envelope(*scan))
-    assert find_drift(conn, organization_id) == []
+    assert find_counter_drift(conn, organization_id) == []
     listing = list_images(conn, Scope(organization_id), ImageCriteria(), Page(1, 200))
     assert listing.total == len(listing.items) == len({scan[0].split(":")[0] for scan in made})
 
 
-def test_drift_is_found_and_repaired(conn: Connection, cast: Cast) -> None:
-    organization_id = cast.acme.organization_id
-    cast.acme.add_image("ghcr.io/acme/api", 31)
-    registry_id = cast.acme.add_registry("ghcr.io")
+def test_drift_is_found_and_repaired(conn: Connection, tenants: Tenants) -> None:
+    organization_id = tenants.acme.organization_id
+    tenants.acme.add_image("ghcr.io/acme/api", 31)
+    registry_id = tenants.acme.add_registry("ghcr.io")
     before = find_inventory_version(conn, Scope(organization_id))
-    conn.execute("UPDATE images SET risk_score = 32, created_at = created_at + interval '1 day'")
+    conn.execute("UPDATE images SET risk_score = 32")
     conn.execute("UPDATE inventories SET image_count = 7")
-    assert find_drift(conn, organization_id) == [
-        Drift(registry_id, 31, None, 1, 0),
-        Drift(registry_id, 32, None, 0, 1),
-        Drift(None, None, CREATED_AT.date(), 1, 0),
-        Drift(None, None, CREATED_AT.date() + timedelta(1), 0, 1),
-        Drift(None, None, None, 7, 1),
+    assert find_counter_drift(conn, organization_id) == [
+        CounterDrift(registry_id, 31, 1, 0),
+        CounterDrift(registry_id, 32, 0, 1),
+        CounterDrift(None, None, 7, 1),
     ]
     reset_counters(conn, organization_id)
-    assert find_drift(conn, organization_id) == []
+    assert find_counter_drift(conn, organization_id) == []
     assert find_inventory_version(conn, Scope(organization_id)) > before
 
 
-def test_a_recount_waits_for_who_is_recording(config: Config, conn: Connection, cast: Cast) -> None:
+def test_a_recount_waits_for_who_is_recording(
+    config: Config, conn: Connection, tenants: Tenants
+) -> None:
     """What is recorded but not committed is in neither the images nor the counters it reads."""
-    organization_id = cast.acme.organization_id
+    organization_id = tenants.acme.organization_id
     with connect(config) as other, ThreadPoolExecutor(1) as aside:
         with conn.transaction():
             record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
             recount = aside.submit(reset_counters, other, organization_id)
             wait_until(lambda: is_waiting(conn, other))
         recount.result()
-    assert find_drift(conn, organization_id) == []
+    assert find_counter_drift(conn, organization_id) == []
 
 
 def is_waiting(conn: Connection, other: Connection) -> bool:
@@ -111,53 +109,8 @@ def is_waiting(conn: Connection, other: Connection) -> bool:
     return conn.execute(query, (other.info.backend_pid,)).fetchone() == ("Lock",)
 
 
-def test_days_are_those_of_utc(conn: Connection, cast: Cast) -> None:
-    """Whatever the session's time zone: as behind a pooler, where none is set."""
-    conn.execute("SET timezone = 'Pacific/Kiritimati'")
-    try:
-        record(conn, cast.acme.organization_id, envelope("ghcr.io/a/a:1", 1, []))
-        for minutes in (-1, 0, 1):
-            created_at = CREATED_AT + timedelta(minutes=minutes)
-            cast.acme.add_image(f"ghcr.io/b/{minutes}", created_at=created_at)
-        assert find_drift(conn, cast.acme.organization_id) == []
-        assert deep_pages(conn, cast.acme) == ["a/a", "b/1", "b/0", "b/-1"]
-        reset_counters(conn, cast.acme.organization_id)
-        assert find_drift(conn, cast.acme.organization_id) == []
-    finally:
-        conn.execute("RESET timezone")
-
-
-def test_days_that_do_not_add_up_are_not_believed(conn: Connection, cast: Cast) -> None:
-    """A release that knows no days may still serve beside this one, and record."""
-    for number in range(4):
-        created_at = CREATED_AT + timedelta(days=number)
-        cast.acme.add_image(f"ghcr.io/a/{number}", created_at=created_at)
-    conn.execute("DELETE FROM image_days WHERE day = %s", (CREATED_AT.date() + timedelta(3),))
-    assert deep_pages(conn, cast.acme) == ["a/3", "a/2", "a/1", "a/0"]
-    assert [drift.day for drift in find_drift(conn, cast.acme.organization_id)] == [
-        CREATED_AT.date() + timedelta(3)
-    ]
-    conn.execute("DELETE FROM image_days")
-    assert deep_pages(conn, cast.acme) == ["a/3", "a/2", "a/1", "a/0"]
-
-
-def deep_pages(conn: Connection, member: Member) -> list[str]:
-    """All names, newest first, each read as if it lay deep in the order."""
-    names, number = [], 1
-    with patch.object(image_query, "EARLY", 0):
-        while (
-            listing := list_images(
-                conn, Scope(member.organization_id), ImageCriteria(), Page(number, 1)
-            )
-        ).items:
-            names += [image.name.removeprefix("ghcr.io/") for image in listing.items]
-            number += 1
-    assert listing.total == len(names)
-    return names
-
-
-def test_what_changes_nothing_moves_nothing(conn: Connection, cast: Cast) -> None:
-    scope = Scope(cast.acme.organization_id)
+def test_what_changes_nothing_moves_nothing(conn: Connection, tenants: Tenants) -> None:
+    scope = Scope(tenants.acme.organization_id)
 
     def version_after(body: bytes) -> int:
         record(conn, scope.organization_id, body)
@@ -181,10 +134,10 @@ def concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -> No
 
 
 def test_a_listing_is_of_one_moment_while_scans_arrive(
-    config: Config, conn: Connection, cast: Cast
+    config: Config, conn: Connection, tenants: Tenants
 ) -> None:
     """Total, rows and version agree, whichever way a page is read; and the counters end exact."""
-    organization_id = cast.acme.organization_id
+    organization_id = tenants.acme.organization_id
     scope = Scope(organization_id)
     done = threading.Event()
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
@@ -225,7 +178,7 @@ def test_a_listing_is_of_one_moment_while_scans_arrive(
     finally:
         done.set()
         readers.join()
-    assert find_drift(conn, organization_id) == []
+    assert find_counter_drift(conn, organization_id) == []
     assert len(set(seen)) > 3
     final = list_images(conn, scope, ImageCriteria(), Page())
     assert final.total == 30
@@ -234,9 +187,9 @@ def test_a_listing_is_of_one_moment_while_scans_arrive(
 
 @pytest.mark.parametrize("organizations", [1, 2])
 def test_a_recount_beside_writers_is_exact(
-    config: Config, conn: Connection, cast: Cast, organizations: int
+    config: Config, conn: Connection, tenants: Tenants, organizations: int
 ) -> None:
-    members = [cast.acme, cast.globex][:organizations]
+    members = [tenants.acme, tenants.globex][:organizations]
 
     def write(number: int) -> Callable[[Connection], None]:
         member = members[number % organizations]
@@ -255,4 +208,4 @@ def test_a_recount_beside_writers_is_exact(
 
     concurrently(config, [*(write(number) for number in range(4)), recount])
     for member in members:
-        assert find_drift(conn, member.organization_id) == []
+        assert find_counter_drift(conn, member.organization_id) == []

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import date
 from typing import Any
 
 import pytest
@@ -12,12 +11,12 @@ from psycopg import sql
 from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
-from harborguard.store.connection import Connection, connect
+from harborguard.store.connection import Connection
 from harborguard.store.counters import reset_counters
-from harborguard.store.image_place import Counts, Few, Part, Stretch, find_place
-from harborguard.store.image_query import ImageQuery, Statement
-from harborguard.store.images import list_images
-from tests.postgres import migrated_database
+from harborguard.store.images.list import list_images
+from harborguard.store.images.plan import IndexRange, Partition, SortMatches
+from harborguard.store.images.query import ImageQuery, Statement
+from tests.support.postgres import migrated_database, pool_connection
 
 IMAGES = 100_000
 FILL = """
@@ -55,7 +54,7 @@ def found(conn: Connection) -> None:
 @pytest.fixture(scope="module")
 def crowded(server_url: str) -> Iterator[Connection]:
     """One organization with 100,000 images, vacuumed, beside a small one."""
-    with migrated_database(server_url) as url, connect(Config(database_url=url)) as conn:
+    with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         found(conn)
         # VACUUM calls no row visible to all whose commit is not on disk yet.
         conn.execute("SET synchronous_commit = on")
@@ -133,26 +132,10 @@ def test_it_works(crowded: Connection, criteria: ImageCriteria) -> None:
 def test_few_of_a_registry_are_found_by_it(crowded: Connection) -> None:
     """Though the only registry there is has everything, as far as the planner can see."""
     query = ImageQuery(Scope("org-1"), ImageCriteria(registry="ghcr.io"))
-    nodes = plan_of(crowded, query.place(Few(50, 0)))
+    nodes = plan_of(crowded, query.page(SortMatches(50, 0)))
     [found] = [node for node in nodes if node.get("Alias") == "images"]
     assert found["Index Name"] == "images_registry_idx"
     assert "registry_id" in found["Index Cond"]
-
-
-def test_a_page_deep_in_time_is_entered_at_its_day(crowded: Connection) -> None:
-    query = ImageQuery(Scope("org-1"), ImageCriteria())
-    page = Page(300)
-    days = [(step, n) for _, _, step, n in crowded.fetch(*query.counts())]
-    place = find_place(query.sort, page, Counts(0, 99_000, days))
-    nodes = plan_of(crowded, query.place(place))
-    [walked] = [node for node in nodes if node.get("Alias") == "images"]
-    assert (walked["Node Type"], walked["Heap Fetches"]) == ("Index Only Scan", 0)
-    assert "created_at" in walked["Index Cond"]
-    assert "Filter" not in walked
-    assert walked["Actual Rows"] < 1_600  # 15,000 from the nearer end
-    listing = list_images(crowded, Scope("org-1"), ImageCriteria(), page)
-    window = list_images(crowded, Scope("org-1"), ImageCriteria(), page, use_counters=False)
-    assert listing == window
 
 
 def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> None:
@@ -170,7 +153,7 @@ def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> Non
 @pytest.fixture(params=[0, 5, 1100])
 def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
     """A database with few images, of which statistics know nothing, now or later."""
-    with migrated_database(server_url) as url, connect(Config(database_url=url)) as conn:
+    with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         found(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
         conn.execute(FILL, {"images": request.param})
@@ -181,21 +164,23 @@ def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]
 def test_a_plan_made_for_few_serves_many(growing: Config) -> None:
     """As after a first install: the service is asked before the bulk of reports has come."""
     by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=True))
-    scope, first_day = Scope("org-1"), date(2026, 1, 1)
-    places: list[tuple[ImageCriteria, Stretch]] = [
-        (ImageCriteria(), Stretch(50, 10, True, Part.BY_DAY, first_day)),
-        (ImageCriteria(), Stretch(50, 10, False, Part.BY_DAY, first_day)),
-        (ImageCriteria(grades=(Grade.A,)), Stretch(50, 10, True)),
-        (by_score, Stretch(50, 10, True, Part.SCORED, 50)),
-        (by_score, Stretch(50, 10, True, Part.UNSCORED)),
+    scope = Scope("org-1")
+    ranges: list[tuple[ImageCriteria, IndexRange]] = [
+        (ImageCriteria(), IndexRange(50, 10, True, Partition.ALL)),
+        (ImageCriteria(), IndexRange(50, 10, False, Partition.ALL)),
+        (ImageCriteria(grades=(Grade.A,)), IndexRange(50, 10, True)),
+        (by_score, IndexRange(50, 10, True, Partition.SCORED, 50)),
+        (by_score, IndexRange(50, 10, True, Partition.UNSCORED)),
     ]
-    statements = [ImageQuery(scope, criteria).place([stretch]) for criteria, stretch in places]
+    statements = [
+        ImageQuery(scope, criteria).page([index_range]) for criteria, index_range in ranges
+    ]
     statements.append(ImageQuery(scope, ImageCriteria(search="service")).window(Page()))
     with ExitStack() as stack:
-        conns = [stack.enter_context(connect(growing)) for _ in statements]
+        conns = [stack.enter_context(pool_connection(growing)) for _ in statements]
         for conn, statement in zip(conns, statements, strict=True):
             prepare(conn, statement)
-        stack.enter_context(connect(growing)).execute(
+        stack.enter_context(pool_connection(growing)).execute(
             FILL.replace("/acme/", "/late/"), {"images": 20_000}
         )
         for conn, statement in zip(conns, statements, strict=True):

@@ -8,12 +8,12 @@ import pytest
 from psycopg.rows import TupleRow
 
 from harborguard.config import Config
-from harborguard.listing import ImageCriteria, Listing, Page, Sort, SortKey
+from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page, Sort, SortKey
 from harborguard.model import Scope
-from harborguard.store import image_query
 from harborguard.store.connection import Connection, connect
-from harborguard.store.images import find_inventory_version, list_images
-from tests.cast import Cast, Member
+from harborguard.store.images import query as image_query
+from harborguard.store.images.list import find_inventory_version, list_images
+from tests.support.tenants import Tenant, Tenants
 
 BY_NAME = Sort(SortKey.NAME, descending=False)
 BY_SCORE = Sort(SortKey.RISK_SCORE, descending=True)
@@ -22,7 +22,7 @@ BY_SCORE = Sort(SortKey.RISK_SCORE, descending=True)
 class Reader:
     """A connection after whose statements about images somebody else records a new one."""
 
-    def __init__(self, config: Config, member: Member, writes: int) -> None:
+    def __init__(self, config: Config, member: Tenant, writes: int) -> None:
         self._conn = connect(config)
         self._member = member
         self.left = writes
@@ -50,17 +50,17 @@ class Reader:
 
 
 @pytest.fixture
-def five(cast: Cast) -> Iterator[Member]:
+def five(tenants: Tenants) -> Iterator[Tenant]:
     """Five images; a window that counts one row behind the page."""
     for number in range(5):
-        cast.acme.add_image(f"ghcr.io/z/{number}", number)
-    with patch.object(image_query, "COUNTED_BEYOND", 1):
-        yield cast.acme
+        tenants.acme.add_image(f"ghcr.io/z/{number}", number)
+    with patch.object(image_query, "MAX_COUNTED_BEHIND", 1):
+        yield tenants.acme
 
 
 def read(
-    config: Config, member: Member, criteria: ImageCriteria, *, writes: int, use_counters: bool
-) -> tuple[Listing, int]:
+    config: Config, member: Tenant, criteria: ImageCriteria, *, writes: int, use_counters: bool
+) -> tuple[Listing[ImageSummary], int]:
     """A listing of four images a page beside so many writes; how many of them were made."""
     reader = Reader(config, member, writes)
     try:
@@ -85,7 +85,7 @@ questions = pytest.mark.parametrize(
 
 
 @questions
-def test_it_works(config: Config, five: Member, criteria: ImageCriteria, counters: bool) -> None:
+def test_it_works(config: Config, five: Tenant, criteria: ImageCriteria, counters: bool) -> None:
     """One write between two statements: both are asked again."""
     listing, made = read(config, five, criteria, writes=1, use_counters=counters)
     names = [image.name.removeprefix("ghcr.io/") for image in listing.items]
@@ -99,7 +99,7 @@ def test_it_works(config: Config, five: Member, criteria: ImageCriteria, counter
 
 @questions
 def test_writes_that_never_end(
-    config: Config, five: Member, criteria: ImageCriteria, counters: bool
+    config: Config, five: Tenant, criteria: ImageCriteria, counters: bool
 ) -> None:
     """At last it is one snapshot: what is written meanwhile is not in it, in no part of it."""
     listing, made = read(config, five, criteria, writes=99, use_counters=counters)
@@ -111,6 +111,6 @@ def test_writes_that_never_end(
     assert listing.version < newest
 
 
-def test_one_statement_needs_no_second(config: Config, five: Member) -> None:
+def test_one_statement_needs_no_second(config: Config, five: Tenant) -> None:
     listing, made = read(config, five, ImageCriteria(sort=BY_NAME), writes=99, use_counters=True)
     assert (made, listing.total, len(listing.items)) == (1, 5, 4)

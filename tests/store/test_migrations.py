@@ -16,11 +16,8 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.errors import SchemaMismatch, StatementTimeout, StoreUnavailable
-from harborguard.listing import ImageCriteria, Page
-from harborguard.model import Scope
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import find_drift
-from harborguard.store.images import list_images
+from harborguard.store.errors import translate_error
 from harborguard.store.migrations import (
     Migration,
     SchemaState,
@@ -28,11 +25,10 @@ from harborguard.store.migrations import (
     read_migrations,
     schema_state,
 )
-from harborguard.store.pool import translate_error
 from harborguard.store.statements import MIGRATIONS
-from tests.patience import wait_until
-from tests.postgres import scratch_database
-from tests.schema import describe
+from tests.support.postgres import scratch_database
+from tests.support.waiting import wait_until
+from tests.tools.schema import describe
 
 NAMES = sorted(MIGRATIONS)
 FIRST = Migration(1, "0001_first", "CREATE TABLE first (id integer)")
@@ -87,28 +83,6 @@ def test_it_works(empty: Connection, conn: Connection) -> None:
     assert describe(empty) == describe(conn)
     assert schema_state(empty) == SchemaState(pending=[], unknown=[])
     assert ledger(empty) == list(enumerate(NAMES, 1))
-
-
-def test_an_upgrade_counts_what_is_there(empty: Connection) -> None:
-    """Images that were recorded before anything was counted ahead; their days are UTC's."""
-    empty.execute("SET timezone = 'Pacific/Kiritimati'")
-    migrate(empty, read_migrations()[:2])
-    empty.execute(
-        """
-        INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b');
-        INSERT INTO registries (organization_id, id, host, name)
-        SELECT id, 'reg-1', 'ghcr.io', 'ghcr.io' FROM organizations;
-        INSERT INTO images (organization_id, registry_id, name, created_at)
-        SELECT 'org-1', 'reg-1', 'ghcr.io/a/' || n, timestamptz '2026-05-01Z' + n * interval '7 h'
-        FROM generate_series(1, 9) AS n
-        """,
-        prepare=False,
-    )
-    migrate(empty)
-    for organization_id, images in (("org-1", 9), ("org-2", 0)):
-        assert find_drift(empty, organization_id) == []
-        assert list_images(empty, Scope(organization_id), ImageCriteria(), Page()).total == images
-    assert empty.execute("SELECT n FROM image_days ORDER BY day").fetchall() == [(3,), (3,), (3,)]
 
 
 def test_a_second_run_does_nothing(empty: Connection) -> None:

@@ -14,11 +14,12 @@ from psycopg_pool import TooManyRequests
 from app import create_app
 from harborguard.config import Config
 from harborguard.store.connection import Connection
-from harborguard.store.pool import Pool, make_pool, translate_error
-from tests.cast import Cast
-from tests.e2e.rig import cluster, relay_to
-from tests.patience import wait_until
-from tests.postgres import has_embedded
+from harborguard.store.errors import translate_error
+from harborguard.store.pool import Pool, make_pool
+from tests.support.fault_injection import cluster, relay_to
+from tests.support.postgres import has_embedded
+from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -92,21 +93,21 @@ def test_only_so_many_wait(hasty: Config) -> None:
 
 
 def test_a_locked_table_is_a_timeout_and_shuts_nobody_out(
-    client: FlaskClient, conn: Connection, cast: Cast
+    client: FlaskClient, conn: Connection, tenants: Tenants
 ) -> None:
     with conn.transaction():
         conn.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
-        assert ask(client, cast.acme.key) == 504
-    assert [ask(client, cast.acme.key) for _ in range(2)] == [200, 200]
+        assert ask(client, tenants.acme.key) == 504
+    assert [ask(client, tenants.acme.key) for _ in range(2)] == [200, 200]
 
 
 def test_a_use_that_cannot_be_noted_shuts_nobody_out(
-    client: FlaskClient, conn: Connection, cast: Cast
+    client: FlaskClient, conn: Connection, tenants: Tenants
 ) -> None:
     with conn.transaction():
         conn.execute("LOCK TABLE api_keys IN SHARE MODE")
-        assert ask(client, cast.acme.key) == 200
-        assert ask(client, cast.globex.token) == 200
+        assert ask(client, tenants.acme.key) == 200
+        assert ask(client, tenants.globex.token) == 200
 
 
 def ask(client: FlaskClient, secret: str) -> int:

@@ -8,9 +8,9 @@ import pytest
 
 from harborguard.ingest import ingest_report, read_scan
 from harborguard.store.connection import Connection
-from tests import oracle
-from tests.cast import Cast
-from tests.reports import image_rows, stored
+from tests.support import oracle
+from tests.support.reports import image_rows, stored
+from tests.support.tenants import Tenants
 
 FOLDER = os.environ.get("HARBORGUARD_REPORTS")
 
@@ -58,9 +58,9 @@ def read(name: str) -> tuple[bytes, str | None]:
     return body, "acme/legacy:1" if "legacy" in name else None
 
 
-def test_it_works(conn: Connection, cast: Cast) -> None:
+def test_it_works(conn: Connection, tenants: Tenants) -> None:
     """All of them, and all of them again."""
-    acme = cast.acme.organization_id
+    acme = tenants.acme.organization_id
     images: dict[str, list[oracle.Scan]] = {}
     for name, (_, _, image, _) in REPORTS.items():
         images.setdefault(image, []).append(ingest(conn, acme, name))
@@ -77,8 +77,8 @@ def test_it_works(conn: Connection, cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_report(conn: Connection, cast: Cast, name: str) -> None:
-    acme = cast.acme.organization_id
+def test_report(conn: Connection, tenants: Tenants, name: str) -> None:
+    acme = tenants.acme.organization_id
     distinct, counts, image, tag = REPORTS[name]
 
     scan = ingest(conn, acme, name)

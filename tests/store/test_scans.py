@@ -15,12 +15,13 @@ from harborguard.ingest import read_scan
 from harborguard.listing import ImageSummary
 from harborguard.model import Finding
 from harborguard.store.connection import Connection, connect
-from harborguard.store.pool import translate_error
-from harborguard.store.scans import ensure_registry, record_scan
-from tests import reports
-from tests.cast import Cast
-from tests.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, manifest, stored
-from tests.store.recording import DAY, NAME, TABLES, ingest, listed, row_of, rows_of
+from harborguard.store.errors import translate_error
+from harborguard.store.registries import ensure_registry
+from harborguard.store.scans import record_scan
+from tests.support import reports
+from tests.support.recording import DAY, NAME, TABLES, ingest, listed, row_of, rows_of
+from tests.support.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, manifest, stored
+from tests.support.tenants import Tenants
 
 
 def test_it_works(conn: Connection, acme: str) -> None:
@@ -205,7 +206,7 @@ def test_an_identity_cannot_be_used_for_other_content(
 ) -> None:
     ingest(conn, acme, reports.envelope(scan_id="7"))
     before = stored(conn)
-    with pytest.raises(Conflict, match="scan 7 is recorded already, with other content"):
+    with pytest.raises(Conflict, match="Scan 7 is already recorded with other content"):
         ingest(conn, acme, body, image=image)
     assert stored(conn) == before
 
@@ -257,14 +258,14 @@ def test_images_are_told_apart_by_registry_and_path(conn: Connection, acme: str)
     }
 
 
-def test_a_registry_that_is_known_is_used(conn: Connection, cast: Cast) -> None:
-    mine = cast.acme.add_registry("ghcr.io", "Our images")
-    theirs = cast.globex.add_registry("ghcr.io")
+def test_a_registry_that_is_known_is_used(conn: Connection, tenants: Tenants) -> None:
+    mine = tenants.acme.add_registry("ghcr.io", "Our images")
+    theirs = tenants.globex.add_registry("ghcr.io")
     before = rows_of(conn, "registries")
-    ingest(conn, cast.acme.organization_id, reports.envelope())
+    ingest(conn, tenants.acme.organization_id, reports.envelope())
     assert [row["registry_id"] for row in rows_of(conn, "images")] == [mine]
     assert rows_of(conn, "registries") == before
-    assert ensure_registry(conn, cast.acme.organization_id, "ghcr.io") == mine != theirs
+    assert ensure_registry(conn, tenants.acme.organization_id, "ghcr.io") == mine != theirs
 
 
 def test_the_callers_reference_wins(conn: Connection, acme: str) -> None:

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from harborguard.ingest import ingest_report, read_scan
 from harborguard.store.connection import Connection
-from harborguard.store.counters import find_drift
+from harborguard.store.counters import find_counter_drift
+from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
-from harborguard.store.scans import refresh_image_summaries
-from tests import oracle, reports
-from tests.reports import RECEIVED_AT, SCANNED_AT, arrived, image_rows, manifest
+from tests.support import oracle, reports
+from tests.support.reports import RECEIVED_AT, SCANNED_AT, arrived, image_rows, manifest
 
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
 DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
-# Few, so that scans often are of one time, and builds as old as observations.
+# SortMatches, so that scans often are of one time, and builds as old as observations.
 TIMES = [SCANNED_AT + timedelta(hours=hours) for hours in (-48, -24, 0, 24)]
 BUILDS = [
     None,
@@ -112,8 +112,8 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
             ids.append(told.image_id)
             rows = image_rows(conn, organization_id)
             assert rows == {name: oracle.image_row(scans) for name, scans in seen.items()}
-        assert refresh_image_summaries(conn, organization_id, ids) == []
-        assert find_drift(conn, organization_id) == []
+        assert refresh_images(conn, organization_id, ids) == []
+        assert find_counter_drift(conn, organization_id) == []
         return rows, arrived(conn, organization_id)
 
 

@@ -15,10 +15,9 @@ from harborguard.config import Config
 from harborguard.errors import Conflict
 from harborguard.model import RecordedScan
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import find_drift
-from tests import oracle
-from tests.reports import SCANNED_AT, image_rows, manifest
-from tests.store.recording import (
+from harborguard.store.counters import find_counter_drift
+from tests.support import oracle
+from tests.support.recording import (
     DAY,
     NAME,
     T,
@@ -28,6 +27,7 @@ from tests.store.recording import (
     row_of,
     rows_of,
 )
+from tests.support.reports import SCANNED_AT, image_rows, manifest
 
 RUNNERS = 16
 
@@ -79,7 +79,7 @@ def expect(conn: Connection, organization_id: str, images: dict[str, list[oracle
         {name.partition("/")[0] for name in images}
     )
     assert len(rows_of(conn, "findings")) == sum(sum(scan.counts) for _, scan in told)
-    assert find_drift(conn, organization_id) == []
+    assert find_counter_drift(conn, organization_id) == []
 
 
 def scan_of(number: int, tag: str, **changes: Any) -> oracle.Scan:

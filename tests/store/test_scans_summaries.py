@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from harborguard.store.connection import Connection
-from harborguard.store.scans import refresh_image_summaries
-from tests import oracle, reports
-from tests.cast import Cast
-from tests.reports import SCANNED_AT, image_rows, manifest, stored
-from tests.store.recording import DAY, NAME, body_of, ingest, record_all, row_of, rows_of
+from harborguard.store.images.refresh import refresh_images
+from tests.support import oracle, reports
+from tests.support.recording import DAY, NAME, body_of, ingest, record_all, row_of, rows_of
+from tests.support.reports import SCANNED_AT, image_rows, manifest, stored
+from tests.support.tenants import Tenants
 
 
 @pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
@@ -171,23 +171,21 @@ def test_what_a_failed_scan_saw_is_kept_apart(conn: Connection, acme: str) -> No
 # the summary made again
 
 
-def test_a_summary_made_again_is_the_one_stored(conn: Connection, cast: Cast) -> None:
-    acme, globex = cast.acme.organization_id, cast.globex.organization_id
-    empty = cast.acme.add_image("ghcr.io/acme/never-scanned")
+def test_a_summary_made_again_is_the_one_stored(conn: Connection, tenants: Tenants) -> None:
+    acme, globex = tenants.acme.organization_id, tenants.globex.organization_id
+    empty = tenants.acme.add_image("ghcr.io/acme/never-scanned")
     images = [
         ingest(conn, owner, reports.trivy(f"ghcr.io/acme/{name}", (1,))).image_id
         for owner in (acme, globex)
         for name in ("a", "b")
     ]
     before = stored(conn)
-    assert refresh_image_summaries(conn, acme, [*images, empty, "img-unknown"]) == []
-    assert refresh_image_summaries(conn, acme, []) == []
+    assert refresh_images(conn, acme, [*images, empty, "img-unknown"]) == []
+    assert refresh_images(conn, acme, []) == []
     assert stored(conn) == before
 
     conn.execute("UPDATE images SET tag_count = 99, latest_tag = 'x', critical = 7")
-    assert sorted(refresh_image_summaries(conn, acme, [*images, empty])) == sorted(
-        [*images[:2], empty]
-    )
+    assert sorted(refresh_images(conn, acme, [*images, empty])) == sorted([*images[:2], empty])
     after = stored(conn, acme)
     for table, rows in before.items():
         mine = [row for row in rows if acme in row]

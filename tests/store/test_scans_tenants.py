@@ -7,12 +7,12 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import find_drift
-from harborguard.store.scans import refresh_image_summaries
-from tests import oracle, reports
-from tests.cast import Cast
-from tests.reports import API, SCANNED_AT, image_rows, manifest, stored
-from tests.store.recording import DAY, NAME, body_of, ingest, row_of
+from harborguard.store.counters import find_counter_drift
+from harborguard.store.images.refresh import refresh_images
+from tests.support import oracle, reports
+from tests.support.recording import DAY, NAME, body_of, ingest, row_of
+from tests.support.reports import API, SCANNED_AT, image_rows, manifest, stored
+from tests.support.tenants import Tenants
 
 
 def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> None:
@@ -41,16 +41,16 @@ def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> N
     ingest(conn, acme, reports.envelope(counts=(0, 9, 0), scan_id="only-theirs"))
 
 
-def test_organizations_never_meet_in_an_id(conn: Connection, cast: Cast) -> None:
+def test_organizations_never_meet_in_an_id(conn: Connection, tenants: Tenants) -> None:
     """Ids are made up, so two organizations may have one and the same; it is two images."""
     first = oracle.Scan("1", SCANNED_AT, "1", manifest("a"), counts=(0, 1, 0, 0))
     scans = [
         (
-            cast.acme,
+            tenants.acme,
             [first, replace(first, identity="2", digest=manifest("b"), counts=(1, 0, 0, 0))],
         ),
         (
-            cast.globex,
+            tenants.globex,
             [
                 replace(first, identity="3", finished_at=SCANNED_AT + DAY, digest=manifest("c")),
                 replace(first, identity="4", finished_at=SCANNED_AT + DAY, tag="2"),
@@ -64,8 +64,8 @@ def test_organizations_never_meet_in_an_id(conn: Connection, cast: Cast) -> None
             assert ingest(conn, member.organization_id, body_of(scan)).image_id == "img-1"
     for member, seen in scans:
         assert row_of(conn, member.organization_id) == oracle.image_row(seen)
-        assert refresh_image_summaries(conn, member.organization_id, ["img-1"]) == []
-        assert find_drift(conn, member.organization_id) == []
+        assert refresh_images(conn, member.organization_id, ["img-1"]) == []
+        assert find_counter_drift(conn, member.organization_id) == []
 
 
 def test_organizations_do_not_wait_for_each_other(

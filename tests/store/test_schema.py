@@ -6,8 +6,8 @@ import pytest
 
 from harborguard.config import Config
 from harborguard.store.connection import Connection, connect
-from tests.postgres import has_embedded, migrated_database, scratch_database
-from tests.schema import SCHEMA, describe, dump
+from tests.support.postgres import has_embedded, migrated_database, scratch_database
+from tests.tools.schema import SCHEMA, describe, dump
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def test_another_schema_is_described_otherwise(loaded: Connection, conn: Connect
         "ALTER TABLE images ALTER tag_count DROP DEFAULT",
         "ALTER TABLE images ALTER tag_count DROP NOT NULL",
         "ALTER TABLE findings DROP CONSTRAINT findings_cvss_score_check",
-        "ALTER TABLE scans ALTER risk_score TYPE integer",
+        "ALTER TABLE images ALTER risk_score TYPE integer",
+        "DROP VIEW finished_scans",
         "DROP INDEX images_name_idx",
         "CREATE TABLE spare (id integer)",
     ):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harborguard.api.bodies import _PIECE, _cap, _inflate, _join
+from harborguard.api.request_body import _PIECE, _cap, _inflate, _join
 from harborguard.errors import InvalidRequest, PayloadTooLarge
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harborguard.credentials import Credential, NewSecret, make_secret, parse_credential
+from harborguard.auth.credentials import Credential, NewSecret, make_secret, parse_credential
+from harborguard.auth.sessions import SessionIdentity, SessionReader
 from harborguard.errors import Unauthenticated
 from harborguard.model import PrincipalKind
-from harborguard.sessions import SessionIdentity, SessionReader
-from tests.cookies import (
+from tests.support.cookies import (
     MONTH,
     OTHER_SECRET,
     SECRET,

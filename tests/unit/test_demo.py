@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from harborguard.demo import make_reports
+from harborguard.dev.demo import make_reports
 from harborguard.ingest import read_scan
 from harborguard.model import Finding, Report, ScanStatus, Severity
 from harborguard.reports import parse_report

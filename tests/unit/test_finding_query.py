@@ -11,9 +11,9 @@ from harborguard.listing import (
     Page,
 )
 from harborguard.model import Grade, Scope, Severity
-from harborguard.store.finding_query import ORDERS, FindingQuery
-from harborguard.store.image_filters import ImageFilters
-from harborguard.store.summary_query import make_summary_query
+from harborguard.store.images.filters import ImageFilters
+from harborguard.store.images.findings import ORDERS, FindingQuery
+from harborguard.store.images.summary import make_summary_query
 
 any_criteria = st.builds(
     FindingCriteria,
@@ -36,6 +36,7 @@ def test_it_works() -> None:
         "organization_id": "org-acme",
         "scan_id": "scan-1",
         "severities": ["high"],
+        "severity_order": [severity.value for severity in Severity],
         "limit": 20,
         "offset": 40,
     }
@@ -65,9 +66,11 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
 def test_the_list_in_numbers_has_the_conditions_of_the_list() -> None:
     criteria = ImageCriteria(grades=(Grade.B,), search="api")
     filters = ImageFilters(Scope("org-acme", "reg-1"), criteria)
-    text, parameters = make_summary_query(filters, from_counters=False)
-    assert filters.entered.startswith("organization_id = %(organization_id)s AND registry_id = ")
-    assert f"FROM images WHERE {filters.entered}\n" in text
+    text, parameters = make_summary_query(filters, use_counters=False)
+    assert filters.index_conditions.startswith(
+        "organization_id = %(organization_id)s AND registry_id = "
+    )
+    assert f"FROM images WHERE {filters.index_conditions}\n" in text
     assert parameters == {
         **filters.parameters,
         **{"a_low": 0, "a_high": 24, "b_low": 25, "b_high": 49},

@@ -1,7 +1,6 @@
 """The query builder: criteria -> conditions and parameters, without a database."""
 
 import re
-from datetime import date
 
 import pytest
 from hypothesis import given
@@ -9,9 +8,9 @@ from hypothesis import strategies as st
 
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
-from harborguard.store.image_filters import ImageFilters, Parameters, like_pattern
-from harborguard.store.image_place import Few, Part, Place, Stretch
-from harborguard.store.image_query import ORDERS, ImageQuery, Statement
+from harborguard.store.images.filters import ImageFilters, Parameters, like_pattern
+from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
+from harborguard.store.images.query import ORDERS, ImageQuery, Statement
 
 ACME = Scope("org-acme")
 TENANT = "organization_id = %(organization_id)s"
@@ -23,26 +22,24 @@ FIRST, SECOND = Page(1, 20), Page(2, 20)
 def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, Parameters]:
     """What the filters say."""
     filters = ImageFilters(scope, criteria)
-    return filters.entered, filters.parameters
+    return filters.index_conditions, filters.parameters
 
 
 def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
     """All statements that a question can become."""
     query = ImageQuery(scope, criteria)
-    places: list[Place] = [
-        Few(20, 0),
-        [Stretch(20, 0, descending=True)],
-        [Stretch(20, 0, descending=False)],
-        [Stretch(20, 0, descending=True, part=Part.BY_DAY, start=date(2026, 5, 1))],
-        [Stretch(20, 0, descending=False, part=Part.BY_DAY, start=date(2026, 5, 1))],
-        [Stretch(20, 0, descending=True, part=Part.SCORED, start=50)],
+    plans: list[PagePlan] = [
+        SortMatches(20, 0),
+        [IndexRange(20, 0, descending=True)],
+        [IndexRange(20, 0, descending=False)],
+        [IndexRange(20, 0, descending=True, partition=Partition.SCORED, start=50)],
         [
-            Stretch(15, 0, descending=False, part=Part.SCORED, start=50),
-            Stretch(5, 0, descending=False, part=Part.UNSCORED),
+            IndexRange(15, 0, descending=False, partition=Partition.SCORED, start=50),
+            IndexRange(5, 0, descending=False, partition=Partition.UNSCORED),
         ],
     ]
-    placed = [query.place(place) for place in places]
-    return [query.first(FIRST), query.window(FIRST), query.counts(), query.count(), *placed]
+    planned = [query.page(plan) for plan in plans]
+    return [query.early_page(FIRST), query.window(FIRST), query.counts(), query.count(), *planned]
 
 
 def test_it_works() -> None:
@@ -61,30 +58,30 @@ def test_it_works() -> None:
 
 def test_only_early_pages_of_everything_come_straight_off_the_index() -> None:
     plain = ImageQuery(ACME, ImageCriteria())
-    assert plain.is_first(FIRST)
-    assert plain.is_first(Page(50, 20))
-    assert not plain.is_first(Page(51, 20))
+    assert plain.is_early(FIRST)
+    assert plain.is_early(Page(50, 20))
+    assert not plain.is_early(Page(51, 20))
     by_name = ImageCriteria(sort=Sort(SortKey.NAME, descending=False))
-    assert ImageQuery(ACME, by_name).is_first(FIRST)
+    assert ImageQuery(ACME, by_name).is_early(FIRST)
     by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=False))
-    assert not ImageQuery(ACME, by_score).is_first(FIRST)
-    assert not ImageQuery(ACME, ImageCriteria(registry="x")).is_first(FIRST)
-    assert not ImageQuery(Scope("org-acme", "reg-1"), ImageCriteria()).is_first(FIRST)
+    assert not ImageQuery(ACME, by_score).is_early(FIRST)
+    assert not ImageQuery(ACME, ImageCriteria(registry="x")).is_early(FIRST)
+    assert not ImageQuery(Scope("org-acme", "reg-1"), ImageCriteria()).is_early(FIRST)
 
 
 def test_a_walk_enters_no_index_by_a_filter() -> None:
     query = ImageQuery(ACME, ImageCriteria(registry="x", grades=(Grade.A,)))
-    text, _ = query.place([Stretch(20, 0, descending=True)])
+    text, _ = query.page([IndexRange(20, 0, descending=True)])
     assert "(risk_score BETWEEN %(low)s AND %(high)s) IS TRUE" in text
     assert text.count("IS TRUE") == 2
 
 
 def test_two_stretches_have_parameters_of_their_own() -> None:
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
-    text, parameters = ImageQuery(ACME, ImageCriteria(sort=by_score)).place(
+    text, parameters = ImageQuery(ACME, ImageCriteria(sort=by_score)).page(
         [
-            Stretch(15, 3, descending=True, part=Part.SCORED, start=4),
-            Stretch(5, 0, descending=True, part=Part.UNSCORED),
+            IndexRange(15, 3, descending=True, partition=Partition.SCORED, start=4),
+            IndexRange(5, 0, descending=True, partition=Partition.UNSCORED),
         ]
     )
     assert text.count("UNION ALL") == 1
@@ -149,7 +146,7 @@ def test_the_tenant_is_the_first_condition_of_every_statement(
         for where in wheres:
             assert re.match(r"(\w+\.)?organization_id = %\(organization_id\)s", where)
         tables = re.findall(r"(?:FROM|JOIN) (?!LATERAL)(\w+)", text)
-        assert set(tables) <= {"images", "inventories", "image_counts", "image_days", "registries"}
+        assert set(tables) <= {"images", "inventories", "image_counts", "registries"}
         assert len(tables) == text.count(TENANT)
         assert parameters["organization_id"] == "org-acme"
 

@@ -27,8 +27,8 @@ from harborguard.model import (
     SeverityCounts,
 )
 from harborguard.references import parse_reference
-from tests import oracle, reports
-from tests.reports import RECEIVED_AT, SCANNED_AT, manifest
+from tests.support import oracle, reports
+from tests.support.reports import RECEIVED_AT, SCANNED_AT, manifest
 
 MINUTES = timedelta(minutes=1)
 

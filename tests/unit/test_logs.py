@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import structlog
 
-from harborguard import credentials
-from harborguard.credentials import make_secret
-from harborguard.logs import REQUEST_ID, Sink
+from harborguard.auth import credentials
+from harborguard.auth.credentials import make_secret
 from harborguard.model import PrincipalKind
-from tests import leaks
+from harborguard.observability.logs import REQUEST_ID, Sink
 from tests.conftest import Events
-from tests.cookies import (
+from tests.support import leaks
+from tests.support.cookies import (
     SECRET,
     V4_NAME,
     V5_NAME,
@@ -127,8 +127,8 @@ def test_an_event_is_one_line_whatever_is_in_it(events: Events, value: Any) -> N
 
 def test_a_terminal_gets_words_on_one_line_too() -> None:
     program = (
-        "import structlog; from harborguard.logs import set_up;"
-        "from harborguard.config import Config; set_up(Config());"
+        "import structlog; from harborguard.observability.logs import configure_logging;"
+        "from harborguard.config import Config; configure_logging(Config());"
         "log = structlog.get_logger(); log.debug('unheard'); nan = 0.0;"
         f"[log.info('told', value=value) for value in {FORGERIES!a}]"
     )

@@ -22,20 +22,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from harborguard.discovery import read_repository
 from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
-from harborguard.oci import Credentials, Limits, Registry
-from harborguard.oci.addresses import Border, Reach, reach
+from harborguard.oci import Credentials, Limits, RegistryClient
+from harborguard.oci.addresses import AddressScope, RedirectPolicy, address_scope
 from harborguard.oci.auth import parse_challenges
-from tests.registry import BUILT_AT, CONFIG, running_registry
-from tests.standin import MANIFEST, Reply, Request, StandIn, digest_of, standing_in
+from harborguard.oci.sync import read_repository
+from tests.support.fake_registry import MANIFEST, Reply, Request, StandIn, digest_of, standing_in
+from tests.support.registry import BUILT_AT, CONFIG, running_registry
 
 HASTY = Limits(connect=1, read=0.3, whole=0.8, body=10_000, pauses=(0.01, 0.02), retry_after=0.5)
 ALICE = Credentials("alice", "hunter2")
 BASIC = f"Basic {b64encode(b'alice:hunter2').decode()}"
 TAGS = "/v2/api/tags/list"
 
-Make = Callable[..., Registry]
+Make = Callable[..., RegistryClient]
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def other() -> Iterator[StandIn]:
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Clients in a hurry, closed at the end."""
-    made: list[Registry] = []
+    made: list[RegistryClient] = []
 
-    def make(standin: StandIn, **kwargs: Any) -> Registry:
+    def make(standin: StandIn, **kwargs: Any) -> RegistryClient:
         settings = {"is_plain": True, "limits": HASTY, **kwargs}
-        made.append(Registry(standin.host, **settings))
+        made.append(RegistryClient(standin.host, **settings))
         return made[-1]
 
     yield make
@@ -72,7 +72,7 @@ def test_it_works(tmp_path: Path) -> None:
     with running_registry(tmp_path) as pusher:
         digest = pusher.push("acme/api", "1.4")
         index = pusher.push_index("acme/api", "multi", {"linux/arm64": BUILT_AT})
-        registry = Registry(pusher.host, is_plain=True)
+        registry = RegistryClient(pusher.host, is_plain=True)
         try:
             assert registry.list_repositories() == ["acme/api"]
             assert sorted(registry.list_tags("acme/api")) == ["1.4", "multi"]
@@ -280,7 +280,7 @@ def test_a_server_that_hangs_is_left(make: Make) -> None:
         silent.listen()
         began = time.monotonic()
         with pytest.raises(RegistryUnavailable, match="did not answer in time"):
-            Registry(
+            RegistryClient(
                 f"127.0.0.1:{silent.getsockname()[1]}", is_plain=True, limits=HASTY
             ).list_repositories()
         assert time.monotonic() - began < 20
@@ -303,7 +303,7 @@ def test_a_server_that_drips_is_left(standin: StandIn, make: Make, where: str) -
             registry.list_repositories()
     else:
         with dripping_headers() as host, pytest.raises(RegistryUnavailable, match="in time"):
-            Registry(
+            RegistryClient(
                 host, is_plain=True, limits=Limits(read=0.3, whole=0.4, pauses=())
             ).list_repositories()
     assert time.monotonic() - began < 4
@@ -333,10 +333,10 @@ def dripping_headers() -> Iterator[str]:
 
 
 def test_nobody_there(make: Make, standin: StandIn) -> None:
-    registry = Registry("127.0.0.1:1", is_plain=True, limits=HASTY)
+    registry = RegistryClient("127.0.0.1:1", is_plain=True, limits=HASTY)
     with pytest.raises(RegistryUnavailable, match=r"127\.0\.0\.1 cannot be reached"):
         registry.list_repositories()
-    registry = Registry("no-such-host.invalid", is_plain=True, limits=HASTY)
+    registry = RegistryClient("no-such-host.invalid", is_plain=True, limits=HASTY)
     with pytest.raises(RegistryUnavailable, match="cannot be reached"):
         registry.list_repositories()
 
@@ -580,7 +580,7 @@ def test_credentials_go_to_no_token_service_of_another_domain(
     ],
 )
 def test_whose_token_service_gets_credentials(home: str, realm: str, is_told: bool) -> None:
-    authenticator: Any = Registry(home, credentials=ALICE)._authenticator
+    authenticator: Any = RegistryClient(home, credentials=ALICE)._authenticator
     if is_told:
         authenticator._check_realm(realm)
     else:
@@ -676,8 +676,8 @@ def test_a_public_registry_sends_nobody_inside(
     """The server on loopback passes for a public one; nothing is even knocked at."""
     public = "127.0.0.1"
     monkeypatch.setattr(
-        "harborguard.oci.addresses.reach",
-        lambda address: Reach.PUBLIC if address == public else reach(address),
+        "harborguard.oci.addresses.address_scope",
+        lambda address: AddressScope.PUBLIC if address == public else address_scope(address),
     )
     standin.routes[TAGS] = Reply(status=307, headers={"Location": f"{other.url}/x"})
     with pytest.raises(RegistryError, match=r"internal address 127\.0\.0\.2"):
@@ -691,39 +691,39 @@ def test_a_public_registry_sends_nobody_inside(
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("93.184.216.34", Reach.PUBLIC),
-        ("2606:2800:220:1::1", Reach.PUBLIC),
-        ("::ffff:8.8.8.8", Reach.PUBLIC),
-        ("10.1.2.3", Reach.PRIVATE),
-        ("172.16.0.1", Reach.PRIVATE),
-        ("172.31.255.255", Reach.PRIVATE),
-        ("172.32.0.1", Reach.PUBLIC),
-        ("192.168.1.1", Reach.PRIVATE),
-        ("100.64.0.1", Reach.PRIVATE),
-        ("fd00::1", Reach.PRIVATE),
-        ("::ffff:192.168.1.1", Reach.PRIVATE),
-        ("127.0.0.1", Reach.LOOPBACK),
-        ("127.255.0.1", Reach.LOOPBACK),
-        ("::1", Reach.LOOPBACK),
-        ("::ffff:127.0.0.1", Reach.LOOPBACK),
-        ("169.254.169.254", Reach.NOWHERE),
-        ("::ffff:169.254.169.254", Reach.NOWHERE),
-        ("fe80::1%eth0", Reach.NOWHERE),
-        ("0.0.0.0", Reach.NOWHERE),
-        ("0.1.2.3", Reach.NOWHERE),
-        ("::", Reach.NOWHERE),
-        ("224.0.0.1", Reach.NOWHERE),
-        ("ff02::1", Reach.NOWHERE),
-        ("255.255.255.255", Reach.NOWHERE),
-        ("240.0.0.1", Reach.NOWHERE),
-        ("192.0.2.1", Reach.NOWHERE),
-        ("64:ff9b::7f00:1", Reach.NOWHERE),
-        ("2002:7f00:1::", Reach.NOWHERE),
-        ("2001::1", Reach.NOWHERE),
+        ("93.184.216.34", AddressScope.PUBLIC),
+        ("2606:2800:220:1::1", AddressScope.PUBLIC),
+        ("::ffff:8.8.8.8", AddressScope.PUBLIC),
+        ("10.1.2.3", AddressScope.PRIVATE),
+        ("172.16.0.1", AddressScope.PRIVATE),
+        ("172.31.255.255", AddressScope.PRIVATE),
+        ("172.32.0.1", AddressScope.PUBLIC),
+        ("192.168.1.1", AddressScope.PRIVATE),
+        ("100.64.0.1", AddressScope.PRIVATE),
+        ("fd00::1", AddressScope.PRIVATE),
+        ("::ffff:192.168.1.1", AddressScope.PRIVATE),
+        ("127.0.0.1", AddressScope.LOOPBACK),
+        ("127.255.0.1", AddressScope.LOOPBACK),
+        ("::1", AddressScope.LOOPBACK),
+        ("::ffff:127.0.0.1", AddressScope.LOOPBACK),
+        ("169.254.169.254", AddressScope.NOWHERE),
+        ("::ffff:169.254.169.254", AddressScope.NOWHERE),
+        ("fe80::1%eth0", AddressScope.NOWHERE),
+        ("0.0.0.0", AddressScope.NOWHERE),
+        ("0.1.2.3", AddressScope.NOWHERE),
+        ("::", AddressScope.NOWHERE),
+        ("224.0.0.1", AddressScope.NOWHERE),
+        ("ff02::1", AddressScope.NOWHERE),
+        ("255.255.255.255", AddressScope.NOWHERE),
+        ("240.0.0.1", AddressScope.NOWHERE),
+        ("192.0.2.1", AddressScope.NOWHERE),
+        ("64:ff9b::7f00:1", AddressScope.NOWHERE),
+        ("2002:7f00:1::", AddressScope.NOWHERE),
+        ("2001::1", AddressScope.NOWHERE),
     ],
 )
-def test_reach(address: str, expected: Reach) -> None:
-    assert reach(address) is expected
+def test_address_scope(address: str, expected: AddressScope) -> None:
+    assert address_scope(address) is expected
 
 
 @pytest.mark.parametrize(
@@ -735,7 +735,7 @@ def test_reach(address: str, expected: Reach) -> None:
     ],
 )
 def test_the_border(home: str, allowed: list[str], refused: list[str]) -> None:
-    border = Border("registry.test")
+    border = RedirectPolicy("registry.test")
     border.check("registry.test", home)
     border.check("registry.test", "127.0.0.1")
     for address in allowed:

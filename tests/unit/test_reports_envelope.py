@@ -7,7 +7,7 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
-from tests.unit.documents import DIGEST, OTHER_DIGEST, issues_of, parse
+from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
 GIVEN = Reference("quay.io", "acme/tool", "7")
 

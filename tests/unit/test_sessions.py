@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
-from harborguard import sessions
+from harborguard.auth import sessions
+from harborguard.auth.sessions import SessionIdentity, SessionReader
 from harborguard.errors import ConfigurationError, Unauthenticated
-from harborguard.sessions import SessionIdentity, SessionReader
-from tests.cookies import (
+from tests.support.cookies import (
     MONTH,
     OTHER_SECRET,
     SECRET,

@@ -1,0 +1,1 @@
+"""Authentication: credentials of requests and NextAuth session cookies."""

@@ -1,0 +1,1 @@
+"""Local trial and tests: embedded PostgreSQL and demo data. No production command imports it."""

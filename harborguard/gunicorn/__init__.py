@@ -1,0 +1,1 @@
+"""gunicorn server hooks and patches of its behaviour."""

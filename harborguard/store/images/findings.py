@@ -1,0 +1,125 @@
+"""The findings behind an image's counts, and their query builder.
+
+Each row of a page begins with the total. A page past the end is one row with the total alone.
+"""
+
+from typing import LiteralString
+
+from harborguard.listing import (
+    FindingCriteria,
+    FindingSort,
+    FindingSortKey,
+    FindingSummary,
+    Listing,
+    Page,
+)
+from harborguard.model import Scope, Severity
+from harborguard.store.connection import Connection
+from harborguard.store.images.details import get_image, without_total
+from harborguard.store.images.filters import like_pattern
+
+Parameters = dict[str, str | int | list[str]]
+
+_RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
+DEFAULT_SORT = FindingSort(FindingSortKey.SEVERITY, descending=True)
+
+# The only ORDER BY texts. `position` is unique in a scan and starts at the worst finding.
+ORDERS: dict[FindingSort, LiteralString] = {
+    FindingSort(FindingSortKey.SEVERITY, descending=True): (
+        "rank ASC, cvss_score DESC NULLS LAST, position ASC"
+    ),
+    FindingSort(FindingSortKey.SEVERITY, descending=False): (
+        "rank DESC, cvss_score ASC NULLS LAST, position DESC"
+    ),
+    FindingSort(FindingSortKey.CVSS, descending=True): (
+        "cvss_score DESC NULLS LAST, rank ASC, position ASC"
+    ),
+    FindingSort(FindingSortKey.CVSS, descending=False): (
+        "cvss_score ASC NULLS LAST, rank DESC, position DESC"
+    ),
+    FindingSort(FindingSortKey.PACKAGE, descending=True): 'package COLLATE "C" DESC, position DESC',
+    FindingSort(FindingSortKey.PACKAGE, descending=False): 'package COLLATE "C" ASC, position ASC',
+}
+
+
+def list_findings(
+    conn: Connection, scope: Scope, image_id: str, *, criteria: FindingCriteria, page: Page
+) -> Listing[FindingSummary]:
+    """Return a page of the findings behind an image's counts; raise NotFound like `get_image`."""
+    scan_id = get_image(conn, scope, image_id).scan_id
+    if scan_id is None:
+        return Listing([], 0)
+    query = FindingQuery(scope.organization_id, scan_id, criteria)
+    rows = conn.execute(*query.page(page)).fetchall()
+    return Listing([FindingSummary._make(row) for row in without_total(rows)], rows[0][0])
+
+
+class FindingQuery:
+    """The statement over one scan's findings; the tenant is the first condition."""
+
+    def __init__(self, organization_id: str, scan_id: str, criteria: FindingCriteria) -> None:
+        self._conditions: list[LiteralString] = [
+            "organization_id = %(organization_id)s",
+            "scan_id = %(scan_id)s",
+        ]
+        self._parameters: Parameters = {
+            "organization_id": organization_id,
+            "scan_id": scan_id,
+            "severity_order": [severity.value for severity in Severity],
+        }
+        self._order: LiteralString = ORDERS[criteria.sort or DEFAULT_SORT]
+        if criteria.severities:
+            severities = [severity.value for severity in criteria.severities]
+            self._where("severity = ANY (%(severities)s)", severities=severities)
+        if criteria.package is not None:
+            self._where("lower(package) = lower(%(package)s)", package=criteria.package)
+        if criteria.is_fixable is not None:
+            self._where(_FIXABLE if criteria.is_fixable else _NOT_FIXABLE)
+        if criteria.search is not None:
+            self._where(_CONTAINS_TERM, search=like_pattern(criteria.search))
+
+    def page(self, page: Page) -> tuple[LiteralString, Parameters]:
+        """Return the statement of a page: the total and a finding's columns."""
+        return (
+            f"""
+WITH match AS (
+    SELECT *, {_RANK} AS rank
+    FROM findings
+    WHERE {" AND ".join(self._conditions)}
+),
+page AS (
+    SELECT *
+    FROM match
+    ORDER BY {self._order}
+    LIMIT %(limit)s OFFSET %(offset)s
+)
+SELECT
+    counted.total,
+    vulnerability_id,
+    severity,
+    cvss_score,
+    package,
+    installed_version,
+    fixed_version,
+    title,
+    url,
+    sources
+FROM (SELECT count(*) AS total FROM match) AS counted
+LEFT JOIN page ON true
+ORDER BY {self._order}
+""",
+            {**self._parameters, "limit": page.size, "offset": page.offset},
+        )
+
+    def _where(self, condition: LiteralString, **parameters: str | list[str]) -> None:
+        self._conditions.append(condition)
+        self._parameters.update(parameters)
+
+
+_FIXABLE: LiteralString = "fixed_version IS NOT NULL"
+_NOT_FIXABLE: LiteralString = "fixed_version IS NULL"
+_CONTAINS_TERM: LiteralString = """(
+        vulnerability_id ILIKE %(search)s
+        OR package ILIKE %(search)s
+        OR title ILIKE %(search)s
+    )"""

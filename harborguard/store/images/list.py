@@ -1,0 +1,105 @@
+"""The list of a scope's images."""
+
+from collections.abc import Callable
+from typing import Any
+
+from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
+from harborguard.model import Scope
+from harborguard.store.connection import Connection
+from harborguard.store.images.plan import Counts, plan_page
+from harborguard.store.images.query import ImageQuery, counted_to
+from harborguard.store.statements import STATEMENTS
+
+_ATTEMPTS = 3
+
+Reader = Callable[[Connection, ImageQuery, Page], Listing[ImageSummary] | None]
+
+
+def list_images(
+    conn: Connection,
+    scope: Scope,
+    criteria: ImageCriteria,
+    page: Page,
+    *,
+    use_counters: bool = True,
+) -> Listing[ImageSummary]:
+    """Return a page of images, the exact total and the inventory version, all of one moment.
+
+    The list takes one statement, or two that saw the same inventory version. If writes come between
+    them, they are repeated, and in the end run inside one snapshot. `use_counters=False` counts
+    rows for every query, so that tests can compare both ways.
+    """
+    query = ImageQuery(scope, criteria)
+    read = _choose_reader(query, page, use_counters=use_counters)
+    for _ in range(_ATTEMPTS):
+        listing = read(conn, query, page)
+        if listing is not None:
+            return listing
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        listing = read(conn, query, page)
+    if listing is None:
+        raise LookupError("one snapshot returned two inventory versions")
+    return listing
+
+
+def find_inventory_version(conn: Connection, scope: Scope) -> int:
+    """Return the inventory version, which grows with every change that a listing can show."""
+    key = {"organization_id": scope.organization_id}
+    rows = conn.fetch(STATEMENTS["find_inventory_version"], key)
+    return rows[0][0] if rows else 0
+
+
+def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Reader:
+    if not (use_counters and query.is_counted):
+        return _read_window
+    return _read_early_page if query.is_early(page) else _read_planned_page
+
+
+def _read_early_page(
+    conn: Connection, query: ImageQuery, page: Page
+) -> Listing[ImageSummary] | None:
+    rows = conn.fetch(*query.early_page(page))
+    version, total = _head(rows)
+    return Listing(_summaries(rows), total, version)
+
+
+def _read_planned_page(
+    conn: Connection, query: ImageQuery, page: Page
+) -> Listing[ImageSummary] | None:
+    counts = _counts(conn.fetch(*query.counts()))
+    plan = plan_page(query.sort, page, counts)
+    if not plan:
+        return Listing([], counts.total, counts.version)
+    rows = conn.fetch(*query.page(plan))
+    version, _ = _head(rows)
+    if version != counts.version:
+        return None
+    return Listing(_summaries(rows), counts.total, counts.version)
+
+
+def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
+    rows = conn.fetch(*query.window(page))
+    version, total = _head(rows)
+    if total == counted_to(page) or (total is None and page.offset > 0):
+        [(counted_version, total)] = conn.fetch(*query.count())
+        if counted_version != version:
+            return None
+    return Listing(_summaries(rows), total or 0, version)
+
+
+def _head(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    # An organization that never had an image may have no inventory row.
+    return rows[0][:2] if rows else (0, 0)
+
+
+def _counts(rows: list[tuple[Any, ...]]) -> Counts:
+    version, images = _head(rows)
+    return Counts(version, images, [(score, n) for _, _, score, n in rows if n is not None])
+
+
+def _summaries(rows: list[tuple[Any, ...]]) -> list[ImageSummary]:
+    # Columns are version, total, then a summary's. An empty page is one row of nulls.
+    if not rows or rows[0][2] is None:
+        return []
+    return [ImageSummary._make(row[2:]) for row in rows]

@@ -1,0 +1,116 @@
+"""Plan how to read a page of a list, from the counters. Arithmetic only, no SQL.
+
+An index scan starts at the nearer end of the order, or at a risk score for which the counters give
+the number of rows before it. Where very few rows match, they are found by another index and sorted.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import accumulate
+from operator import itemgetter
+
+from harborguard.listing import Page, Sort, SortKey
+
+# Fetching a matching row by another index and sorting it costs about as much as ten index entries.
+_COST_OF_SORTING = 10
+
+
+class Partition(Enum):
+    """The rows that an index range covers. Unscored rows sort last in both directions."""
+
+    ALL = "all"
+    SCORED = "scored"
+    UNSCORED = "unscored"
+
+
+Bucket = tuple[int | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The matching images at one inventory version.
+
+    `images` is the number of all images of the organization. `buckets` are pairs of a risk score
+    and the number of matching images: the score is None for images that were never scanned, and in
+    the only bucket of an order that does not use scores.
+    """
+
+    version: int
+    images: int
+    buckets: Sequence[Bucket]
+
+    @property
+    def total(self) -> int:
+        """Return the number of matching images."""
+        return sum(n for _, n in self.buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRange:
+    """An index scan in one direction: skip `offset` matching entries, then read `limit`.
+
+    `start` is the risk score at which the scan begins.
+    """
+
+    limit: int
+    offset: int
+    descending: bool
+    partition: Partition = Partition.ALL
+    start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SortMatches:
+    """Fetch all matching rows and sort them, then skip `offset` and return `limit`."""
+
+    limit: int
+    offset: int
+
+
+PagePlan = Sequence[IndexRange] | SortMatches
+
+
+def plan_page(sort: Sort, page: Page, counts: Counts) -> PagePlan:
+    """Return how to read a page: one or two index ranges, a sort, or nothing past the end."""
+    wanted = range(page.offset, min(page.offset + page.size, counts.total))
+    if not wanted:
+        return ()
+    ranges = list(_find_ranges(sort, wanted, counts.buckets))
+    passed = sum(each.offset + each.limit for each in ranges)
+    # Matches are spread evenly: the scan reads images / total entries for each one that matches.
+    if passed * counts.images > _COST_OF_SORTING * counts.total * counts.total:
+        return SortMatches(len(wanted), page.offset)
+    return ranges
+
+
+def _find_ranges(sort: Sort, wanted: range, buckets: Sequence[Bucket]) -> Iterator[IndexRange]:
+    """Yield each partition's share of the wanted rows; rows without a value sort last."""
+    scored = sorted(
+        (bucket for bucket in buckets if bucket[0] is not None),
+        key=itemgetter(0),
+        reverse=sort.descending,
+    )
+    rest = [bucket for bucket in buckets if bucket[0] is None]
+    last = Partition.UNSCORED if sort.key is SortKey.RISK_SCORE else Partition.ALL
+    begin = 0
+    for partition, own in ((Partition.SCORED, scored), (last, rest)):
+        size = sum(n for _, n in own)
+        share = range(max(wanted.start - begin, 0), min(wanted.stop - begin, size))
+        if share:
+            yield _from_nearest_bucket(partition, own, share, descending=sort.descending)
+        begin += size
+
+
+def _from_nearest_bucket(
+    partition: Partition, buckets: Sequence[Bucket], wanted: range, *, descending: bool
+) -> IndexRange:
+    """Scan forward from the first row's bucket, or backward from the last row's bucket."""
+    ends = list(accumulate(n for _, n in buckets))
+    first, last = bisect_right(ends, wanted[0]), bisect_right(ends, wanted[-1])
+    before = wanted.start - (ends[first] - buckets[first][1])
+    behind = ends[last] - wanted.stop
+    if behind < before:
+        return IndexRange(len(wanted), behind, not descending, partition, buckets[last][0])
+    return IndexRange(len(wanted), before, descending, partition, buckets[first][0])

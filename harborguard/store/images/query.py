@@ -1,0 +1,235 @@
+"""Query builder of the list: criteria and a page become one of a few statements. Pure.
+
+Every statement returns the inventory version, so that the caller can check that two statements saw
+the same state. The statements:
+
+early_page  No filter, a small offset, by name or creation time: an index scan in the sort's order.
+            The inventory's image count is the total.
+counts      Filtered, deep, or by risk score: the total from the counters, by risk score where the
+            sort uses it. `plan.plan_page` then plans the scan.
+page        The planned scan: along the sort's index from the nearer end or from a risk score, or
+            a sort of few matches. Filters are checked on the index entries.
+window      A filter that the counters cannot answer (search): a COUNT window over the same scan. It
+            stops some rows behind the page, because a window stores all rows that it counts.
+count       The total where the window was cut off, or where its page is empty.
+
+All but `early_page` scan narrow index entries for ids and join the wide columns of one page.
+"""
+
+from typing import LiteralString
+
+from harborguard.listing import ImageCriteria, Page, Sort, SortKey
+from harborguard.model import Scope
+from harborguard.store.images.columns import IMAGE_COLUMNS
+from harborguard.store.images.filters import TENANT, ImageFilters, Parameters
+from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
+
+Statement = tuple[LiteralString, Parameters]
+
+DEFAULT_SORT = Sort(SortKey.CREATED_AT, descending=True)
+MAX_COUNTED_BEHIND = 1000  # rows behind the page that a window may still count
+MAX_EARLY_OFFSET = 1000  # skipping fewer index entries than this costs less than reading counters
+
+# The only ORDER BY texts. All end in id, in the direction of the sort, so that no page repeats or
+# loses a row. Images that were never scanned come last in both directions (contract 1).
+ORDERS: dict[Sort, LiteralString] = {
+    Sort(SortKey.NAME, descending=False): "name ASC, id ASC",
+    Sort(SortKey.NAME, descending=True): "name DESC, id DESC",
+    Sort(SortKey.CREATED_AT, descending=False): "created_at ASC, id ASC",
+    Sort(SortKey.CREATED_AT, descending=True): "created_at DESC, id DESC",
+    Sort(SortKey.RISK_SCORE, descending=False): "risk_score ASC NULLS LAST, id ASC",
+    Sort(SortKey.RISK_SCORE, descending=True): "risk_score DESC NULLS LAST, id DESC",
+}
+
+
+class ImageQuery:
+    """The statements of one list query; the tenant is the first condition of all."""
+
+    def __init__(self, scope: Scope, criteria: ImageCriteria) -> None:
+        self.sort = criteria.sort or DEFAULT_SORT
+        self._filters = ImageFilters(scope, criteria)
+        self._order: LiteralString = ORDERS[self.sort]
+
+    @property
+    def is_counted(self) -> bool:
+        """Return whether the counters can answer the query's conditions."""
+        return self._filters.counted
+
+    def is_early(self, page: Page) -> bool:
+        """Return whether `early_page` reads this page."""
+        return self._is_plain and page.offset < MAX_EARLY_OFFSET
+
+    def early_page(self, page: Page) -> Statement:
+        """Return a page of all images: version, total, columns (null where it is empty)."""
+        rows: LiteralString = f"""
+    SELECT *
+    FROM images
+    WHERE {TENANT}
+    ORDER BY {self._order}
+    LIMIT %(limit)s OFFSET %(offset)s"""
+        return self._listing(rows, "inventory.image_count"), self._slice(page.size, page.offset)
+
+    def counts(self) -> Statement:
+        """Return the matching images: version, all images, score (if it orders), number."""
+        return (
+            f"""
+SELECT inventory.version, inventory.image_count, count.score, count.n
+FROM inventories AS inventory
+LEFT JOIN LATERAL ({self._counted}
+) AS count ON true
+WHERE inventory.organization_id = %(organization_id)s
+""",
+            self._filters.parameters,
+        )
+
+    def page(self, plan: PagePlan) -> Statement:
+        """Return the page of a plan: version, null, columns."""
+        if isinstance(plan, SortMatches):
+            parameters = self._slice(plan.limit, plan.offset)
+            return self._listing(_with_columns(self._sorted_matches), "NULL"), parameters
+        parameters = dict(self._filters.parameters)
+        for index_range in plan:
+            parameters |= _range_parameters(index_range)
+        rows: LiteralString = "\n        UNION ALL".join([self._scan(each) for each in plan])
+        return self._listing(_with_columns(rows), "NULL"), parameters
+
+    def window(self, page: Page) -> Statement:
+        """Return a page and a counted total: version, total, columns (null where it is empty).
+
+        Counting stops at `counted_to`, so a total of that number may be too small.
+        """
+        rows: LiteralString = f"""
+        SELECT id, count(*) OVER () AS total
+        FROM (
+            SELECT id, name, created_at, risk_score
+            FROM images
+            WHERE {self._filters.filter_conditions()}
+            ORDER BY {self._order}
+            LIMIT %(counted_to)s
+        ) AS counted
+        ORDER BY {self._order}
+        LIMIT %(limit)s OFFSET %(offset)s"""
+        parameters = self._slice(page.size, page.offset)
+        return self._listing(_with_columns(rows, "found.*, page.total"), "image.total"), {
+            **parameters,
+            "counted_to": counted_to(page),
+        }
+
+    def count(self) -> Statement:
+        """Return the number of matching images by counting them: version, total."""
+        conditions = self._filters.filter_conditions()
+        return (
+            f"""
+SELECT inventory.version, (SELECT count(*) FROM images WHERE {conditions})
+FROM inventories AS inventory
+WHERE inventory.organization_id = %(organization_id)s
+""",
+            self._filters.parameters,
+        )
+
+    @property
+    def _is_plain(self) -> bool:
+        """Return whether all images are listed, in an order that does not use the score."""
+        return self._filters.is_empty and self.sort.key is not SortKey.RISK_SCORE
+
+    @property
+    def _counted(self) -> LiteralString:
+        if self._is_plain:
+            return " SELECT NULL::smallint AS score, inventory.image_count AS n"
+        is_by_score = self.sort.key is SortKey.RISK_SCORE
+        score: LiteralString = "risk_score" if is_by_score else "NULL::smallint"
+        return f"""
+    SELECT {score} AS score, sum(n)::bigint AS n
+    FROM image_counts
+    WHERE {self._filters.index_conditions}
+    GROUP BY 1"""
+
+    def _slice(self, limit: int, offset: int) -> Parameters:
+        return {**self._filters.parameters, "limit": limit, "offset": offset}
+
+    @property
+    def _sorted_matches(self) -> LiteralString:
+        # OFFSET 0 is an optimization fence: without it the planner would scan the order's index.
+        return f"""
+        SELECT id
+        FROM (
+            SELECT id, name, created_at, risk_score
+            FROM images
+            WHERE {self._filters.index_conditions}
+            OFFSET 0
+        ) AS match
+        ORDER BY {self._order}
+        LIMIT %(limit)s OFFSET %(offset)s"""
+
+    def _scan(self, index_range: IndexRange) -> LiteralString:
+        bounds = _BOUNDS[index_range.partition, index_range.descending]
+        where = self._filters.filter_conditions(*bounds)
+        order = _INDEX_ORDERS[Sort(self.sort.key, index_range.descending)]
+        is_unscored = index_range.partition is Partition.UNSCORED
+        limit, offset = _UNSCORED_SLICE if is_unscored else _SLICE
+        return f"""
+        (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
+
+    def _listing(self, rows: LiteralString, total: LiteralString) -> LiteralString:
+        return f"""
+SELECT
+    inventory.version,
+    {total} AS total,
+    {IMAGE_COLUMNS}
+FROM inventories AS inventory
+LEFT JOIN LATERAL ({rows}
+) AS image ON true
+WHERE inventory.organization_id = %(organization_id)s
+ORDER BY {self._order}
+"""
+
+
+def counted_to(page: Page) -> int:
+    """Return how many matching rows `window` counts at most: some more than the page needs."""
+    return min(page.offset + page.size + MAX_COUNTED_BEHIND, 2**63 - 1)
+
+
+# The orders of the indexes. By risk score, scored and unscored rows are scanned separately.
+_INDEX_ORDERS: dict[Sort, LiteralString] = {
+    **ORDERS,
+    Sort(SortKey.RISK_SCORE, descending=False): "risk_score ASC, id ASC",
+    Sort(SortKey.RISK_SCORE, descending=True): "risk_score DESC, id DESC",
+}
+_BOUNDS: dict[tuple[Partition, bool], list[LiteralString]] = {
+    (Partition.ALL, False): [],
+    (Partition.ALL, True): [],
+    (Partition.SCORED, False): ["risk_score >= %(start)s"],
+    (Partition.SCORED, True): ["risk_score <= %(start)s"],
+    (Partition.UNSCORED, False): ["risk_score IS NULL"],
+    (Partition.UNSCORED, True): ["risk_score IS NULL"],
+}
+_SLICE: tuple[LiteralString, LiteralString] = ("%(limit)s", "%(offset)s")
+_UNSCORED_SLICE: tuple[LiteralString, LiteralString] = (
+    "%(unscored_limit)s",
+    "%(unscored_offset)s",
+)
+
+
+def _with_columns(rows: LiteralString, columns: LiteralString = "found.*") -> LiteralString:
+    # `id >= page.id ORDER BY id LIMIT 1` can only use the primary key. With `id = page.id`, a
+    # generic plan made while the table was small reads the whole table for each row of the page.
+    return f"""
+    SELECT {columns}
+    FROM ({rows}
+    ) AS page
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM images AS wide
+        WHERE {TENANT} AND id >= page.id
+        ORDER BY id
+        LIMIT 1
+    ) AS found"""
+
+
+def _range_parameters(index_range: IndexRange) -> Parameters:
+    if index_range.partition is Partition.UNSCORED:
+        return {"unscored_limit": index_range.limit, "unscored_offset": index_range.offset}
+    parameters: Parameters = {"limit": index_range.limit, "offset": index_range.offset}
+    if index_range.start is None:
+        return parameters
+    return {**parameters, "start": index_range.start}

@@ -1,0 +1,33 @@
+"""Recompute the summary columns of image rows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from harborguard.store.connection import Connection
+from harborguard.store.counters import change_counters
+from harborguard.store.statements import STATEMENTS
+
+
+def refresh_images(
+    conn: Connection,
+    organization_id: str,
+    image_ids: Sequence[str],
+    *,
+    added: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Recompute the rows of images from their tags and scans; return the ids that changed.
+
+    Call it last in a transaction that holds the images' row locks: it also moves the counters and
+    the inventory version. `added` is the number of images created in this transaction, by registry
+    id.
+    """
+    added = {registry_id: n for registry_id, n in (added or {}).items() if n}
+    parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
+    changed = conn.execute(STATEMENTS["refresh_images"], parameters).fetchall()
+    changes = Counter[tuple[str, int | None]]({(key, None): n for key, n in added.items()})
+    for _, registry_id, score_before, score_after in changed:
+        changes[registry_id, score_before] -= 1
+        changes[registry_id, score_after] += 1
+    if changed or added:
+        change_counters(conn, organization_id, changes, images=sum(added.values()))
+    return [row[0] for row in changed]

@@ -1,0 +1,34 @@
+"""Tag observations: which digest a tag had at a time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from harborguard.model import ObservedTag
+from harborguard.store.connection import Connection
+from harborguard.store.statements import STATEMENTS
+
+
+def observe_tags(
+    conn: Connection,
+    organization_id: str,
+    image_id: str,
+    tags: Sequence[ObservedTag],
+    *,
+    observed_at: datetime,
+    is_confirmed: bool = True,
+) -> None:
+    """Record that an image's tags had these digests at `observed_at`.
+
+    Observations only widen the stored time range, so the order of arrival does not matter.
+    `is_confirmed` is False for the tags of an unfinished scan (contract 6).
+    """
+    parameters = {
+        "organization_id": organization_id,
+        "image_id": image_id,
+        "names": [tag.name for tag in tags],
+        "digests": [tag.digest for tag in tags],
+        "built_at": [tag.built_at for tag in tags],
+        "observed_at": observed_at,
+        "is_confirmed": is_confirmed,
+    }
+    conn.execute(STATEMENTS["observe_tags"], parameters)

@@ -1,0 +1,29 @@
+"""RFC 3339 times, as scanners and registries write them."""
+
+import re
+from datetime import UTC, datetime
+
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,30})?"
+    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+def parse_time(text: str | None, *, is_zone_required: bool = False) -> datetime | None:
+    """Parse an RFC 3339 time into UTC; nanoseconds are cut, a time without zone is UTC.
+
+    Return None for a missing time and for year 1, which is how Go writes an unset time. Raise
+    ValueError for a malformed time, and for a missing zone where it is required.
+    """
+    if not text:
+        return None
+    match = _TIME.fullmatch(text)
+    if match is None or (is_zone_required and not match["zone"]):
+        raise ValueError("not an RFC 3339 time")
+    if text.startswith("0001-"):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return moment.astimezone(UTC) if match["zone"] else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError("time out of range") from error

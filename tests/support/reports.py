@@ -1,0 +1,168 @@
+"""Reports as scanners write them, as small as they can be; and what recording them has stored."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from harborguard.model import Severity
+from harborguard.store.connection import Connection
+
+API = "ghcr.io/acme/api:1.4.7"
+SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)
+# Later than any report's time: now, in most tests.
+RECEIVED_AT = datetime(2026, 6, 1, tzinfo=UTC)
+
+TABLES = (
+    "organizations",
+    "users",
+    "api_keys",
+    "personal_access_tokens",
+    "registries",
+    "images",
+    "tags",
+    "scans",
+    "findings",
+    "inventories",
+    "image_counts",
+)
+# What is made up when a row is first stored, and differs from one order of arrival to another.
+_BY_CHANCE = (
+    "organization_id",
+    "id",
+    "registry_id",
+    "image_id",
+    "scan_id",
+    "created_at",
+    "recorded_at",
+)
+
+
+def manifest(letter: str) -> str:
+    """A manifest digest that is easy to tell from others."""
+    return f"sha256:{letter * 64}"
+
+
+def envelope(
+    reference: str | None = API,
+    counts: tuple[int, ...] = (),
+    *,
+    scan_id: str = "scan-of-the-sensor",
+    finished_at: datetime = SCANNED_AT,
+    status: str = "SUCCESS",
+    digest: str | None = None,
+) -> bytes:
+    """The sensor's envelope; `counts` by severity, worst first, the uncounted ones last."""
+    vulnerabilities = [
+        {
+            "cveId": name,
+            "source": "trivy",
+            "severity": severity.upper(),
+            "cvssScore": 7.5,
+            "title": f"{name} in openssl",
+            "packageName": "openssl",
+            "installedVersion": "3.0.1",
+            "fixedVersion": "3.0.2",
+            "vulnerabilityUrl": f"https://example.org/{name}",
+        }
+        for name, severity in _list_vulnerabilities(counts)
+    ]
+    return _write(
+        version="1.0",
+        image={"ref": reference, "digest": digest},
+        scan={"id": scan_id, "finishedAt": finished_at.isoformat(), "status": status},
+        findings={"vulnerabilities": vulnerabilities},
+    )
+
+
+def trivy(
+    reference: str | None = API,
+    counts: tuple[int, ...] = (),
+    *,
+    report_id: str = "",
+    finished_at: datetime | None = SCANNED_AT,
+    digest: str | None = None,
+    built_at: datetime | None = None,
+) -> bytes:
+    """Trivy's report of schema 2; `report_id` makes a document differ that says the same."""
+    vulnerabilities = [
+        {"VulnerabilityID": name, "PkgName": "openssl", "Severity": severity.upper()}
+        for name, severity in _list_vulnerabilities(counts)
+    ]
+    return _write(
+        SchemaVersion=2,
+        ReportID=report_id,
+        CreatedAt=finished_at and finished_at.isoformat(),
+        ArtifactName=reference,
+        ArtifactType="container_image",
+        Metadata={
+            "RepoDigests": [f"mirror.test/copy@{digest}"] if digest else [],
+            "ImageConfig": {"created": built_at and built_at.isoformat()},
+        },
+        Results=[{"Target": "debian", "Vulnerabilities": vulnerabilities}],
+    )
+
+
+def grype(
+    reference: str | None = API,
+    counts: tuple[int, ...] = (),
+    *,
+    finished_at: datetime | None = SCANNED_AT,
+    digest: str | None = None,
+) -> bytes:
+    """Grype's report."""
+    matches = [
+        {
+            "vulnerability": {"id": name, "severity": severity.title()},
+            "artifact": {"name": "openssl", "version": "3.0.1"},
+        }
+        for name, severity in _list_vulnerabilities(counts)
+    ]
+    repo_digests = [f"mirror.test/copy@{digest}"] if digest else []
+    return _write(
+        matches=matches,
+        source={"type": "image", "target": {"userInput": reference, "repoDigests": repo_digests}},
+        descriptor={"name": "grype", "timestamp": finished_at and finished_at.isoformat()},
+    )
+
+
+def stored(conn: Connection, organization_id: str | None = None) -> dict[str, list[str]]:
+    """Every table, or an organization's part of it, as PostgreSQL writes its rows."""
+    return {table: _list_texts(conn, table, "t::text", organization_id) for table in TABLES}
+
+
+def arrived(conn: Connection, organization_id: str) -> dict[str, list[str]]:
+    """What recording fills of an organization's, less what is by chance; counters are not told."""
+    text = "(to_jsonb(t)" + "".join(f" - '{column}'" for column in _BY_CHANCE) + ")::text"
+    return {table: _list_texts(conn, table, text, organization_id) for table in TABLES[4:9]}
+
+
+def image_rows(conn: Connection, organization_id: str) -> dict[str, dict[str, Any]]:
+    """An organization's images by name: the summary's columns as the oracle names them."""
+    query = """
+        SELECT image.name, image.tag_count, image.latest_tag, image.latest_digest,
+            scans.external_id AS scan, image.risk_score, image.grade, image.critical, image.high,
+            image.medium, image.low, image.last_scanned_at
+        FROM images AS image
+        LEFT JOIN scans
+            ON scans.organization_id = image.organization_id AND scans.id = image.scan_id
+        WHERE image.organization_id = %s
+    """
+    rows = conn.cursor(row_factory=dict_row).execute(query, [organization_id]).fetchall()
+    return {row.pop("name"): row for row in rows}
+
+
+def _list_texts(conn: Connection, table: str, text: str, organization_id: str | None) -> list[str]:
+    owner = "id" if table == "organizations" else "organization_id"
+    query = f"SELECT {text} FROM {table} AS t WHERE {owner} = coalesce(%s, {owner}) ORDER BY 1"
+    return [row[0] for row in conn.execute(query, [organization_id])]  # pyright: ignore
+
+
+def _list_vulnerabilities(counts: tuple[int, ...]) -> list[tuple[str, str]]:
+    severities = [word for word, count in zip(Severity, counts, strict=False) for _ in range(count)]
+    return [(f"CVE-2026-{number}", word) for number, word in enumerate(severities, 1000)]
+
+
+def _write(**document: Any) -> bytes:
+    return json.dumps(document).encode()

@@ -1,0 +1,179 @@
+"""The service as a real process, and raw requests to it."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from tests.support import leaks
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+PRODUCTION = "deploy/gunicorn.conf.py"
+LOCAL = "deploy/gunicorn.local.conf.py"
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, which must be JSON by its own word."""
+        assert self.headers["content-type"] == "application/json", self
+        return json.loads(self.body)
+
+
+@dataclass
+class Service:
+    """A running service: its port, its process, what it has said, and how many workers it has."""
+
+    port: int
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+    size: int = 2
+
+    def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+        """A well-formed request's answer."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        return self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def send(self, request: bytes) -> Answer:
+        """The answer to any bytes at all."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as conn:
+            conn.sendall(request)
+            received = b""
+            while part := conn.recv(65536):
+                received += part
+        return parse_answer(received)
+
+    def workers(self) -> list[int]:
+        """The processes that answer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [pid for pid in map(int, children.read_text().split()) if is_python(pid)]
+
+    def kill_a_worker(self) -> None:
+        """Ends one that lives, as the kernel does when memory is short."""
+        while True:
+            try:
+                return os.kill(random.choice(self.workers()), signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
+                time.sleep(0.01)  # it is being replaced
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signals the master and waits; answers with its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+def parse_answer(received: bytes) -> Answer:
+    """An answer's bytes, apart."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return Answer(int(status.split()[1]), lowered, body)
+
+
+def is_python(pid: int) -> bool:
+    """Whether a process runs Python (and not, say, PostgreSQL)."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[str]:
+    """The service as `make run` or an operator starts it."""
+    return launch(configuration, port, settings, subprocess.PIPE)
+
+
+def launch(
+    configuration: str,
+    port: int,
+    settings: Mapping[str, str],
+    log: int | IO[bytes],
+    group: int | None = None,
+) -> subprocess.Popen[str]:
+    """The same; what it says goes to `log`, and 0 makes it a process group of its own."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PORT": str(port),
+        "HARBORGUARD_LOG_LEVEL": "debug",
+        **settings,
+    }
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=log,
+        process_group=group,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@contextmanager
+def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Service]:
+    """A service that answers; at the end it is gone, whatever happened."""
+    port, size = free_port(), int(settings.get("HARBORGUARD_WORKERS", "2"))
+    with running(start(configuration, port, **settings), port, size) as service:
+        yield service
+
+
+@contextmanager
+def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterator[Service]:
+    """A started service, once it answers on a port with all its workers; gone at the end."""
+    service = Service(port, process, size=size)
+    with process:
+        listener = threading.Thread(target=listen, args=(service,))
+        listener.start()
+        try:
+            await_health(service)
+            wait_until(lambda: len(service.workers()) >= service.size)
+            yield service
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            listener.join(timeout=60)
+            leaks.SAID.append(service.said)
+
+
+def listen(service: Service) -> None:
+    """Keeps what the service says, for the test that asks and so that it never blocks."""
+    assert service.process.stdout is not None
+    service.said.extend(service.process.stdout)
+
+
+def await_health(service: Service) -> None:
+    """Returns when the process answers; fails with what it said when it does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and service.process.poll() is None:
+        with suppress(OSError):
+            if service.ask("/api/health").status == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("".join(service.said))

@@ -1,0 +1,112 @@
+"""The tenants: two organizations with people, keys and images, so that isolation is always in play."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from harborguard.auth.credentials import make_secret
+from harborguard.model import PrincipalKind, Role
+from harborguard.risk import grade
+from harborguard.store import organizations, principals
+from harborguard.store.connection import Connection
+from harborguard.store.counters import change_counters
+from harborguard.store.registries import ensure_registry
+
+CREATED_AT = datetime(2025, 12, 4, tzinfo=UTC)
+SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)
+
+
+@dataclass
+class Tenant:
+    """An organization of the tenants, with one person of role developer and one key of role viewer."""
+
+    conn: Connection
+    organization_id: str
+    email: str
+    user_id: str
+    key_id: str
+    key: str
+    token_id: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the organization's key sends."""
+        return {"X-API-Key": self.key}
+
+    def add_key(self, role: Role = Role.VIEWER, **kwargs: Any) -> str:
+        """Another key; answers with its secret."""
+        return add_key(self.conn, self.organization_id, role, **kwargs)[1]
+
+    def add_registry(self, host: str, name: str | None = None) -> str:
+        """A registry; answers with its id."""
+        registry_id = ensure_registry(self.conn, self.organization_id, host)
+        if name is not None:
+            self.conn.execute(
+                "UPDATE registries SET name = %s WHERE organization_id = %s AND id = %s",
+                (name, self.organization_id, registry_id),
+            )
+        return registry_id
+
+    def add_image(
+        self,
+        name: str,
+        score: int | None = None,
+        *,
+        created_at: datetime = CREATED_AT,
+        **columns: Any,
+    ) -> str:
+        """An image as recording would leave it; answers with its id."""
+        row = {
+            "organization_id": self.organization_id,
+            "registry_id": self.add_registry(name.partition("/")[0]),
+            "name": name,
+            "created_at": created_at,
+        }
+        if score is not None:
+            row |= {
+                "risk_score": score,
+                "grade": grade(score).value,
+                "scan_id": "scan-0",
+                "last_scanned_at": SCANNED_AT,
+            }
+        row |= columns
+        names = ", ".join(row)
+        values = ", ".join(f"%({column})s" for column in row)
+        query = f"INSERT INTO images ({names}) VALUES ({values}) RETURNING id"
+        [image_id] = self.conn.execute(query.encode(), row).fetchone() or [""]
+        changes = {(str(row["registry_id"]), score): 1}
+        change_counters(self.conn, self.organization_id, changes, images=1)
+        return image_id
+
+
+def add_key(
+    conn: Connection, organization_id: str, role: Role = Role.VIEWER, **kwargs: Any
+) -> tuple[str, str]:
+    """A key's id and secret."""
+    secret = make_secret(PrincipalKind.API_KEY)
+    key_id = principals.create_api_key(
+        conn, organization_id, secret, name="test", role=role, **kwargs
+    )
+    return key_id, secret.secret
+
+
+def add_tenant(conn: Connection, name: str) -> Tenant:
+    """An organization with a person and both kinds of credential."""
+    organization_id = organizations.create_organization(conn, name)
+    email = f"dev@{name}.test"
+    user_id = organizations.add_user(conn, organization_id, email, Role.DEVELOPER)
+    key_id, key = add_key(conn, organization_id)
+    secret = make_secret(PrincipalKind.ACCESS_TOKEN)
+    token_id = principals.create_access_token(
+        conn, secret, name="test", email=email, expires_at=None
+    )
+    return Tenant(conn, organization_id, email, user_id, key_id, key, token_id, secret.secret)
+
+
+class Tenants:
+    """Acme, whom tests are about, and Globex, who must never be seen."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.acme = add_tenant(conn, "acme")
+        self.globex = add_tenant(conn, "globex")

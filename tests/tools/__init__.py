@@ -1,0 +1,1 @@
+"""Programs run by hand or by make: benchmark, soak, schema and OpenAPI writers."""

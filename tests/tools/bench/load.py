@@ -1,0 +1,87 @@
+"""Organizations of 1k, 10k, 100k and 1M images, the same on every run, in under a minute."""
+
+from dataclasses import dataclass
+
+from harborguard.model import Role
+from harborguard.store.connection import Connection
+from harborguard.store.counters import reset_counters
+from harborguard.store.organizations import create_organization
+from tests.support.tenants import add_key
+
+SIZES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
+
+REGISTRIES = """
+INSERT INTO registries (organization_id, id, host, name)
+SELECT %(organization_id)s, 'reg-' || left(md5(n::text), 16), 'r' || n || '.test', 'r' || n || '.test'
+FROM generate_series(0, 9) AS n
+"""
+
+# Ten registries, the last with a thousandth of the images; one image in eight never scanned; names
+# as long as real ones; the times in another order than the ids and the names.
+IMAGES = """
+INSERT INTO images (
+    organization_id, id, registry_id, name, created_at, tag_count, latest_tag, latest_digest,
+    scan_id, risk_score, grade, high, medium, low, last_scanned_at
+)
+SELECT
+    %(organization_id)s,
+    'img-' || left(md5(n || 'i'), 16),
+    'reg-' || left(md5(registry::text), 16),
+    'r' || registry || '.test/' || (ARRAY['api', 'web', 'batch', 'quasar', 'tools'])[1 + n %% 5]
+        || '/service-' || lpad((n * 7919 %% 1000003)::text, 7, '0'),
+    timestamptz '2026-01-01' + (n * 31337 %% 1000003) * interval '7 seconds',
+    1 + n %% 12,
+    '1.4.' || n %% 100,
+    'sha256:' || md5(n || 'a') || md5(n || 'b'),
+    CASE WHEN score IS NOT NULL THEN 'scan-' || left(md5(n || 's'), 16) END,
+    score,
+    CASE
+        WHEN score < 25 THEN 'A' WHEN score < 50 THEN 'B' WHEN score < 75 THEN 'C'
+        WHEN score >= 75 THEN 'D'
+    END,
+    n %% 5,
+    n %% 20,
+    n %% 30,
+    CASE WHEN score IS NOT NULL THEN timestamptz '2026-10-01' + n * interval '1 second' END
+FROM generate_series(1::bigint, %(images)s) AS n,
+    LATERAL (SELECT CASE WHEN n %% 1000 = 0 THEN 9 ELSE n %% 9 END AS registry) AS r,
+    LATERAL (SELECT CASE WHEN n %% 8 > 0 THEN n * 61 %% 101 END AS score) AS s
+"""
+
+
+@dataclass
+class BenchTenant:
+    """An organization to ask: how many images it has, and a key."""
+
+    organization_id: str
+    images: int
+    key: str
+
+
+def load(conn: Connection) -> dict[str, BenchTenant]:
+    """Fills an empty, migrated database; answers with the organizations by size."""
+    conn.execute("SET statement_timeout = 0")
+    conn.execute("SET synchronous_commit = on")
+    # Indexes are made after the rows: entering a million random ids one by one takes minutes.
+    indexes = conn.execute(
+        "SELECT indexname, indexdef FROM pg_indexes"
+        " WHERE tablename = 'images' AND indexname LIKE 'images%%idx'"
+    ).fetchall()
+    for name, _ in indexes:
+        conn.execute(f"DROP INDEX {name}".encode())
+    tenants = {size: _make_tenant(conn, size, images) for size, images in SIZES.items()}
+    for _, definition in indexes:
+        conn.execute(definition.encode())
+    for tenant in tenants.values():
+        reset_counters(conn, tenant.organization_id)
+    conn.execute("VACUUM (ANALYZE)")
+    return tenants
+
+
+def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
+    organization_id = create_organization(conn, f"bench-{size}")
+    parameters = {"organization_id": organization_id, "images": images}
+    conn.execute(REGISTRIES, parameters)
+    conn.execute(IMAGES, parameters)
+    _, key = add_key(conn, organization_id, Role.VIEWER)
+    return BenchTenant(organization_id, images, key)
