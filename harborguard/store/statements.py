@@ -1,4 +1,4 @@
-"""The fixed statements: sql/queries, one file each, read once and named by their files."""
+"""The fixed statements of sql/queries and the migrations, by file name; read once at import."""
 
 from pathlib import Path
 from typing import LiteralString, cast
@@ -7,7 +7,7 @@ SQL_DIRECTORY = Path(__file__).parents[2] / "sql"
 
 
 def _read(path: Path) -> LiteralString:
-    # The one cast to LiteralString: these files are part of the program, no caller can write them.
+    # The only cast to LiteralString: these files are part of the program.
     return cast(LiteralString, path.read_text(encoding="utf-8"))
 
 

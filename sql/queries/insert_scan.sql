@@ -1,4 +1,5 @@
--- Records a scan, unless the organization has one of the same identity already (no row then).
+-- Insert a scan unless the organization has one with this external id; return a row only if
+-- inserted.
 INSERT INTO scans (
     organization_id, image_id, external_id, content_sha256, tag, digest, scanners, status,
     started_at, finished_at, critical, high, medium, low, risk_score, grade

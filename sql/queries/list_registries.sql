@@ -1,4 +1,4 @@
--- An organization's registries by host, and how many images each has.
+-- List an organization's registries by host, with their numbers of images.
 SELECT
     registries.id,
     registries.host,

@@ -1,5 +1,5 @@
--- The digests that the tags of a registry's images have had, with their build times where told;
--- every image that has any tag is among them.
+-- List the digests that tags of a registry's images were observed with, and their build times where
+-- known. Every image that has a tag is included.
 SELECT images.name, tags.digest, max(tags.built_at)
 FROM images
 JOIN tags ON tags.organization_id = %(organization_id)s AND tags.image_id = images.id

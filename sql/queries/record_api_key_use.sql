@@ -1,4 +1,4 @@
--- Notes that a key was used, at most once a minute; where another worker is noting it, does nothing.
+-- Record that a key was used, at most once a minute. Skip if another worker is recording it.
 UPDATE api_keys
 SET last_used_at = now()
 WHERE id = (

@@ -1,4 +1,5 @@
--- Forgets an image's tags that a registry did not show at a time; what was seen later stays.
+-- Delete the tags of an image that a registry listing did not contain, except tags that were
+-- observed after the listing.
 DELETE FROM tags
 WHERE organization_id = %(organization_id)s
     AND image_id = %(image_id)s

@@ -1,5 +1,5 @@
--- Makes the organization's registry with a host, or gives the one that is there what is told: a
--- name, a provider. One that was made on first sight gets its host's usual provider.
+-- Insert a registry, or update the given name and provider of an existing one. A registry that was
+-- inserted by its first report gets its host's default provider.
 INSERT INTO registries (organization_id, host, name, provider)
 VALUES (
     %(organization_id)s, %(host)s, coalesce(%(name)s, %(host)s),
