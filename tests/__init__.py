@@ -1,1 +1,1 @@
-"""The suite; its folders are named by what they need: unit and meta need nothing."""
+"""The test suite: `unit` and `meta` need no PostgreSQL; `store`, `api` and `e2e` do."""

@@ -1,4 +1,4 @@
-"""Whom recording is for."""
+"""Fixtures of the store tests: the ids of two organizations."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from tests.support.tenants import Tenants
 
 @pytest.fixture
 def acme(tenants: Tenants) -> str:
-    """The organization that records."""
+    """Return the id of the organization that records scans."""
     return tenants.acme.organization_id
 
 
 @pytest.fixture
 def globex(tenants: Tenants) -> str:
-    """The other one."""
+    """Return the id of another organization."""
     return tenants.globex.organization_id

@@ -1,4 +1,4 @@
-"""The counters: exact through every recording, however many write at once."""
+"""The counters stay exact through every recording and under concurrent writers."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def envelope(image: str, number: int, severities: list[str], status: str = "SUCCESS") -> bytes:
-    """A sensor's report of an image, the `number`th minute."""
+    """Return an envelope report for an image, finished `number` minutes after NOW."""
     finished_at = (NOW + timedelta(minutes=number)).isoformat()
     return json.dumps(
         {
@@ -43,11 +43,11 @@ def envelope(image: str, number: int, severities: list[str], status: str = "SUCC
 
 
 def record(conn: Connection, organization_id: str, body: bytes) -> None:
-    """A report, received long after."""
+    """Ingest a report as if received one day after NOW."""
     ingest_report(conn, organization_id, body, received_at=NOW + timedelta(days=1))
 
 
-scans = st.lists(
+scan_lists = st.lists(
     st.tuples(
         st.sampled_from(["ghcr.io/a/a:1", "ghcr.io/a/b:1", "quay.io/a/a:2", "quay.io/a/a:3"]),
         st.integers(0, 9),
@@ -62,17 +62,19 @@ scans = st.lists(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(made=scans)
-def test_it_works(conn: Connection, made: list[tuple[str, int, list[str], str]]) -> None:
+@given(scans=scan_lists)
+def test_counters_after_any_scans_equal_the_images(
+    conn: Connection, scans: list[tuple[str, int, list[str], str]]
+) -> None:
     organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}")
-    for scan in made:
+    for scan in scans:
         record(conn, organization_id, envelope(*scan))
     assert find_counter_drift(conn, organization_id) == []
     listing = list_images(conn, Scope(organization_id), ImageCriteria(), Page(1, 200))
-    assert listing.total == len(listing.items) == len({scan[0].split(":")[0] for scan in made})
+    assert listing.total == len(listing.items) == len({scan[0].split(":")[0] for scan in scans})
 
 
-def test_drift_is_found_and_repaired(conn: Connection, tenants: Tenants) -> None:
+def test_counter_drift_is_found_and_reset(conn: Connection, tenants: Tenants) -> None:
     organization_id = tenants.acme.organization_id
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     registry_id = tenants.acme.add_registry("ghcr.io")
@@ -89,27 +91,29 @@ def test_drift_is_found_and_repaired(conn: Connection, tenants: Tenants) -> None
     assert find_inventory_version(conn, Scope(organization_id)) > before
 
 
-def test_a_recount_waits_for_who_is_recording(
+def test_reset_counters_during_recording_waits_for_its_commit(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
-    """What is recorded but not committed is in neither the images nor the counters it reads."""
+    """Neither the images nor the counters that a reset reads contain uncommitted scans."""
     organization_id = tenants.acme.organization_id
-    with connect(config) as other, ThreadPoolExecutor(1) as aside:
+    with connect(config) as other, ThreadPoolExecutor(1) as executor:
         with conn.transaction():
             record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
-            recount = aside.submit(reset_counters, other, organization_id)
-            wait_until(lambda: is_waiting(conn, other))
-        recount.result()
+            reset = executor.submit(reset_counters, other, organization_id)
+            wait_until(lambda: is_waiting_for_lock(conn, other))
+        reset.result()
     assert find_counter_drift(conn, organization_id) == []
 
 
-def is_waiting(conn: Connection, other: Connection) -> bool:
-    """Whether the other connection waits for a lock."""
+def is_waiting_for_lock(conn: Connection, other: Connection) -> bool:
+    """Return whether the other connection waits for a lock."""
     query = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
     return conn.execute(query, (other.info.backend_pid,)).fetchone() == ("Lock",)
 
 
-def test_what_changes_nothing_moves_nothing(conn: Connection, tenants: Tenants) -> None:
+def test_inventory_version_after_scan_without_effect_is_unchanged(
+    conn: Connection, tenants: Tenants
+) -> None:
     scope = Scope(tenants.acme.organization_id)
 
     def version_after(body: bytes) -> int:
@@ -122,8 +126,8 @@ def test_what_changes_nothing_moves_nothing(conn: Connection, tenants: Tenants) 
     assert version_after(envelope("ghcr.io/a/a:1", 6, ["HIGH"])) > first
 
 
-def concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -> None:
-    """Runs each job on a connection of its own, all at once."""
+def run_concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -> None:
+    """Run all jobs at the same time, each on a separate connection."""
 
     def run(job: Callable[[Connection], None]) -> None:
         with connect(config) as conn:
@@ -133,22 +137,22 @@ def concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -> No
         list(pool.map(run, jobs))
 
 
-def test_a_listing_is_of_one_moment_while_scans_arrive(
+def test_list_while_scans_arrive_is_consistent(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
-    """Total, rows and version agree, whichever way a page is read; and the counters end exact."""
+    """Total and rows agree for every way to read a page, and the counters end exact."""
     organization_id = tenants.acme.organization_id
     scope = Scope(organization_id)
-    done = threading.Event()
+    writers_finished = threading.Event()
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
-    questions = [
+    all_criteria = [
         ImageCriteria(),
         ImageCriteria(sort=by_score),
         ImageCriteria(risk_score=0),
         ImageCriteria(search="a"),
         ImageCriteria(registry="ghcr.io", sort=by_score),
     ]
-    seen: list[int] = []
+    versions: list[int] = []
 
     def write(first: int) -> Callable[[Connection], None]:
         def job(conn: Connection) -> None:
@@ -161,32 +165,32 @@ def test_a_listing_is_of_one_moment_while_scans_arrive(
 
     def read(conn: Connection) -> None:
         number = 0
-        while not done.is_set():
-            criteria = questions[number % len(questions)]
+        while not writers_finished.is_set():
+            criteria = all_criteria[number % len(all_criteria)]
             for use_counters in (True, False):
                 listing = list_images(
                     conn, scope, criteria, Page(1, 200), use_counters=use_counters
                 )
                 assert listing.total == len(listing.items)
-            seen.append(listing.version)
+            versions.append(listing.version)
             number += 1
 
-    readers = threading.Thread(target=concurrently, args=(config, [read, read]))
+    readers = threading.Thread(target=run_concurrently, args=(config, [read, read]))
     readers.start()
     try:
-        concurrently(config, [write(0), write(1), write(2)])
+        run_concurrently(config, [write(0), write(1), write(2)])
     finally:
-        done.set()
+        writers_finished.set()
         readers.join()
     assert find_counter_drift(conn, organization_id) == []
-    assert len(set(seen)) > 3
+    assert len(set(versions)) > 3
     final = list_images(conn, scope, ImageCriteria(), Page())
     assert final.total == 30
     assert final.version == find_inventory_version(conn, scope)
 
 
 @pytest.mark.parametrize("organizations", [1, 2])
-def test_a_recount_beside_writers_is_exact(
+def test_reset_counters_beside_writers_leaves_exact_counters(
     config: Config, conn: Connection, tenants: Tenants, organizations: int
 ) -> None:
     members = [tenants.acme, tenants.globex][:organizations]
@@ -201,11 +205,11 @@ def test_a_recount_beside_writers_is_exact(
 
         return job
 
-    def recount(conn: Connection) -> None:
+    def reset(conn: Connection) -> None:
         for _ in range(10):
             for member in members:
                 reset_counters(conn, member.organization_id)
 
-    concurrently(config, [*(write(number) for number in range(4)), recount])
+    run_concurrently(config, [*(write(number) for number in range(4)), reset])
     for member in members:
         assert find_counter_drift(conn, member.organization_id) == []

@@ -1,4 +1,4 @@
-"""The list's plans at 100,000 images: what is counted, walked or sorted, is so in an index alone."""
+"""PostgreSQL's plans for the list at 100,000 images: counts, scans and sorts read indexes only."""
 
 import re
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ FROM generate_series(1, %(images)s) AS n, nullif(n %% 103, 102) AS x, nullif(x, 
 """
 
 
-def found(conn: Connection) -> None:
-    """Two organizations, each with a registry of the same id."""
+def add_organizations(conn: Connection) -> None:
+    """Insert two organizations, each with a registry of the same id."""
     conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
     conn.execute(
         """
@@ -52,12 +52,12 @@ def found(conn: Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def crowded(server_url: str) -> Iterator[Connection]:
-    """One organization with 100,000 images, vacuumed, beside a small one."""
+def large_database(server_url: str) -> Iterator[Connection]:
+    """Return a connection to a vacuumed database: 99,000 images of org-1, 1,000 of org-2."""
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
-        found(conn)
+        add_organizations(conn)
         conn.execute("SET statement_timeout = 0")
-        # VACUUM calls no row visible to all whose commit is not on disk yet.
+        # VACUUM marks a page as all-visible only if its commits were flushed to disk.
         conn.execute("SET synchronous_commit = on")
         conn.execute(FILL, {"images": IMAGES})
         for organization_id in ("org-1", "org-2"):
@@ -66,37 +66,38 @@ def crowded(server_url: str) -> Iterator[Connection]:
         yield conn
 
 
-def plan_of(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
-    """All nodes of the plan that the statement was run by, made before its values were known."""
+def explain(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
+    """Execute a statement with its generic plan; return all nodes of that plan."""
     prepare(conn, statement)
-    return run_prepared(conn, statement)
+    return explain_prepared(conn, statement)
 
 
 def prepare(conn: Connection, statement: Statement) -> None:
-    """Has the plan made, from now on the same for all values."""
+    """Prepare a statement and make its generic plan, which later executions reuse."""
     text, parameters = statement
     names = list(parameters)
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", text)
-    conn.execute(f"PREPARE asked AS {numbered}".encode(), prepare=False)
-    conn.execute(sql.SQL("EXPLAIN EXECUTE asked ({})").format(values(statement)), prepare=False)
+    conn.execute(f"PREPARE listing AS {numbered}".encode(), prepare=False)
+    explain_execute = sql.SQL("EXPLAIN EXECUTE listing ({})")
+    conn.execute(explain_execute.format(literals(statement)), prepare=False)
 
 
-def run_prepared(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
-    """All nodes of the plan that was made, with what each of them did."""
-    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({})")
-    row = conn.execute(explain.format(values(statement)), prepare=False).fetchone()
-    conn.execute("DEALLOCATE asked", prepare=False)
+def explain_prepared(conn: Connection, statement: Statement) -> list[dict[str, Any]]:
+    """Execute the prepared statement once; return all nodes of its plan with their row counts."""
+    explain_execute = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE listing ({})")
+    row = conn.execute(explain_execute.format(literals(statement)), prepare=False).fetchone()
+    conn.execute("DEALLOCATE listing", prepare=False)
     assert row is not None
-    nodes, found = [row[0][0]["Plan"]], []
-    while nodes:
-        node = nodes.pop()
-        found.append(node)
-        nodes += node.get("Plans", [])
-    return found
+    pending, nodes = [row[0][0]["Plan"]], []
+    while pending:
+        node = pending.pop()
+        nodes.append(node)
+        pending += node.get("Plans", [])
+    return nodes
 
 
-def values(statement: Statement) -> sql.Composed:
-    """The statement's parameters, as they are given to a prepared one."""
+def literals(statement: Statement) -> sql.Composed:
+    """Return a statement's parameters as SQL literals for EXECUTE."""
     return sql.SQL(", ").join(map(sql.Literal, statement[1].values()))
 
 
@@ -113,57 +114,61 @@ def values(statement: Statement) -> sql.Composed:
     ],
     ids=["default", "grade", "grade by risk", "two ranges", "name", "search", "registry and risk"],
 )
-def test_it_works(crowded: Connection, criteria: ImageCriteria) -> None:
-    nodes = plan_of(crowded, ImageQuery(Scope("org-1"), criteria).window(Page()))
+def test_window_of_any_criteria_counts_by_index_only_scan(
+    large_database: Connection, criteria: ImageCriteria
+) -> None:
+    nodes = explain(large_database, ImageQuery(Scope("org-1"), criteria).window(Page()))
 
     assert "WindowAgg" in {node["Node Type"] for node in nodes}
-    [counting] = [
+    [scan] = [
         node
         for node in nodes
         if node.get("Relation Name") == "images" and node["Alias"] == "images"
     ]
-    assert counting["Node Type"] == "Index Only Scan"
-    assert counting["Heap Fetches"] == 0
-    assert counting["Actual Rows"] >= 1050
-    [joined] = [node for node in nodes if node.get("Alias") == "wide"]
-    assert (joined["Node Type"], joined["Index Name"]) == ("Index Scan", "images_pkey")
-    assert joined["Actual Loops"] == 50
+    assert scan["Node Type"] == "Index Only Scan"
+    assert scan["Heap Fetches"] == 0
+    assert scan["Actual Rows"] >= 1050
+    [lookup] = [node for node in nodes if node.get("Alias") == "wide"]
+    assert (lookup["Node Type"], lookup["Index Name"]) == ("Index Scan", "images_pkey")
+    assert lookup["Actual Loops"] == 50
 
 
-def test_few_of_a_registry_are_found_by_it(crowded: Connection) -> None:
-    """Though the only registry there is has everything, as far as the planner can see."""
+def test_sort_of_matches_of_a_registry_uses_registry_index(large_database: Connection) -> None:
+    """Even where one registry has all images, so that its index looks useless to the planner."""
     query = ImageQuery(Scope("org-1"), ImageCriteria(registry="ghcr.io"))
-    nodes = plan_of(crowded, query.page(SortMatches(50, 0)))
-    [found] = [node for node in nodes if node.get("Alias") == "images"]
-    assert found["Index Name"] == "images_registry_idx"
-    assert "registry_id" in found["Index Cond"]
+    nodes = explain(large_database, query.page(SortMatches(50, 0)))
+    [scan] = [node for node in nodes if node.get("Alias") == "images"]
+    assert scan["Index Name"] == "images_registry_idx"
+    assert "registry_id" in scan["Index Cond"]
 
 
-def test_a_common_term_is_counted_without_being_kept(crowded: Connection) -> None:
-    """The window stops behind the page; what is behind that is counted, and the total is exact."""
-    listing = list_images(crowded, Scope("org-1"), ImageCriteria(search="service"), Page())
+def test_search_for_common_term_stops_window_and_counts_exactly(
+    large_database: Connection,
+) -> None:
+    """The window stops 1,000 rows behind the page. A second statement counts all matches."""
+    listing = list_images(large_database, Scope("org-1"), ImageCriteria(search="service"), Page())
     assert (listing.total, len(listing.items)) == (99_000, 50)
     query = ImageQuery(Scope("org-1"), ImageCriteria(search="service"))
-    for statement, read in ((query.window(Page()), 1050), (query.count(), 99_000)):
-        nodes = plan_of(crowded, statement)
-        [counting] = [node for node in nodes if node.get("Alias") == "images"]
-        assert (counting["Node Type"], counting["Heap Fetches"]) == ("Index Only Scan", 0)
-        assert counting["Actual Rows"] == read
+    for statement, rows in ((query.window(Page()), 1050), (query.count(), 99_000)):
+        nodes = explain(large_database, statement)
+        [scan] = [node for node in nodes if node.get("Alias") == "images"]
+        assert (scan["Node Type"], scan["Heap Fetches"]) == ("Index Only Scan", 0)
+        assert scan["Actual Rows"] == rows
 
 
 @pytest.fixture(params=[0, 5, 1100])
-def growing(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
-    """A database with few images, of which statistics know nothing, now or later."""
+def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
+    """Return the settings of a database with few images and without statistics about them."""
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
-        found(conn)
+        add_organizations(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
         conn.execute(FILL, {"images": request.param})
         reset_counters(conn, "org-1")
         yield Config(database_url=url)
 
 
-def test_a_plan_made_for_few_serves_many(growing: Config) -> None:
-    """As after a first install: the service is asked before the bulk of reports has come."""
+def test_generic_plan_made_for_small_table_suits_large_table(small_database: Config) -> None:
+    """After a first install, connections make their plans before most images are recorded."""
     by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=True))
     scope = Scope("org-1")
     ranges: list[tuple[ImageCriteria, IndexRange]] = [
@@ -178,13 +183,13 @@ def test_a_plan_made_for_few_serves_many(growing: Config) -> None:
     ]
     statements.append(ImageQuery(scope, ImageCriteria(search="service")).window(Page()))
     with ExitStack() as stack:
-        conns = [stack.enter_context(pool_connection(growing)) for _ in statements]
+        conns = [stack.enter_context(pool_connection(small_database)) for _ in statements]
         for conn, statement in zip(conns, statements, strict=True):
             prepare(conn, statement)
-        stack.enter_context(pool_connection(growing)).execute(
+        stack.enter_context(pool_connection(small_database)).execute(
             FILL.replace("/acme/", "/late/"), {"images": 20_000}
         )
         for conn, statement in zip(conns, statements, strict=True):
-            [joined] = [n for n in run_prepared(conn, statement) if n.get("Alias") == "wide"]
-            assert (joined["Index Name"], joined["Actual Loops"]) == ("images_pkey", 50)
-            assert (joined["Actual Rows"], joined.get("Rows Removed by Filter", 0)) == (1, 0)
+            [lookup] = [n for n in explain_prepared(conn, statement) if n.get("Alias") == "wide"]
+            assert (lookup["Index Name"], lookup["Actual Loops"]) == ("images_pkey", 50)
+            assert (lookup["Actual Rows"], lookup.get("Rows Removed by Filter", 0)) == (1, 0)

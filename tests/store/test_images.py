@@ -1,4 +1,4 @@
-"""A listing is of one moment, whatever is written between its statements."""
+"""A listing shows one inventory version, even if scans are recorded between its statements."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, LiteralString, cast
@@ -19,61 +19,62 @@ BY_NAME = Sort(SortKey.NAME, descending=False)
 BY_SCORE = Sort(SortKey.RISK_SCORE, descending=True)
 
 
-class Reader:
-    """A connection after whose statements about images somebody else records a new one."""
+class WritesBetweenStatements:
+    """Connection that lets another connection add an image after each fetched statement."""
 
     def __init__(self, config: Config, member: Tenant, writes: int) -> None:
         self._conn = connect(config)
         self._member = member
-        self.left = writes
+        self.remaining_writes = writes
 
     def fetch(self, statement: LiteralString, parameters: Mapping[str, Any]) -> list[TupleRow]:
-        """What was found before the write."""
+        """Return the rows of a statement, then add an image."""
         rows = self._conn.fetch(statement, parameters)
-        if self.left > 0:
-            # The newest is the first of all by name, and has the highest score.
-            self._member.add_image(f"ghcr.io/a/{self.left:03}", 100 - self.left)
-            self.left -= 1
+        if self.remaining_writes > 0:
+            # The newest image is the first by name and has the highest score.
+            number = self.remaining_writes
+            self._member.add_image(f"ghcr.io/a/{number:03}", 100 - number)
+            self.remaining_writes -= 1
         return rows
 
     def execute(self, statement: LiteralString) -> None:
-        """What tells nothing of images."""
+        """Execute a statement that reads no images."""
         self._conn.execute(statement)
 
     def transaction(self) -> Any:
-        """The connection's own."""
+        """Begin a transaction."""
         return self._conn.transaction()
 
     def close(self) -> None:
-        """Ends it."""
+        """Close the connection."""
         self._conn.close()
 
 
 @pytest.fixture
-def five(tenants: Tenants) -> Iterator[Tenant]:
-    """Five images; a window that counts one row behind the page."""
+def five_images(tenants: Tenants) -> Iterator[Tenant]:
+    """Return a tenant with five images; let a window count one row behind the page."""
     for number in range(5):
         tenants.acme.add_image(f"ghcr.io/z/{number}", number)
     with patch.object(image_query, "MAX_COUNTED_BEHIND", 1):
         yield tenants.acme
 
 
-def read(
+def list_with_writes(
     config: Config, member: Tenant, criteria: ImageCriteria, *, writes: int, use_counters: bool
 ) -> tuple[Listing[ImageSummary], int]:
-    """A listing of four images a page beside so many writes; how many of them were made."""
-    reader = Reader(config, member, writes)
+    """Return the first page of four images, and how many of the allowed writes were made."""
+    writing = WritesBetweenStatements(config, member, writes)
     try:
-        conn = cast("Connection", reader)
+        conn = cast("Connection", writing)
         scope, page = Scope(member.organization_id), Page(1, 4)
         listing = list_images(conn, scope, criteria, page, use_counters=use_counters)
-        return listing, writes - reader.left
+        return listing, writes - writing.remaining_writes
     finally:
-        reader.close()
+        writing.close()
 
 
-questions = pytest.mark.parametrize(
-    ("criteria", "counters"),
+two_statement_cases = pytest.mark.parametrize(
+    ("criteria", "use_counters"),
     [
         (ImageCriteria(risk_score=0, sort=BY_NAME), True),
         (ImageCriteria(sort=BY_SCORE), True),
@@ -84,33 +85,40 @@ questions = pytest.mark.parametrize(
 )
 
 
-@questions
-def test_it_works(config: Config, five: Tenant, criteria: ImageCriteria, counters: bool) -> None:
-    """One write between two statements: both are asked again."""
-    listing, made = read(config, five, criteria, writes=1, use_counters=counters)
+@two_statement_cases
+def test_list_with_one_write_repeats_both_statements(
+    config: Config, five_images: Tenant, criteria: ImageCriteria, use_counters: bool
+) -> None:
+    listing, writes = list_with_writes(
+        config, five_images, criteria, writes=1, use_counters=use_counters
+    )
     names = [image.name.removeprefix("ghcr.io/") for image in listing.items]
     expected = ["a/001", "z/0", "z/1", "z/2"]
     if criteria.sort == BY_SCORE:
         expected = ["a/001", "z/4", "z/3", "z/2"]
-    assert (made, names, listing.total) == (1, expected, 6)
-    conn = five.conn
-    assert listing.version == find_inventory_version(conn, Scope(five.organization_id))
+    assert (writes, names, listing.total) == (1, expected, 6)
+    scope = Scope(five_images.organization_id)
+    assert listing.version == find_inventory_version(five_images.conn, scope)
 
 
-@questions
-def test_writes_that_never_end(
-    config: Config, five: Tenant, criteria: ImageCriteria, counters: bool
+@two_statement_cases
+def test_list_with_constant_writes_reads_one_snapshot(
+    config: Config, five_images: Tenant, criteria: ImageCriteria, use_counters: bool
 ) -> None:
-    """At last it is one snapshot: what is written meanwhile is not in it, in no part of it."""
-    listing, made = read(config, five, criteria, writes=99, use_counters=counters)
-    # Three attempts of two statements and the snapshot's two: it sees what the attempts let in.
-    assert made == 8
+    """The snapshot contains the images added before it, and none added during it."""
+    listing, writes = list_with_writes(
+        config, five_images, criteria, writes=99, use_counters=use_counters
+    )
+    # Three attempts and the snapshot take two statements each. Six images precede the snapshot.
+    assert writes == 8
     assert listing.total == 5 + 6
     assert listing.items[0].name == "ghcr.io/a/094"
-    newest = find_inventory_version(five.conn, Scope(five.organization_id))
+    newest = find_inventory_version(five_images.conn, Scope(five_images.organization_id))
     assert listing.version < newest
 
 
-def test_one_statement_needs_no_second(config: Config, five: Tenant) -> None:
-    listing, made = read(config, five, ImageCriteria(sort=BY_NAME), writes=99, use_counters=True)
-    assert (made, listing.total, len(listing.items)) == (1, 5, 4)
+def test_list_read_by_one_statement_is_not_repeated(config: Config, five_images: Tenant) -> None:
+    listing, writes = list_with_writes(
+        config, five_images, ImageCriteria(sort=BY_NAME), writes=99, use_counters=True
+    )
+    assert (writes, listing.total, len(listing.items)) == (1, 5, 4)

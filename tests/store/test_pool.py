@@ -1,4 +1,4 @@
-"""The pool: what is over is not lent, what is slow is no outage, what is silent is given up."""
+"""The pool replaces dead connections, survives slow statements and abandons silent servers."""
 
 import time
 from collections.abc import Iterator
@@ -23,29 +23,30 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def hasty(config: Config) -> Config:
-    """Settings under which a first statement is waited for a fifth as long as others."""
+def short_timeouts(config: Config) -> Config:
+    """Return settings with 0.4 s for the first statement of a loan and 2.5 s for later ones."""
     return replace(config, pool_timeout=0.4, statement_timeout_ms=2000)
 
 
 @pytest.fixture
-def pool(hasty: Config) -> Iterator[Pool]:
-    """An open pool."""
-    with make_pool(hasty) as pool:
+def pool(short_timeouts: Config) -> Iterator[Pool]:
+    """Return an open pool."""
+    with make_pool(short_timeouts) as pool:
         pool.wait()
         yield pool
 
 
 @pytest.fixture
-def client(hasty: Config) -> Iterator[FlaskClient]:
-    """A client of a service with these settings."""
-    app = create_app(hasty)
+def client(short_timeouts: Config) -> Iterator[FlaskClient]:
+    """Return a client of a service with short timeouts."""
+    app = create_app(short_timeouts)
     with app.extensions["harborguard"].pool:
         yield app.test_client()
 
 
-def test_it_works(pool: Pool, conn: Connection) -> None:
-    """A connection whose server has ended it is not lent: its statement need not be tried again."""
+def test_getconn_after_backend_terminated_returns_new_connection(
+    pool: Pool, conn: Connection
+) -> None:
     with pool.connection() as lent:
         pid = lent.info.backend_pid
     conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
@@ -57,8 +58,10 @@ def test_it_works(pool: Pool, conn: Connection) -> None:
         pool.putconn(lent)
 
 
-def test_a_first_statement_that_is_slow_is_no_outage(pool: Pool, conn: Connection) -> None:
-    """It is ended like any other, on the server too, and the connection goes on."""
+def test_first_statement_slow_is_canceled_and_keeps_the_connection(
+    pool: Pool, conn: Connection
+) -> None:
+    """A server that acts on the cancel request is slow, not silent."""
     lent = pool.getconn()
     with pytest.raises(sqlstate.QueryCanceled):
         lent.execute("SELECT pg_sleep(60)")
@@ -70,64 +73,64 @@ def test_a_first_statement_that_is_slow_is_no_outage(pool: Pool, conn: Connectio
         again.execute("SELECT 1")
 
 
-def test_later_statements_have_the_patience_of_a_statement(pool: Pool) -> None:
+def test_later_statement_slower_than_first_timeout_succeeds(pool: Pool) -> None:
     with pool.connection() as lent:
         lent.execute("SELECT 1")
         lent.execute("SELECT pg_sleep(0.8)")
 
 
-def test_only_so_many_wait(hasty: Config) -> None:
-    """Twice as many as there are connections, however many have waited before."""
-    with make_pool(replace(hasty, threads=1)) as pool, ThreadPoolExecutor(4) as crowd:
+def test_getconn_with_all_waiting_slots_taken_raises(short_timeouts: Config) -> None:
+    """Two callers may wait for each connection. Callers that were served free their slots."""
+    config = replace(short_timeouts, threads=1)
+    with make_pool(config) as pool, ThreadPoolExecutor(4) as executor:
         for _ in range(10):
             pool.putconn(pool.getconn())
         lent = [pool.getconn(20), pool.getconn(20)]
-        waiting = [crowd.submit(pool.getconn, 20) for _ in range(4)]
+        waiting = [executor.submit(pool.getconn, 20) for _ in range(4)]
         wait_until(lambda: pool.get_stats()["requests_waiting"] == 4)
         with pytest.raises(TooManyRequests):
             pool.getconn(20)
         for conn in lent:
             pool.putconn(conn)
-        for late in as_completed(waiting):
-            pool.putconn(late.result())
+        for future in as_completed(waiting):
+            pool.putconn(future.result())
 
 
-def test_a_locked_table_is_a_timeout_and_shuts_nobody_out(
+def test_list_with_locked_table_returns_504_and_later_lists_return_200(
     client: FlaskClient, conn: Connection, tenants: Tenants
 ) -> None:
     with conn.transaction():
         conn.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
-        assert ask(client, tenants.acme.key) == 504
-    assert [ask(client, tenants.acme.key) for _ in range(2)] == [200, 200]
+        assert list_status(client, tenants.acme.key) == 504
+    assert [list_status(client, tenants.acme.key) for _ in range(2)] == [200, 200]
 
 
-def test_a_use_that_cannot_be_noted_shuts_nobody_out(
+def test_list_with_unrecordable_credential_use_returns_200(
     client: FlaskClient, conn: Connection, tenants: Tenants
 ) -> None:
     with conn.transaction():
         conn.execute("LOCK TABLE api_keys IN SHARE MODE")
-        assert ask(client, tenants.acme.key) == 200
-        assert ask(client, tenants.globex.token) == 200
+        assert list_status(client, tenants.acme.key) == 200
+        assert list_status(client, tenants.globex.token) == 200
 
 
-def ask(client: FlaskClient, secret: str) -> int:
-    """The status of a list; with all that belongs to the request done."""
+def list_status(client: FlaskClient, secret: str) -> int:
+    """Return the status of GET /api/images, after the whole response was read."""
     with client.get("/api/images", headers={"X-API-Key": secret}) as response:
         return response.status_code
 
 
-@pytest.mark.skipif(not has_embedded(), reason="a server before a relay comes from the wheel")
-def test_a_silent_server_is_given_up_at_the_first_statement() -> None:
-    """Long before a statement's own time is over."""
+@pytest.mark.skipif(not has_embedded(), reason="needs the embedded PostgreSQL server")
+def test_first_statement_on_silent_server_fails_before_the_statement_timeout() -> None:
     with cluster() as database, relay_to(database) as (relay, url):
         config = Config(database_url=url, pool_timeout=0.4, statement_timeout_ms=20_000)
         with make_pool(config) as pool:
             pool.wait()
             relay.speaks.clear()
-            lent, began = pool.getconn(), time.monotonic()
+            lent, started = pool.getconn(), time.monotonic()
             with pytest.raises(psycopg.OperationalError) as caught:
                 lent.execute("SELECT 1")
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - started < 10
             assert translate_error(caught.value) is not None
             pool.putconn(lent)
             with pytest.raises(psycopg.OperationalError):

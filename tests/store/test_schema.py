@@ -1,4 +1,4 @@
-"""sql/schema.sql is what the migrations make."""
+"""sql/schema.sql describes the same schema as the migrations."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,25 @@ from tests.tools.schema import SCHEMA, describe, dump
 
 
 @pytest.fixture
-def loaded(server_url: str) -> Iterator[Connection]:
-    """A database made from the file alone."""
+def from_file(server_url: str) -> Iterator[Connection]:
+    """Return a connection to a database created from sql/schema.sql alone."""
     with scratch_database(server_url) as url, connect(Config(database_url=url)) as conn:
         conn.execute(SCHEMA.read_bytes(), prepare=False)
         yield conn
 
 
-def test_it_works(loaded: Connection, conn: Connection) -> None:
-    lines = describe(loaded)
+def test_schema_file_creates_the_schema_of_the_migrations(
+    from_file: Connection, conn: Connection
+) -> None:
+    lines = describe(from_file)
     assert lines == describe(conn)
     assert len(lines) > 100
 
 
-def test_another_schema_is_described_otherwise(loaded: Connection, conn: Connection) -> None:
-    """Each of these would be missed by a description that looked less closely."""
+def test_describe_after_any_change_returns_other_lines(
+    from_file: Connection, conn: Connection
+) -> None:
+    """A less detailed description would miss one of these changes."""
     expected = describe(conn)
     for change in (
         'ALTER TABLE images ALTER latest_tag TYPE text COLLATE "default"',
@@ -37,13 +41,13 @@ def test_another_schema_is_described_otherwise(loaded: Connection, conn: Connect
         "DROP INDEX images_name_idx",
         "CREATE TABLE spare (id integer)",
     ):
-        with loaded.transaction(force_rollback=True):
-            loaded.execute(change)
-            assert describe(loaded) != expected, change
-    assert describe(loaded) == expected
+        with from_file.transaction(force_rollback=True):
+            from_file.execute(change)
+            assert describe(from_file) != expected, change
+    assert describe(from_file) == expected
 
 
-@pytest.mark.skipif(not has_embedded(), reason="there is no pg_dump of the newest PostgreSQL here")
-def test_the_file_is_up_to_date(server_url: str) -> None:
+@pytest.mark.skipif(not has_embedded(), reason="needs pg_dump of PostgreSQL 18 from the wheel")
+def test_schema_file_equals_a_new_dump(server_url: str) -> None:
     with migrated_database(server_url) as url:
         assert SCHEMA.read_text(encoding="utf-8") == dump(url), "run: make schema"

@@ -1,4 +1,4 @@
-"""sql/queries: every file is used, every name exists, and PostgreSQL understands each."""
+"""Every file of sql/queries is used, every used name exists, and PostgreSQL parses each file."""
 
 import ast
 import re
@@ -21,13 +21,13 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 @pytest.fixture(scope="module")
 def conn(config: Config) -> Iterator[Connection]:
-    """One for all: nothing is run here, so nothing need be emptied."""
+    """Return one connection for all tests; they change no rows."""
     with connect(config) as conn:
         yield conn
 
 
-def names_used() -> Iterator[str]:
-    """STATEMENTS["name"] anywhere in the package; and what is looked up by a parameter."""
+def used_names() -> Iterator[str]:
+    """Yield each name in `STATEMENTS["name"]` or `_one(conn, "name", ...)` in the package."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
@@ -38,38 +38,38 @@ def names_used() -> Iterator[str]:
 
 
 def as_prepared(text: str) -> str:
-    """The statement with numbered parameters, as the driver sends it."""
+    """Return the statement with numbered parameters, as psycopg sends it."""
     names = list(dict.fromkeys(PLACEHOLDER.findall(text)))
     numbered = PLACEHOLDER.sub(lambda match: f"${names.index(match[1]) + 1}", text)
     assert "%" not in numbered.replace("%%", "")
     return numbered.replace("%%", "%")
 
 
-def test_it_works() -> None:
-    used = set(names_used())
+def test_statements_are_the_files_and_all_are_used() -> None:
+    used = set(used_names())
     assert used == set(STATEMENTS)
     assert set(STATEMENTS) == {path.stem for path in (SQL_DIRECTORY / "queries").iterdir()}
     assert set(MIGRATIONS) == {path.stem for path in (SQL_DIRECTORY / "migrations").iterdir()}
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_query_can_be_prepared(conn: Connection, name: str) -> None:
+def test_query_is_accepted_by_prepare(conn: Connection, name: str) -> None:
     conn.execute(f"PREPARE {name} AS {as_prepared(STATEMENTS[name])}")  # pyright: ignore
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_copy_can_begin(conn: Connection, name: str) -> None:
+def test_copy_is_accepted(conn: Connection, name: str) -> None:
     with conn.cursor() as cursor, cursor.copy(STATEMENTS[name]):
         pass
 
 
-def test_a_mistake_would_be_found(conn: Connection) -> None:
+def test_prepare_with_unknown_column_raises(conn: Connection) -> None:
     with pytest.raises(psycopg.errors.UndefinedColumn):
         conn.execute("PREPARE a_query AS SELECT nothing FROM images WHERE id = $1")
 
 
 @pytest.mark.parametrize("name", sorted([*STATEMENTS, *MIGRATIONS]))
-def test_file_is_in_the_style(name: str) -> None:
+def test_sql_file_follows_the_layout_rules(name: str) -> None:
     text = {**STATEMENTS, **MIGRATIONS}[name]
     assert text.startswith("-- ")
     assert text.endswith("\n")
@@ -78,5 +78,5 @@ def test_file_is_in_the_style(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
-def test_file_is_one_statement(name: str) -> None:
+def test_query_file_contains_one_statement(name: str) -> None:
     assert ";" not in re.sub(r"--.*", "", STATEMENTS[name])

@@ -1,1 +1,1 @@
-"""Helpers that tests share; no tests."""
+"""Helpers shared by the tests. This package contains no tests."""

@@ -1,1 +1,1 @@
-"""Programs run by hand or by make: benchmark, soak, schema and OpenAPI writers."""
+"""Programs that are run by hand or by make: the benchmark, the soak test and the schema writer."""

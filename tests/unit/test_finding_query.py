@@ -1,4 +1,4 @@
-"""The builders behind the list: findings of a scan, and the list in numbers; without a database."""
+"""The query builders of the findings of a scan and of the image summary. No database."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ any_criteria = st.builds(
 )
 
 
-def test_it_works() -> None:
+def test_findings_page_has_conditions_and_slice() -> None:
     criteria = FindingCriteria(severities=(Severity.HIGH,), is_fixable=True)
     text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page(3, 20))
     assert (
@@ -43,7 +43,7 @@ def test_it_works() -> None:
 
 
 @given(any_criteria)
-def test_the_tenant_is_the_first_condition(criteria: FindingCriteria) -> None:
+def test_findings_page_has_the_tenant_as_first_condition(criteria: FindingCriteria) -> None:
     text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page())
     assert text.count("FROM findings") == 1
     _, _, conditions = text.partition("FROM findings\n    WHERE ")
@@ -51,7 +51,8 @@ def test_the_tenant_is_the_first_condition(criteria: FindingCriteria) -> None:
     assert parameters["organization_id"] == "org-acme"
 
 
-def test_no_text_of_a_caller_becomes_sql() -> None:
+def test_findings_pages_of_any_criteria_have_few_distinct_texts() -> None:
+    """A value of the criteria that became SQL text would make more texts than these."""
     texts = set()
 
     @given(any_criteria)
@@ -59,11 +60,11 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
         texts.add(FindingQuery("org-acme", "scan-1", criteria).page(Page())[0])
 
     collect()
-    # severities, package, search: asked or not; fixable: not, or either; six orders.
+    # Severities, package and search are given or not. Fixable is none, true or false.
     assert len(texts) <= 2 * 2 * 2 * 3 * len(ORDERS)
 
 
-def test_the_list_in_numbers_has_the_conditions_of_the_list() -> None:
+def test_summary_query_has_the_conditions_of_the_list() -> None:
     criteria = ImageCriteria(grades=(Grade.B,), search="api")
     filters = ImageFilters(Scope("org-acme", "reg-1"), criteria)
     text, parameters = make_summary_query(filters, use_counters=False)

@@ -1,4 +1,4 @@
-"""The query builder: criteria -> conditions and parameters, without a database."""
+"""The query builder turns criteria and a page into SQL and parameters. No database."""
 
 import re
 
@@ -14,19 +14,17 @@ from harborguard.store.images.query import ORDERS, ImageQuery, Statement
 
 ACME = Scope("org-acme")
 TENANT = "organization_id = %(organization_id)s"
-
-
-FIRST, SECOND = Page(1, 20), Page(2, 20)
+FIRST = Page(1, 20)
 
 
 def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, Parameters]:
-    """What the filters say."""
+    """Return the index conditions of all filters, and their parameters."""
     filters = ImageFilters(scope, criteria)
     return filters.index_conditions, filters.parameters
 
 
 def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
-    """All statements that a question can become."""
+    """Return every kind of statement for the criteria."""
     query = ImageQuery(scope, criteria)
     plans: list[PagePlan] = [
         SortMatches(20, 0),
@@ -42,7 +40,7 @@ def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
     return [query.early_page(FIRST), query.window(FIRST), query.counts(), query.count(), *planned]
 
 
-def test_it_works() -> None:
+def test_window_of_third_page_has_filter_order_and_slice() -> None:
     text, parameters = ImageQuery(ACME, ImageCriteria(risk_score=7)).window(Page(3, 20))
     assert f"WHERE {TENANT} AND (risk_score >= %(risk_score)s) IS TRUE" in text
     assert text.count("ORDER BY created_at DESC, id DESC") == 3
@@ -56,7 +54,7 @@ def test_it_works() -> None:
     }
 
 
-def test_only_early_pages_of_everything_come_straight_off_the_index() -> None:
+def test_is_early_with_filter_score_sort_or_large_offset_is_false() -> None:
     plain = ImageQuery(ACME, ImageCriteria())
     assert plain.is_early(FIRST)
     assert plain.is_early(Page(50, 20))
@@ -69,14 +67,15 @@ def test_only_early_pages_of_everything_come_straight_off_the_index() -> None:
     assert not ImageQuery(Scope("org-acme", "reg-1"), ImageCriteria()).is_early(FIRST)
 
 
-def test_a_walk_enters_no_index_by_a_filter() -> None:
+def test_index_range_with_filters_wraps_each_in_is_true() -> None:
+    """IS TRUE keeps the planner from using a filter as an index condition."""
     query = ImageQuery(ACME, ImageCriteria(registry="x", grades=(Grade.A,)))
     text, _ = query.page([IndexRange(20, 0, descending=True)])
     assert "(risk_score BETWEEN %(low)s AND %(high)s) IS TRUE" in text
     assert text.count("IS TRUE") == 2
 
 
-def test_two_stretches_have_parameters_of_their_own() -> None:
+def test_page_of_two_index_ranges_has_separate_parameters() -> None:
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
     text, parameters = ImageQuery(ACME, ImageCriteria(sort=by_score)).page(
         [
@@ -114,13 +113,15 @@ def test_two_stretches_have_parameters_of_their_own() -> None:
         (ImageCriteria(search="a%"), "name LIKE %(search)s", {"search": "%a\\%%"}),
     ],
 )
-def test_conditions(criteria: ImageCriteria, expected: str, parameters: Parameters) -> None:
-    text, given_parameters = conditions(criteria)
+def test_filters_of_criteria_become_conditions(
+    criteria: ImageCriteria, expected: str, parameters: Parameters
+) -> None:
+    text, actual_parameters = conditions(criteria)
     assert text == (f"{TENANT} AND {expected}" if expected else TENANT)
-    assert given_parameters == {"organization_id": "org-acme", **parameters}
+    assert actual_parameters == {"organization_id": "org-acme", **parameters}
 
 
-def test_a_bound_scope_is_a_condition() -> None:
+def test_scope_bound_to_registry_becomes_condition() -> None:
     text, parameters = conditions(ImageCriteria(), Scope("org-acme", "reg-1"))
     assert text == f"{TENANT} AND registry_id = %(scope_registry_id)s"
     assert parameters == {"organization_id": "org-acme", "scope_registry_id": "reg-1"}
@@ -137,7 +138,7 @@ any_criteria = st.builds(
 
 
 @given(any_criteria, st.none() | st.text(min_size=1))
-def test_the_tenant_is_the_first_condition_of_every_statement(
+def test_every_statement_has_the_tenant_as_first_condition(
     criteria: ImageCriteria, registry_id: str | None
 ) -> None:
     for text, parameters in every_statement(Scope("org-acme", registry_id), criteria):
@@ -151,7 +152,8 @@ def test_the_tenant_is_the_first_condition_of_every_statement(
         assert parameters["organization_id"] == "org-acme"
 
 
-def test_no_text_of_a_caller_becomes_sql() -> None:
+def test_statements_of_any_criteria_have_few_distinct_texts() -> None:
+    """A value of the criteria that became SQL text would make more texts than these."""
     texts = set()
 
     @given(any_criteria)
@@ -159,12 +161,12 @@ def test_no_text_of_a_caller_becomes_sql() -> None:
         texts.update(text for text, _ in every_statement(ACME, criteria))
 
     collect()
-    # registry, risk score, search: asked or not; grades: not, one range or two; six orders.
+    # Registry, risk score and search are given or not. Grades are none, one range or two.
     assert len(texts) <= 2 * 2 * 2 * 3 * len(ORDERS) * len(every_statement(ACME, ImageCriteria()))
 
 
 @given(st.text("ab%_\\K\u212aİ ", max_size=8))
-def test_like_pattern_escapes_what_like_would_read(term: str) -> None:
+def test_like_pattern_of_any_term_escapes_wildcards(term: str) -> None:
     pattern = like_pattern(term)
     assert (pattern[0], pattern[-1]) == ("%", "%")
     inner = pattern[1:-1]
