@@ -1,4 +1,4 @@
-"""Load on an address of this machine, and what it saw: wrk's word, or our own client's."""
+"""Repeat one request for some seconds, with wrk or, where it is not installed, in Python."""
 
 import http.client
 import re
@@ -9,64 +9,66 @@ import threading
 import time
 from dataclasses import dataclass
 
-_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 @dataclass
-class Seen:
-    """Requests a second, and the median and 99th percentile in milliseconds."""
+class LoadResult:
+    """Requests per second, and the median and 99th percentile of the latency in milliseconds."""
 
     rate: float
     p50: float
     p99: float
 
 
-def drive(port: int, path: str, headers: dict[str, str], *, connections: int, seconds: int) -> Seen:
-    """Asks one question over and over for so long."""
+def drive(
+    port: int, path: str, headers: dict[str, str], *, connections: int, seconds: int
+) -> LoadResult:
+    """Repeat a GET on concurrent connections; raise RuntimeError if wrk reports a failure."""
     if shutil.which("wrk"):
         return _drive_wrk(port, path, headers, connections, seconds)
-    return _drive_ourselves(port, path, headers, connections, seconds)
+    return _drive_python(port, path, headers, connections, seconds)
 
 
 def _drive_wrk(
     port: int, path: str, headers: dict[str, str], connections: int, seconds: int
-) -> Seen:
+) -> LoadResult:
     command = ["wrk", "--latency", "-t1", "--timeout", "10s", f"-c{connections}", f"-d{seconds}s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
     ).stdout
-    errors = re.search(r"(Non-2xx or 3xx responses|Socket errors).*", said)
+    errors = re.search(r"(Non-2xx or 3xx responses|Socket errors).*", output)
     if errors:
         raise RuntimeError(f"{path}: {errors[0]}")
-    [rate] = re.findall(r"Requests/sec:\s+([\d.]+)", said)
-    return Seen(float(rate), _percentile(said, "50"), _percentile(said, "99"))
+    [rate] = re.findall(r"Requests/sec:\s+([\d.]+)", output)
+    return LoadResult(float(rate), _percentile(output, "50"), _percentile(output, "99"))
 
 
-def _percentile(said: str, which: str) -> float:
-    [(number, unit)] = re.findall(rf"^\s+{which}%\s+([\d.]+)(us|ms|s)", said, re.MULTILINE)
-    return float(number) * _UNITS[unit]
+def _percentile(output: str, percentile: str) -> float:
+    [(number, unit)] = re.findall(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s)", output, re.MULTILINE)
+    return float(number) * _MILLISECONDS[unit]
 
 
-def _drive_ourselves(
+def _drive_python(
     port: int, path: str, headers: dict[str, str], connections: int, seconds: int
-) -> Seen:
-    took: list[float] = []
+) -> LoadResult:
+    latencies: list[float] = []
 
-    def ask() -> None:
+    def repeat() -> None:
         end = time.monotonic() + seconds
-        while (began := time.monotonic()) < end:
+        while (started := time.monotonic()) < end:
             conn = http.client.HTTPConnection("127.0.0.1", port)
             conn.request("GET", path, headers=headers)
             conn.getresponse().read()
             conn.close()
-            took.append((time.monotonic() - began) * 1e3)
+            latencies.append((time.monotonic() - started) * 1e3)
 
-    threads = [threading.Thread(target=ask) for _ in range(connections)]
+    threads = [threading.Thread(target=repeat) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    cuts = statistics.quantiles(took, n=100)
-    return Seen(len(took) / seconds, cuts[49], cuts[98])
+    percentiles = statistics.quantiles(latencies, n=100)
+    return LoadResult(len(latencies) / seconds, percentiles[49], percentiles[98])

@@ -1,4 +1,4 @@
-"""Organizations of 1k, 10k, 100k and 1M images, the same on every run, in under a minute."""
+"""Load organizations of 1k, 10k, 100k and 1M images, the same on every run, within a minute."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,16 @@ SIZES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
 
 REGISTRIES = """
 INSERT INTO registries (organization_id, id, host, name)
-SELECT %(organization_id)s, 'reg-' || left(md5(n::text), 16), 'r' || n || '.test', 'r' || n || '.test'
+SELECT
+    %(organization_id)s,
+    'reg-' || left(md5(n::text), 16),
+    'r' || n || '.test',
+    'r' || n || '.test'
 FROM generate_series(0, 9) AS n
 """
 
-# Ten registries, the last with a thousandth of the images; one image in eight never scanned; names
-# as long as real ones; the times in another order than the ids and the names.
+# Ten registries; the last has a thousandth of the images. One image in eight was never scanned.
+# Names are as long as real ones. The orders by time, id and name differ.
 IMAGES = """
 INSERT INTO images (
     organization_id, id, registry_id, name, created_at, tag_count, latest_tag, latest_digest,
@@ -51,7 +55,7 @@ FROM generate_series(1::bigint, %(images)s) AS n,
 
 @dataclass
 class BenchTenant:
-    """An organization to ask: how many images it has, and a key."""
+    """An organization, the number of its images, and the secret of an API key."""
 
     organization_id: str
     images: int
@@ -59,10 +63,11 @@ class BenchTenant:
 
 
 def load(conn: Connection) -> dict[str, BenchTenant]:
-    """Fills an empty, migrated database; answers with the organizations by size."""
+    """Fill an empty, migrated database; return the organizations by size."""
     conn.execute("SET statement_timeout = 0")
+    # VACUUM marks a page as all-visible only if its commits were flushed to disk.
     conn.execute("SET synchronous_commit = on")
-    # Indexes are made after the rows: entering a million random ids one by one takes minutes.
+    # Creating the indexes after the rows is faster: inserting a million random ids takes minutes.
     indexes = conn.execute(
         "SELECT indexname, indexdef FROM pg_indexes"
         " WHERE tablename = 'images' AND indexname LIKE 'images%%idx'"

@@ -1,4 +1,4 @@
-"""The second limit: PostgreSQL alone, asked the same prepared statement by its own bench."""
+"""The limit of the database: pgbench executes the statement of the default page."""
 
 import re
 import subprocess
@@ -12,14 +12,14 @@ from harborguard.store.images.query import ImageQuery
 from tests.support.postgres import program
 
 
-def transactions_a_second(url: str, organization_id: str, clients: int, seconds: int) -> float:
-    """The first page's statement, prepared, over the same socket, with the service's settings."""
+def transactions_per_second(url: str, organization_id: str, clients: int, seconds: int) -> float:
+    """Execute the prepared statement over the service's socket, with its session settings."""
     text, parameters = ImageQuery(Scope(organization_id), ImageCriteria()).early_page(Page())
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        # \set takes numbers only; a text is given as it would be typed.
+        # pgbench's \set takes only numbers, so the id becomes a literal.
         script.write(f"\\set limit {parameters['limit']}\n\\set offset {parameters['offset']}\n")
         statement = text.replace("%(organization_id)s", f"'{organization_id}'")
-        # A colon before a letter is a variable of its own, even in a literal.
+        # pgbench takes a colon before a letter for a variable, even in a literal.
         statement = statement.replace("HH24:MI:SS", 'HH24":"MI":"SS')
         script.write(re.sub(r"%\((\w+)\)s", r":\1", " ".join(statement.split())) + ";\n")
         script.flush()
@@ -28,8 +28,8 @@ def transactions_a_second(url: str, organization_id: str, clients: int, seconds:
             "-f", script.name, url,
         ]  # fmt: skip
         options = request_settings(Config(database_url=url))["options"]
-        said = subprocess.run(
+        output = subprocess.run(
             command, env={"PGOPTIONS": options}, check=True, capture_output=True, text=True
         ).stdout
-    [rate] = re.findall(r"tps = ([\d.]+) \(without", said)
+    [rate] = re.findall(r"tps = ([\d.]+) \(without", output)
     return float(rate)

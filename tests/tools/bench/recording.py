@@ -1,4 +1,4 @@
-"""What the counters cost a recording: the same 500 scans with them and without."""
+"""The cost of the counters when scans are recorded: the same 500 scans with and without them."""
 
 import json
 import statistics
@@ -15,24 +15,24 @@ from harborguard.store.organizations import create_organization
 IMAGES, ROUNDS = 500, 3
 
 
-def cost_of_counters(conn: Connection) -> float:
-    """Time with counters over time without, the median of some interleaved rounds."""
+def measure_counter_cost(conn: Connection) -> float:
+    """Return the time with counters over the time without: the median of interleaved rounds."""
     ratios = []
     for number in range(ROUNDS):
-        counted = _record(conn, f"counted-{number}")
+        with_counters = _record(conn, f"counted-{number}")
         with _without_counters():
-            bare = _record(conn, f"bare-{number}")
-        ratios.append(counted / bare)
+            without_counters = _record(conn, f"uncounted-{number}")
+        ratios.append(with_counters / without_counters)
     return statistics.median(ratios)
 
 
 def _record(conn: Connection, name: str) -> float:
     organization_id = create_organization(conn, name)
     now = datetime.now(UTC)
-    began = time.perf_counter()
+    started = time.perf_counter()
     for number in range(IMAGES):
         ingest_report(conn, organization_id, _report(name, number, now), received_at=now)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _report(name: str, number: int, now: datetime) -> bytes:

@@ -1,4 +1,4 @@
-"""The first limit: the same bytes from memory, by the same server and framework."""
+"""The limit of the server: Flask returns the bytes of one response from memory."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,6 @@ _BODY = Path(os.environ["BENCH_BODY"]).read_bytes()
 
 
 @application.get("/api/images")
-def answer() -> Response:
-    """What the list answered once."""
+def list_images() -> Response:
+    """Return a response that the service made earlier."""
     return Response(_BODY, mimetype="application/json")

@@ -1,0 +1,180 @@
+"""The figures of a run, their required values, and the Markdown of docs/performance.md."""
+
+import platform
+import shutil
+import textwrap
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.tools.bench.drive import LoadResult
+from tests.tools.bench.load import SIZES
+
+DEFAULT_PAGE = "default page"
+UNCHANGED = "default page, unchanged"
+STATIC = "static, same bytes"
+BY_RISK = "grade=A,B&sort=riskScore:desc"
+
+
+class Case(NamedTuple):
+    """A repeated request: its query, the size of its organization, the number of connections."""
+
+    query: str
+    size: str
+    connections: int
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The medians of a run.
+
+    `http` are the loads, `sql` the milliseconds of a list, `transactions` what pgbench does per
+    second by number of clients, `memory` is in MiB, and `counter_cost` is a ratio of times.
+    """
+
+    http: dict[Case, LoadResult]
+    sql: dict[str, float]
+    transactions: dict[int, float]
+    memory: float
+    counter_cost: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value with the least (`at_least`) or the greatest value that is required."""
+
+    name: str
+    value: float
+    required: float
+    at_least: bool
+
+    @property
+    def requirement(self) -> str:
+        """Return the required value as text."""
+        return f"at {'least' if self.at_least else 'most'} {self.required:g}"
+
+    @property
+    def is_met(self) -> bool:
+        """Return whether the measured value is as required."""
+        return self.value >= self.required if self.at_least else self.value <= self.required
+
+
+def last_page() -> int:
+    """Return the number of the last page of the largest organization."""
+    return SIZES["1M"] // 50
+
+
+def find_missed(measured: Measurements) -> list[Figure]:
+    """Return the figures that miss their required values."""
+    return [figure for figure in make_figures(measured) if not figure.is_met]
+
+
+def make_figures(measured: Measurements) -> list[Figure]:
+    """Return all figures that have a required value."""
+    return [*_ratio_figures(measured), *_time_figures(measured.sql), *_cost_figures(measured)]
+
+
+def _ratio_figures(measured: Measurements) -> list[Figure]:
+    def rate(query: str, size: str, connections: int = 8) -> float:
+        return measured.http[Case(query, size, connections)].rate
+
+    one, eight = rate(DEFAULT_PAGE, "10k", 1), rate(DEFAULT_PAGE, "10k")
+    first = rate(DEFAULT_PAGE, "1M")
+    static = {connections: rate(STATIC, "10k", connections) for connections in (1, 8)}
+    ratios = [
+        ("1M over 1k, default page", first / rate(DEFAULT_PAGE, "1k"), 0.75),
+        (f"`{BY_RISK}`, 1M over 10k", rate(BY_RISK, "1M") / rate(BY_RISK, "10k"), 0.5),
+        ("last page over first, 1M", rate(f"page={last_page()}", "1M") / first, 0.5),
+        ("share of static, 1 connection", one / static[1], 0.27),
+        ("share of static, 8 connections", eight / static[8], 0.33),
+        ("share of pgbench, 1 connection", one / measured.transactions[1], 0.12),
+        ("share of pgbench, 8 connections", eight / measured.transactions[8], 0.09),
+        ("unchanged page over full page, 10k", rate(UNCHANGED, "10k") / eight, 1.25),
+    ]
+    return [Figure(name, value, required, at_least=True) for name, value, required in ratios]
+
+
+def _time_figures(sql: dict[str, float]) -> list[Figure]:
+    times = [
+        ("SQL, first page at 1M, ms", sql["first page, 1M"], 1),
+        ("SQL, last page at 1M, ms", sql["last page, 1M"], 1.5),
+        ("SQL, filtered page at 1M, ms", sql["filtered, 1M"], 3),
+        ("SQL, middle page at 1M, ms", sql["middle page, 1M"], 60),
+        ("search at 100k, the slower term, ms", _slower_search(sql, "100k"), 20),
+        ("search at 1M, the slower term, ms", _slower_search(sql, "1M"), 200),
+    ]
+    return [Figure(name, value, required, at_least=False) for name, value, required in times]
+
+
+def _slower_search(sql: dict[str, float], size: str) -> float:
+    return max(sql[f"search, rare, {size}"], sql[f"search, common, {size}"])
+
+
+def _cost_figures(measured: Measurements) -> list[Figure]:
+    load = measured.http[Case(DEFAULT_PAGE, "10k", 8)]
+    costs = [
+        ("p99 over p50, 8 connections, 10k", load.p99 / load.p50, 4),
+        ("memory of master and 2 workers after load (PSS), MiB", measured.memory, 85),
+        ("recording 500 images with counters over without", measured.counter_cost, 1.5),
+    ]
+    return [Figure(name, value, required, at_least=False) for name, value, required in costs]
+
+
+def write_document(measured: Measurements, *, rounds: int, seconds: int) -> str:
+    """Return the Markdown of a run, at most 100 columns wide."""
+    lines = ["# Performance", ""]
+    for paragraph in _introduction(rounds, seconds):
+        lines += [*textwrap.wrap(paragraph, 100, break_on_hyphens=False), ""]
+    lines += [
+        "| figure | measured | required |",
+        "|---|---|---|",
+        *(
+            f"| {figure.name} | {figure.value:.3g} | {figure.requirement} |"
+            for figure in make_figures(measured)
+        ),
+        "",
+        "## HTTP requests",
+        "",
+        "| query | images | connections | requests/s | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {case.query} | {case.size} | {case.connections} "
+            f"| {load.rate:.0f} | {load.p50:.2f} | {load.p99:.2f} |"
+            for case, load in measured.http.items()
+        ),
+        *(
+            f"| pgbench, the same statement | 10k | {clients} | {rate:.0f} | | |"
+            for clients, rate in measured.transactions.items()
+        ),
+        "",
+        "## SQL statements",
+        "",
+        "| list, all its statements | median ms |",
+        "|---|---|",
+        *(f"| {name} | {milliseconds:.2f} |" for name, milliseconds in measured.sql.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _introduction(rounds: int, seconds: int) -> list[str]:
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    processors = Path("/proc/cpuinfo").read_text(encoding="utf-8").count("processor\t")
+    generator = "wrk" if shutil.which("wrk") else "a Python client"
+    return [
+        (
+            f"`make bench` wrote this page on {datetime.now(UTC):%Y-%m-%d}. The machine has"
+            f" {processors} cores and runs {machine}. The load generator is {generator}."
+        ),
+        (
+            "The service is gunicorn with 2 sync workers; PostgreSQL 18 listens on a Unix socket."
+            " Load generator, service and database share the machine. Rates and times of requests"
+            f" and lists are medians of {rounds} interleaved rounds; a request is repeated for"
+            f" {seconds} s in each. Compare values of one run only."
+        ),
+        (
+            "`static` is gunicorn and Flask with the bytes of one default page in memory. It gets"
+            " the same request headers as the service. `pgbench` executes the statement of the"
+            " default page. `make bench` fails if a measured value is not as required."
+        ),
+    ]
