@@ -1,6 +1,7 @@
-"""What can go wrong, in the words of the contract's error table; HTTP statuses are api/errors.py's.
+"""Exceptions, one class per code of the contract's error table (contract 3).
 
-The docstring of a class is its default message.
+The docstring of a class is its default message, which clients read. harborguard/api/errors.py maps
+the codes to HTTP statuses.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from inspect import getdoc
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing wrong with one named field: `path` is the parameter or the JSON path."""
+    """One error in one field; `path` is the parameter's name or the field's JSON path."""
 
     path: str
     message: str
 
 
 class HarborGuardError(Exception):
-    """Something went wrong."""
+    """An internal error occurred."""
 
     code = "INTERNAL_ERROR"
 
@@ -42,7 +43,7 @@ class UnreadableReport(InvalidRequest):
 
 
 class InvalidReport(HarborGuardError):
-    """The report is not one that can be recorded."""
+    """The report is invalid."""
 
     code = "VALIDATION_ERROR"
 
@@ -53,25 +54,26 @@ class Unauthenticated(HarborGuardError):
     code = "UNAUTHORIZED"
 
     def __init__(self, reason: str = "malformed") -> None:
-        # missing, malformed or unknown: for the operator, the caller never learns it
+        # "missing", "malformed" or "unknown". It is logged; no response contains it, because all
+        # causes have the same response (contract 3).
         super().__init__()
         self.reason = reason
 
 
 class Forbidden(HarborGuardError):
-    """The credential's role does not allow this."""
+    """The credential's role does not permit this request."""
 
     code = "FORBIDDEN"
 
 
 class NotFound(HarborGuardError):
-    """There is no such thing here."""
+    """Not found."""
 
     code = "NOT_FOUND"
 
 
 class Conflict(HarborGuardError):
-    """This contradicts something that is recorded already."""
+    """The request conflicts with an existing resource."""
 
     code = "CONFLICT"
 
@@ -87,19 +89,19 @@ class PayloadTooLarge(HarborGuardError):
 
 
 class UnsupportedMediaType(HarborGuardError):
-    """The body is of a kind that is not read here."""
+    """The media type of the body is not supported."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class RateLimited(HarborGuardError):
-    """Too many requests; `retry_after` is in seconds."""
+    """Too many requests."""
 
     code = "RATE_LIMITED"
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds
 
 
 class StoreUnavailable(HarborGuardError):
@@ -109,22 +111,22 @@ class StoreUnavailable(HarborGuardError):
 
 
 class StatementTimeout(HarborGuardError):
-    """The database took too long to answer."""
+    """The database took too long to respond."""
 
     code = "TIMEOUT"
 
 
 class ConfigurationError(HarborGuardError):
-    """The configuration cannot be used."""
+    """The configuration is invalid."""
 
 
 class RegistryError(HarborGuardError):
-    """The registry did not answer as a registry should."""
+    """The registry returned an invalid response."""
 
 
 class RegistryUnavailable(RegistryError):
-    """The registry is silent, overloaded or broken; try again later."""
+    """The registry is unavailable; try again later."""
 
 
 class SchemaMismatch(HarborGuardError):
-    """The database's schema is not the one this release needs."""
+    """The database schema does not match this release."""

@@ -1,4 +1,4 @@
-"""Image configurations (OCI image specification, config.md): the build time."""
+"""Read the build time from an image configuration (OCI image specification, config.md)."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 from harborguard.timestamps import parse_time
 
 MAX_CONFIG_BYTES = 1 << 20
-_OLDEST_BUILD = datetime(2000, 1, 1, tzinfo=UTC)
+_EARLIEST_BUILD_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class _ImageConfig(Struct):
@@ -16,9 +16,10 @@ class _ImageConfig(Struct):
 
 
 def parse_build_time(config: bytes | bytearray | memoryview | msgspec.Raw) -> datetime | None:
-    """Return when an image was built, from its configuration (JSON); None if unreadable.
+    """Return the build time in UTC from an image configuration in JSON.
 
-    Times before 2000 count as missing: reproducible builds write 1970 or 1980 (contract 6).
+    Return None if the configuration exceeds `MAX_CONFIG_BYTES` or is malformed, and for a time
+    before 2000: reproducible builds write 1970 or 1980 (contract 6).
     """
     if memoryview(config).nbytes > MAX_CONFIG_BYTES:
         return None
@@ -27,4 +28,4 @@ def parse_build_time(config: bytes | bytearray | memoryview | msgspec.Raw) -> da
         built_at = parse_time(created)
     except (ValueError, RecursionError):
         return None
-    return built_at if built_at and built_at >= _OLDEST_BUILD else None
+    return built_at if built_at and built_at >= _EARLIEST_BUILD_TIME else None

@@ -1,4 +1,4 @@
-"""One report into the store: the one corridor behind every door a report can come through."""
+"""Record a scan report. HTTP uploads and the command line both use `ingest_report`."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -25,12 +25,13 @@ def ingest_report(
     image: str | None = None,
     registry_id: str | None = None,
 ) -> RecordedScan:
-    """Records a scanner's report (JSON bytes) as a scan of an organization's image.
+    """Record a scan report (JSON bytes) for an image of the organization.
 
-    `image` names image and tag whatever the report says; `registry_id` is the only registry that
-    the caller may record images of. All thinking is done before the transaction begins. Raises
-    UnreadableReport, InvalidReport, InvalidReference (of `image`), Forbidden, Conflict; nothing is
-    stored then.
+    `image` overrides the image reference in the report. `registry_id` limits the caller to images
+    of that registry. The report is parsed and scored before the transaction begins.
+
+    Raise UnreadableReport, InvalidReport, InvalidReference (for `image`), Forbidden or Conflict;
+    nothing is stored then.
     """
     scan = read_scan(body, received_at=received_at, image=image)
     host = scan.report.reference.host
@@ -40,13 +41,18 @@ def ingest_report(
 
 
 def read_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:
-    """A report as a scan ready to be recorded; pure."""
+    """Parse and score a report; return the scan to record. Performs no I/O.
+
+    A report without a time counts as finished at `received_at`. Raises as `ingest_report`.
+    """
     reference = None if image is None else parse_reference(image)
     report = parse_report(body, reference=reference)
     finished_at = report.finished_at or received_at
     if finished_at > received_at + _CLOCK_TOLERANCE:
-        message = f"finished at {finished_at.isoformat()}, more than five minutes in the future"
-        raise InvalidReport("The scan has not happened yet.", [Issue("finishedAt", message)])
+        message = f"is {finished_at.isoformat()}, more than five minutes in the future"
+        raise InvalidReport(
+            "The scan's finish time is in the future.", [Issue("finishedAt", message)]
+        )
     content = _content_digest(report.reference, body)
     counts = count_severities(report.findings)
     score = risk_score(counts)

@@ -1,4 +1,4 @@
-"""What a list is asked and what it answers: criteria, order, page, listing."""
+"""Criteria, sort orders, pages and rows of the lists that the store returns."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SortKey(StrEnum):
-    """What a listing of images can be ordered by."""
+    """The columns by which images can be sorted."""
 
     NAME = "name"
     CREATED_AT = "created_at"
@@ -19,7 +19,7 @@ class SortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order: a key and its direction."""
+    """A sort order of images."""
 
     key: SortKey
     descending: bool
@@ -27,9 +27,10 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class ImageCriteria:
-    """Which images are asked for, and in which order; None or empty = not asked.
+    """Filters and sort order of an image list. A field that is None or empty does not filter.
 
-    `risk_score` is the least score that matches, 0..100.
+    `registry` is an id, a host or a name. `risk_score` is the minimum score, 0..100. `search` is a
+    part of the image's name, in any case.
     """
 
     registry: str | None = None
@@ -41,19 +42,23 @@ class ImageCriteria:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which slice: `number` counts from 1, `size` is 1..200 rows."""
+    """A page of a list: `number` starts at 1, `size` is 1..200 rows."""
 
     number: int = 1
     size: int = 50
 
     @property
     def offset(self) -> int:
-        """How many rows come before the page."""
+        """The number of rows before the page."""
         return (self.number - 1) * self.size
 
 
 class ImageSummary(NamedTuple):
-    """One row of the list; times are ISO 8601 text, UTC, three decimals, `Z`."""
+    """One row of the image list (contract 1).
+
+    Times are ISO 8601 text in UTC with three decimals and `Z`. `risk_score`, `grade` and
+    `last_scanned_at` are None if no finished scan exists; the counts are then 0.
+    """
 
     id: str
     name: str
@@ -72,9 +77,9 @@ class ImageSummary(NamedTuple):
 
 
 class Listing(NamedTuple, Generic[T]):
-    """A page of anything, with the exact number of all matching rows.
+    """One page of a list. `total` is the exact number of matching rows on all pages.
 
-    `version` is the inventory version of a page of images; other pages have none (0).
+    `version` is the inventory version for a page of images; for other pages it is 0.
     """
 
     items: list[T]
@@ -83,7 +88,10 @@ class Listing(NamedTuple, Generic[T]):
 
 
 class ImageDetails(NamedTuple):
-    """One image: its row, its registry, and the scan its score is of (None: never scanned)."""
+    """One image: its row, its registry, and the scan that its score comes from.
+
+    The scan's fields are None if no finished scan exists.
+    """
 
     summary: ImageSummary
     registry_name: str
@@ -94,7 +102,11 @@ class ImageDetails(NamedTuple):
 
 
 class TagSummary(NamedTuple):
-    """One tag of an image; `digest_made_at` is the digest's age (contract, section 6)."""
+    """One tag of an image. Times are text as in `ImageSummary`.
+
+    `digest_made_at` is the digest's build time if known, else the time it was first observed under
+    this tag (contract 6).
+    """
 
     name: str
     digest: str | None
@@ -110,7 +122,7 @@ class TagSummary(NamedTuple):
 
 
 class FindingSummary(NamedTuple):
-    """One finding of the scan that an image's counts are of."""
+    """One finding of the scan that an image's counts come from; `cvss_score` is 0.0..10.0."""
 
     vulnerability_id: str
     severity: str
@@ -124,7 +136,10 @@ class FindingSummary(NamedTuple):
 
 
 class RegistryCount(NamedTuple):
-    """How many images of one registry match, in all, by grade, and never scanned."""
+    """The number of matching images in one registry.
+
+    `grades` are the numbers for A, B, C and D; `never_scanned` counts images without a score.
+    """
 
     registry_id: str
     host: str
@@ -135,7 +150,7 @@ class RegistryCount(NamedTuple):
 
 
 class FindingSortKey(StrEnum):
-    """What findings can be ordered by."""
+    """The columns by which findings can be sorted."""
 
     SEVERITY = "severity"
     CVSS = "cvss"
@@ -144,7 +159,7 @@ class FindingSortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FindingSort:
-    """An order of findings: a key and its direction; descending severity is worst first."""
+    """A sort order of findings. Descending severity is worst first."""
 
     key: FindingSortKey
     descending: bool
@@ -152,10 +167,11 @@ class FindingSort:
 
 @dataclass(frozen=True, slots=True)
 class FindingCriteria:
-    """Which findings are asked for, and in which order; None or empty = not asked.
+    """Filters and sort order of a list of findings. A field that is None or empty does not filter.
 
-    `package` is a whole name in any case, `is_fixable` whether a version repairs it, `search` a
-    part of the vulnerability's id, the package's name or the title, in any case.
+    `package` is a full package name, in any case. `is_fixable` selects findings with or without a
+    fixed version. `search` is a part of the vulnerability's id, the package name or the title, in
+    any case.
     """
 
     severities: tuple[Severity, ...] = ()

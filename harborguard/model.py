@@ -1,4 +1,4 @@
-"""The vocabulary: the things of the field, as frozen values without behaviour of their own."""
+"""Domain types: enumerations and immutable values."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a principal may do; a view states the least role it needs (contract, section 4)."""
+    """A principal's role. Each endpoint requires a minimum role (contract 4)."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -17,7 +17,7 @@ class Role(StrEnum):
 
     @property
     def level(self) -> int:
-        """The role's rank, 20..100; higher may do all that lower may."""
+        """The role's rank, 20..100. A role includes the permissions of all lower ranks."""
         return _ROLE_LEVELS[self]
 
 
@@ -32,7 +32,7 @@ _ROLE_LEVELS = {
 
 
 class UserStatus(StrEnum):
-    """Only an active user may enter."""
+    """The state of a user account. Only active users can authenticate."""
 
     INVITED = "invited"
     ACTIVE = "active"
@@ -40,7 +40,7 @@ class UserStatus(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad a finding is, worst first; only the first four are counted."""
+    """The severity of a finding, worst first. Only the first four are counted (contract 5)."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -52,7 +52,7 @@ class Severity(StrEnum):
 
 
 class Grade(StrEnum):
-    """The letter of a risk score: A 0-24, B 25-49, C 50-74, D 75-100."""
+    """The grade of a risk score: A 0-24, B 25-49, C 50-74, D 75-100 (contract 5)."""
 
     A = "A"
     B = "B"
@@ -70,20 +70,20 @@ class ScanStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Return whether the scan counts for scores (contract 6)."""
+        """Whether scores can come from the scan (contract 6)."""
         return self in {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a principal may see: its organization, or one registry of it."""
+    """The data that a principal may read: its whole organization, or one registry of it."""
 
     organization_id: str
     registry_id: str | None = None
 
 
 class PrincipalKind(StrEnum):
-    """By which of the three schemes a principal came in."""
+    """The kind of credential that authenticated a principal (contract 4)."""
 
     API_KEY = "api_key"
     ACCESS_TOKEN = "access_token"  # noqa: S105 - the name of a kind of credential
@@ -92,10 +92,11 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking: `id` is the key's, the token's or (for a session) the user's.
+    """An authenticated caller.
 
-    `role` is None where the stored role is unknown to this release: such a principal may nothing.
-    `is_use_due` says that the last use of the credential was noted over a minute ago, or never.
+    `id` is the id of the API key or the access token; for a session it is the user's id.
+    `role` is None if this release does not know the stored role; every request is then forbidden.
+    `is_use_due` is true if the credential's last use was recorded over a minute ago, or never.
     """
 
     kind: PrincipalKind
@@ -107,7 +108,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An image as a person writes it, normalized: host, repository, and tag or digest or both."""
+    """A normalized image reference: host, repository, and a tag, a digest or both."""
 
     host: str
     repository: str
@@ -116,13 +117,16 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The image's name: registry host and full path, lower-case ASCII."""
+        """The image's name: registry host and full path, in lower-case ASCII."""
         return f"{self.host}/{self.repository}"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One vulnerability in one package in one scan; `cvss_score` is 0.0..10.0."""
+    """One vulnerability of one package, as a scan found it.
+
+    `cvss_score` is 0.0..10.0. `sources` are the scanners that reported the finding.
+    """
 
     vulnerability_id: str
     package: str
@@ -137,11 +141,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a scanner's document says, whatever the scanner; times are aware.
+    """A parsed scan report, in any format. Times are in UTC.
 
-    `external_id` is the scan's own identity where the document has one (the sensor's envelope).
-    `finished_at` is None where the document tells no time. `findings` are distinct.
-    `digest` is the manifest digest, `built_at` the time the scanned digest was built.
+    `findings` are distinct, worst severity first. `external_id` is the scan id that the sensor's
+    envelope contains; other formats have none. `digest` is the manifest digest of the image,
+    `built_at` the build time of that digest. `finished_at` is None if the report has no time.
     """
 
     reference: Reference
@@ -157,7 +161,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SeverityCounts:
-    """How many distinct findings there are of each counted severity."""
+    """The number of distinct findings of each counted severity."""
 
     critical: int = 0
     high: int = 0
@@ -167,9 +171,11 @@ class SeverityCounts:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A report made ready to be recorded: identity, time, counts, risk score (0..100), grade.
+    """A parsed and scored report, ready to record. `risk_score` is 0..100.
 
-    `content_digest` is the SHA-256 (32 bytes) that tells a replay from other content.
+    `external_id` identifies the scan in its organization. `content_digest` is the SHA-256 (32
+    bytes) of image and report: a scan with the same id and digest is a replay, one with the same
+    id and another digest is a conflict.
     """
 
     external_id: str
@@ -183,7 +189,10 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class RecordedScan:
-    """Where a scan was recorded, and by whom it was made; `is_new` is False for a replay."""
+    """The ids of a recorded scan and its image, and the scanners that made the scan.
+
+    `is_new` is false if the upload was a replay of a scan that was already recorded.
+    """
 
     scan_id: str
     image_id: str
@@ -193,7 +202,7 @@ class RecordedScan:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTag:
-    """A tag and the digest it pointed to; None where the source does not say."""
+    """A tag and the digest it pointed to, each None if unknown: the digest and its build time."""
 
     name: str
     digest: str | None
@@ -202,9 +211,10 @@ class ObservedTag:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRepository:
-    """All tags of a repository, listed just after a time; none where it is gone.
+    """All tags of a repository at a time; without tags if the repository was removed.
 
-    `name` is the image's name: the registry's host and the path.
+    `name` is the image's name: the registry's host and the path. `observed_at` is the time just
+    before the tags were listed.
     """
 
     name: str
@@ -214,7 +224,7 @@ class ObservedRepository:
 
 @dataclass(frozen=True, slots=True)
 class TagChanges:
-    """The numbers of tag names that a registry sync observed, added, moved and removed."""
+    """The number of tag names that a registry sync observed, added, moved and removed."""
 
     observed: int = 0
     added: int = 0

@@ -1,11 +1,11 @@
-"""From findings to a risk score and its letter; arithmetic only."""
+"""Compute risk scores and grades from findings (contract 5)."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 from harborguard.model import Finding, Grade, Severity, SeverityCounts
 
-# What a grade means: the lowest and the highest score, both inclusive (contract, section 5).
+# The lowest and the highest score of each grade, both inclusive (contract 5).
 _GRADE_BOUNDS = {
     Grade.A: (0, 24),
     Grade.B: (25, 49),
@@ -15,7 +15,7 @@ _GRADE_BOUNDS = {
 
 
 def count_severities(findings: Iterable[Finding]) -> SeverityCounts:
-    """How many findings there are of each counted severity; the caller passes distinct ones."""
+    """Return the number of findings of each counted severity. The findings must be distinct."""
     counts = Counter(finding.severity for finding in findings)
     return SeverityCounts(
         critical=counts[Severity.CRITICAL],
@@ -26,27 +26,28 @@ def count_severities(findings: Iterable[Finding]) -> SeverityCounts:
 
 
 def risk_score(counts: SeverityCounts) -> int:
-    """A score of 0..100, higher is worse (contract, section 5).
+    """Return the risk score, 0..100; higher is worse (contract 5).
 
-    A quarter of the weighted counts, rounded half up, within the band of the worst finding.
+    The score is a quarter of the weighted counts, rounded half up, and limited to the range of the
+    worst severity.
     """
     weighted = 25 * counts.critical + 10 * counts.high + 3 * counts.medium + counts.low
-    lowest, highest = _band(counts)
+    lowest, highest = _score_bounds(counts)
     return min(highest, max(lowest, (weighted + 2) // 4))
 
 
 def grade(score: int) -> Grade:
-    """The letter of a score of 0..100; a ValueError for any other number."""
+    """Return the grade of a risk score. Raise ValueError if the score is not 0..100."""
     for letter, (lowest, highest) in _GRADE_BOUNDS.items():
         if lowest <= score <= highest:
             return letter
-    raise ValueError(f"no risk score: {score}")
+    raise ValueError(f"a risk score is 0..100, not {score}")
 
 
 def score_ranges(grades: Iterable[Grade]) -> list[tuple[int, int]]:
-    """The inclusive ranges of scores that a set of grades means, ascending.
+    """Return the score ranges of a set of grades, ascending, with inclusive bounds.
 
-    Neighbours are one range, so there are at most two; none for no grades.
+    Adjacent ranges are merged, so there are at most two. The list is empty without grades.
     """
     ranges: list[tuple[int, int]] = []
     for lowest, highest in sorted(_GRADE_BOUNDS[letter] for letter in set(grades)):
@@ -57,7 +58,7 @@ def score_ranges(grades: Iterable[Grade]) -> list[tuple[int, int]]:
     return ranges
 
 
-def _band(counts: SeverityCounts) -> tuple[int, int]:
+def _score_bounds(counts: SeverityCounts) -> tuple[int, int]:
     if counts.critical:
         return 75, 100
     if counts.high:

@@ -1,4 +1,4 @@
-"""RFC 3339 times, as scanners and registries write them."""
+"""Parse RFC 3339 times as scanners and registries write them."""
 
 import re
 from datetime import UTC, datetime
@@ -10,10 +10,11 @@ _TIME = re.compile(
 
 
 def parse_time(text: str | None, *, is_zone_required: bool = False) -> datetime | None:
-    """Parse an RFC 3339 time into UTC; nanoseconds are cut, a time without zone is UTC.
+    """Parse an RFC 3339 time and return it in UTC.
 
-    Return None for a missing time and for year 1, which is how Go writes an unset time. Raise
-    ValueError for a malformed time, and for a missing zone where it is required.
+    A time without a zone is UTC; digits beyond microseconds are dropped. Return None if the text
+    is missing or empty, or if its year is 1, which is how Go writes an unset time. Raise
+    ValueError if the time is malformed, or if a required zone is missing.
     """
     if not text:
         return None

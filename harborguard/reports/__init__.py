@@ -1,83 +1,77 @@
-"""A scanner's document, whatever the scanner, as a Report."""
+"""Parse the reports of vulnerability scanners. formats.py has the table of supported formats."""
 
 import codecs
 import re
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, defstruct, field
 from msgspec.json import Decoder
 
 from harborguard.errors import InvalidReport, Issue, UnreadableReport
 from harborguard.model import Reference, Report
 from harborguard.reports.decoding import decode, require_version
-from harborguard.reports.envelope import parse_envelope
-from harborguard.reports.grype import parse_grype
-from harborguard.reports.trivy import parse_trivy, parse_trivy_results
+from harborguard.reports.formats import FORMATS, ReportFormat
 
 __all__ = ["parse_report"]
 
-_FORMATS = "the HarborGuard sensor's envelope 1.0, Trivy JSON and Grype JSON"
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_START = re.compile(rb"[^ \t\r\n]")
+_FIRST_CHARACTER = re.compile(rb"[^ \t\r\n]")
 
-
-class _Marks(Struct):
-    """The fields that tell the formats apart; a view of each, nothing is decoded."""
-
-    schema_version: Raw = field(name="SchemaVersion", default=Raw())
-    artifact_name: Raw = field(name="ArtifactName", default=Raw())
-    matches: Raw = Raw()
-    version: Raw = Raw()
-    image: Raw = Raw()
-    scan: Raw = Raw()
-    findings: Raw = Raw()
-
-
-_MARKS = Decoder(_Marks)
+# The struct has a Raw field for each top-level field that the table names. Decoding it finds these
+# fields in one pass and decodes none of their values.
+_FIELD_NAMES = sorted({name for report_format in FORMATS for name in report_format.field_names})
+_TOP_LEVEL = Decoder(
+    defstruct(
+        "_TopLevel",
+        [
+            (f"field_{number}", Raw, field(name=name, default=Raw()))
+            for number, name in enumerate(_FIELD_NAMES)
+        ],
+    )
+)
 
 
 def parse_report(body: bytes, *, reference: Reference | None = None) -> Report:
-    """A scanner's report (JSON bytes in UTF-8) as a Report; `reference` is the caller's word.
+    """Parse a scan report (JSON in UTF-8) in any supported format.
 
-    Formats: the sensor's envelope 1.0, Trivy JSON (schema 2, and the old bare list where
-    `reference` is given), Grype JSON. For any bytes it returns or raises UnreadableReport (no
-    JSON) or InvalidReport (contract, section 6).
+    `reference` is the image that the caller names; it overrides the report's own (contract 6).
+    Raise UnreadableReport if the body is not JSON, InvalidReport if it is not a valid report.
     """
     if body.startswith(_BYTE_ORDER_MARKS):
         raise UnreadableReport(
             "The report begins with a byte order mark; write it as UTF-8 without one."
         )
-    start = _START.search(body)
-    if start is None:
+    first = _FIRST_CHARACTER.search(body)
+    if first is None:
         raise UnreadableReport("The report is empty.")
-    if start[0] == b"[":
-        return parse_trivy_results(body, reference)
-    return _parse_object(body, reference)
+    fields = {} if first[0] == b"[" else _read_fields(body)
+    report_format = _recognize(fields, is_list=first[0] == b"[")
+    if report_format.version:
+        name, expected = report_format.version
+        require_version(fields[name], expected, name)
+    return report_format.parse(body, reference)
 
 
-def _parse_object(body: bytes, reference: Reference | None) -> Report:
-    marks = _read_marks(body)
-    is_trivy = bool(marks.schema_version or marks.artifact_name)
-    is_grype = bool(marks.matches)
-    is_envelope = bool(marks.scan or marks.findings or (marks.version and marks.image))
-    if is_trivy + is_grype + is_envelope != 1:
-        which = "more than one" if is_trivy or is_grype or is_envelope else "none"
-        raise _unknown(which)
-    if is_trivy:
-        require_version(marks.schema_version, "2", "SchemaVersion")
-        return parse_trivy(body, reference)
-    if is_grype:
-        return parse_grype(body, reference)
-    require_version(marks.version, '"1.0"', "version")
-    return parse_envelope(body, reference)
-
-
-def _read_marks(body: bytes) -> _Marks:
+def _read_fields(body: bytes) -> dict[str, Raw]:
+    """Return the value of each field in `_FIELD_NAMES`; empty if the field is missing."""
     try:
-        return decode(body, _MARKS)
+        top_level = decode(body, _TOP_LEVEL)
     except InvalidReport as error:
-        raise _unknown("none") from error
+        raise _unrecognized("none") from error
+    return {name: getattr(top_level, f"field_{number}") for number, name in enumerate(_FIELD_NAMES)}
 
 
-def _unknown(which: str) -> InvalidReport:
-    message = f"looks like {which} of {_FORMATS}"
+def _recognize(fields: dict[str, Raw], *, is_list: bool) -> ReportFormat:
+    matching = [
+        report_format
+        for report_format in FORMATS
+        if report_format.is_list == is_list and report_format.has_marks(fields)
+    ]
+    if len(matching) != 1:
+        raise _unrecognized("more than one" if matching else "none")
+    return matching[0]
+
+
+def _unrecognized(number: str) -> InvalidReport:
+    names = ", ".join(report_format.description for report_format in FORMATS)
+    message = f"matches {number} of the supported formats: {names}"
     return InvalidReport(f"The report {message}.", [Issue("$", message)])

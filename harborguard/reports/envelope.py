@@ -1,42 +1,126 @@
-"""The HarborGuard sensor's own report, its envelope in version 1.0."""
+"""Parse the HarborGuard sensor's envelope, version 1.0."""
+
+from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from harborguard.model import Finding, Reference, Report, ScanStatus
 from harborguard.reports.decoding import (
+    MAX_IDENTIFIER,
+    MAX_SHORT_IDENTIFIER,
+    MAX_TEXT,
     Entry,
     Identifier,
     Name,
     ShortIdentifier,
     Text,
-    Word,
+    UnstoredText,
     decode,
-    read_part,
+    decode_optional_part,
 )
 from harborguard.reports.findings import (
     clip_title,
     clip_url,
-    drain,
-    list_distinct,
+    consume,
+    deduplicate_findings,
     parse_score,
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    choose_digest,
-    choose_reference,
-    is_file_name,
-    read_time,
+    is_archive_name,
+    parse_report_time,
+    select_digest,
+    select_reference,
 )
 
-_UNTOLD_SCANNERS = ("harborguard-sensor",)
+# The scanners of a report that names none.
+_DEFAULT_SCANNERS = ("harborguard-sensor",)
+
+_NAME: dict[str, Any] = {
+    "type": "string",
+    "maxLength": MAX_IDENTIFIER,
+    "pattern": r"^[^\u0000]*$",
+}
+_OPTIONAL_NAME: dict[str, Any] = {**_NAME, "type": ["string", "null"]}
+_REQUIRED_NAME: dict[str, Any] = {**_NAME, "minLength": 1}
+_VULNERABILITY: dict[str, Any] = {
+    "type": "object",
+    "required": ["cveId", "severity", "packageName"],
+    "properties": {
+        "cveId": _REQUIRED_NAME,
+        "severity": {"type": "string", "maxLength": MAX_IDENTIFIER},
+        "packageName": _NAME,
+        "source": _OPTIONAL_NAME,
+        "cvssScore": {"type": ["number", "null"]},
+        "installedVersion": _OPTIONAL_NAME,
+        "fixedVersion": _OPTIONAL_NAME,
+        "title": {**_OPTIONAL_NAME, "maxLength": MAX_TEXT},
+        "vulnerabilityUrl": {"type": ["string", "null"], "maxLength": MAX_TEXT},
+    },
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["version", "scan", "findings"],
+    "properties": {
+        "version": {"const": "1.0"},
+        "image": {
+            "type": ["object", "null"],
+            "properties": {
+                "ref": {
+                    "type": ["string", "null"],
+                    "description": "Image and tag. Optional with the query parameter `image`.",
+                    "examples": ["ghcr.io/acme/api:1.4.7"],
+                },
+                "digest": {"description": "The manifest digest. A malformed digest is ignored."},
+            },
+        },
+        "scan": {
+            "type": "object",
+            "required": ["id", "finishedAt", "status"],
+            "properties": {
+                "id": {**_REQUIRED_NAME, "maxLength": MAX_SHORT_IDENTIFIER},
+                "startedAt": {"type": ["string", "null"], "format": "date-time"},
+                "finishedAt": {"type": "string", "format": "date-time"},
+                "status": {"enum": [status.value for status in ScanStatus]},
+            },
+        },
+        "findings": {
+            "type": "object",
+            "required": ["vulnerabilities"],
+            "properties": {"vulnerabilities": {"type": ["array", "null"], "items": _VULNERABILITY}},
+        },
+    },
+}
+EXAMPLE: dict[str, Any] = {
+    "version": "1.0",
+    "image": {"ref": "ghcr.io/acme/api:1.4.7"},
+    "scan": {
+        "id": "b7c1e0f2-nightly",
+        "finishedAt": "2026-04-26T14:22:11Z",
+        "status": "SUCCESS",
+    },
+    "findings": {
+        "vulnerabilities": [
+            {
+                "cveId": "CVE-2026-1000",
+                "source": "trivy",
+                "severity": "HIGH",
+                "cvssScore": 7.5,
+                "packageName": "openssl",
+                "installedVersion": "3.0.1",
+                "fixedVersion": "3.0.2",
+            }
+        ]
+    },
+}
 
 
 class _Vulnerability(Entry, gc=False, rename="camel"):
-    shared = ("source", "severity", "package_name", "installed_version", "fixed_version")
+    interned = ("source", "severity", "package_name", "installed_version", "fixed_version")
 
     cve_id: Identifier
-    severity: Word
+    severity: UnstoredText
     package_name: Name
     source: Name | None = None
     cvss_score: float | None = None
@@ -47,12 +131,12 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
 
 
 class _Findings(Struct):
-    # Required, if only as null: a report without its list must not look clean.
+    # Required, null allowed: a report without this list must not look like one without findings.
     vulnerabilities: list[_Vulnerability] | None
 
 
 class _Image(Struct):
-    ref: Word | None = None
+    ref: UnstoredText | None = None
     digest: Raw = Raw()
 
 
@@ -60,7 +144,7 @@ class _Scan(Struct, rename="camel"):
     id: ShortIdentifier
     finished_at: ShortIdentifier
     status: ScanStatus
-    started_at: Word | None = None
+    started_at: UnstoredText | None = None
 
 
 class _Sensor(Struct, rename="camel"):
@@ -79,15 +163,15 @@ _STRING = Decoder(str)
 _SENSOR = Decoder(_Sensor)
 
 
-def parse_envelope(body: bytes, given: Reference | None) -> Report:
-    """A scan's envelope; its own aggregates are not looked at. Raises InvalidReport.
+def parse_envelope(body: bytes, override: Reference | None) -> Report:
+    """Parse a sensor envelope. Raise InvalidReport.
 
-    `finishedAt` is required, with a zone.
+    `finishedAt` is required and needs a time zone. The envelope's own aggregates are ignored.
     """
     document = decode(body, _DOCUMENT)
     image, scan = document.image or _Image(), document.scan
-    reference = choose_reference(given, [("image.ref", _told_reference(image))])
-    finished_at = read_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
+    reference = select_reference(override, [("image.ref", _get_reference(image))])
+    finished_at = parse_report_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
     return Report(
         reference=reference,
@@ -95,22 +179,22 @@ def parse_envelope(body: bytes, given: Reference | None) -> Report:
         scanners=_list_scanners(findings, document.sensor),
         status=scan.status,
         external_id=scan.id,
-        digest=choose_digest(given, reference, [read_part(image.digest, _STRING)]),
-        started_at=read_time(scan.started_at, "scan.startedAt", is_zone_required=True),
+        digest=select_digest(override, reference, [decode_optional_part(image.digest, _STRING)]),
+        started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
         finished_at=finished_at,
     )
 
 
-def _told_reference(image: _Image) -> str | None:
-    # The sensor writes an archive's path here when it was told to scan an archive.
-    return None if image.ref and is_file_name(image.ref) else image.ref
+def _get_reference(image: _Image) -> str | None:
+    # For a scan of an archive, the sensor writes the archive's path here.
+    return None if image.ref and is_archive_name(image.ref) else image.ref
 
 
 def _read_findings(vulnerabilities: list[_Vulnerability]) -> tuple[Finding, ...]:
     sources: dict[str | None, tuple[str, ...]] = {}
-    return list_distinct(
-        _make_finding(entry, sources.setdefault(entry.source, _as_sources(entry.source)))
-        for entry in drain(vulnerabilities)
+    return deduplicate_findings(
+        _to_finding(entry, sources.setdefault(entry.source, _as_sources(entry.source)))
+        for entry in consume(vulnerabilities)
     )
 
 
@@ -118,7 +202,7 @@ def _as_sources(source: str | None) -> tuple[str, ...]:
     return (source,) if source else ()
 
 
-def _make_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
+def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
     return Finding(
         vulnerability_id=entry.cve_id,
         package=entry.package_name,
@@ -133,7 +217,8 @@ def _make_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
 
 
 def _list_scanners(findings: tuple[Finding, ...], sensor: Raw) -> tuple[str, ...]:
-    """Those that found something; else those the sensor ran; else the sensor."""
+    """Return the sources of the findings, else the scanners of the sensor, else the default."""
     sources = {source for finding in findings for source in finding.sources}
-    told = read_part(sensor, _SENSOR)
-    return tuple(sorted(sources or (told and told.scanner_versions) or ())) or _UNTOLD_SCANNERS
+    reported = decode_optional_part(sensor, _SENSOR)
+    scanners = sources or (reported and reported.scanner_versions) or ()
+    return tuple(sorted(scanners)) or _DEFAULT_SCANNERS

@@ -1,4 +1,4 @@
-"""Findings as scanners list them, made distinct."""
+"""Normalize and deduplicate the findings of a report."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from harborguard.model import Finding, Severity
 
-MAX_TITLE = 500
-MAX_URL = 2000
+MAX_TITLE = 500  # characters
+MAX_URL = 2000  # characters
 
-_WORDS = {severity.value: severity for severity in Severity} | {
+_SEVERITIES = {severity.value: severity for severity in Severity} | {
     "informational": Severity.INFO,
     "none": Severity.INFO,
 }
@@ -20,64 +20,68 @@ _identity = attrgetter("vulnerability_id", "package", "installed_version")
 _T = TypeVar("_T")
 
 
-def parse_severity(word: str | None) -> Severity:
-    """A scanner's word for a severity, whatever its case; `unknown` for one not known here."""
-    return _WORDS.get((word or "").strip().lower(), Severity.UNKNOWN)
+def parse_severity(text: str | None) -> Severity:
+    """Parse a scanner's severity, in any case. Return `unknown` for an unknown one."""
+    return _SEVERITIES.get((text or "").strip().lower(), Severity.UNKNOWN)
 
 
 def parse_score(score: float | None) -> float | None:
-    """A CVSS base score of 0.0..10.0; one outside is taken as untold, not moved to a bound."""
+    """Return a CVSS base score, 0.0..10.0; None if it is missing or out of range."""
     return score if score is not None and 0 <= score <= 10 else None
 
 
 def clip_title(text: str | None) -> str | None:
-    """A title of at most `MAX_TITLE` characters; None for an empty one."""
+    """Return the first `MAX_TITLE` characters of a title; None if it is empty."""
     return text[:MAX_TITLE] if text else None
 
 
 def clip_url(text: str | None) -> str | None:
-    """A link of at most `MAX_URL` characters; None for an empty one."""
+    """Return the first `MAX_URL` characters of a URL; None if it is empty."""
     return text[:MAX_URL] if text else None
 
 
-def drain(entries: list[_T]) -> Iterator[_T]:
-    """The entries in order, each let go of once it is passed, so that few are held twice."""
+def consume(entries: list[_T]) -> Iterator[_T]:
+    """Yield the entries in order and remove each one from the list.
+
+    The memory of an entry is freed as soon as its finding is made, so the entries and the findings
+    of a large report are never all in memory at once.
+    """
     entries.reverse()
     while entries:
         yield entries.pop()
 
 
-def list_distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """One finding for each (vulnerability id, package, installed version): worst severity first.
+def deduplicate_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return one finding per (vulnerability id, package, installed version), worst severity first.
 
-    The same findings give the same list whatever their order (contract, section 5).
+    The order of the arguments does not change the result (contract 5).
     """
-    listed = list(findings)
-    # Sorts by one field at a time, the last one first: a key of three would be a tuple for each.
+    ordered = list(findings)
+    # Three stable sorts by one field need less memory than one sort with a tuple per finding.
     for field in ("installed_version", "package", "vulnerability_id"):
-        listed.sort(key=attrgetter(field))
-    distinct = [_merge(list(same)) for _, same in groupby(listed, key=_identity)]
+        ordered.sort(key=attrgetter(field))
+    distinct = [_merge(list(group)) for _, group in groupby(ordered, key=_identity)]
     distinct.sort(key=lambda finding: _RANKS[finding.severity])
     return tuple(distinct)
 
 
-def _merge(same: list[Finding]) -> Finding:
-    """The worst severity, the highest score, all sources; of the rest the first that is told."""
-    if len(same) == 1:
-        return same[0]
-    same.sort(key=_precedence)
-    scores = [finding.cvss_score for finding in same if finding.cvss_score is not None]
+def _merge(duplicates: list[Finding]) -> Finding:
+    """Return the worst severity, the highest score, all sources and the first of other values."""
+    if len(duplicates) == 1:
+        return duplicates[0]
+    duplicates.sort(key=_merge_key)
+    scores = [finding.cvss_score for finding in duplicates if finding.cvss_score is not None]
     return replace(
-        same[0],
+        duplicates[0],
         cvss_score=max(scores, default=None),
-        fixed_version=next((f.fixed_version for f in same if f.fixed_version), None),
-        title=next((f.title for f in same if f.title), None),
-        url=next((f.url for f in same if f.url), None),
-        sources=tuple(sorted({source for finding in same for source in finding.sources})),
+        fixed_version=next((f.fixed_version for f in duplicates if f.fixed_version), None),
+        title=next((f.title for f in duplicates if f.title), None),
+        url=next((f.url for f in duplicates if f.url), None),
+        sources=tuple(sorted({source for finding in duplicates for source in finding.sources})),
     )
 
 
-def _precedence(finding: Finding) -> tuple[int, tuple[str, ...], str, str, str]:
+def _merge_key(finding: Finding) -> tuple[int, tuple[str, ...], str, str, str]:
     return (
         _RANKS[finding.severity],
         finding.sources,

@@ -1,8 +1,9 @@
-"""Grype's JSON report."""
+"""Parse Grype's JSON reports."""
 
 import base64
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
@@ -16,35 +17,42 @@ from harborguard.reports.decoding import (
     Identifier,
     Name,
     Text,
-    Word,
+    UnstoredText,
     decode,
+    decode_optional_part,
+    decode_optional_strings,
     decode_part,
-    read_part,
-    read_strings,
 )
 from harborguard.reports.findings import (
     clip_url,
-    drain,
-    list_distinct,
+    consume,
+    deduplicate_findings,
     parse_score,
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    choose_digest,
-    choose_reference,
-    is_file_name,
-    read_time,
-    require_image,
+    is_archive_name,
+    parse_report_time,
+    require_container_image,
+    select_digest,
+    select_reference,
 )
 
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["matches"],
+    "properties": {"matches": {"type": "array", "items": {"type": "object"}}},
+}
+
 _SCANNERS = ("grype",)
-# What Grype was told to take the input from stands before the reference in some versions.
-# `docker:24` and `registry:2` are images, and `registry:5000/api` has a host: those stay whole.
+# Some releases of Grype write the source provider before the reference (`podman:nginx`).
+# `docker:24` and `registry:2` are images, and `registry:5000/api` begins with a host; these have no
+# provider.
 _PROVIDER = re.compile(
     r"(?:podman|containerd|oci-registry|(?:docker|registry)(?=:.*[:/@])):"
     r"(?![0-9]{1,5}/)(?://)?(.+)"
 )
-_NO_IMAGE = re.compile(
+_NON_IMAGE = re.compile(
     r"(?:docker-archive|oci-archive|oci-dir|oci-model|singularity|dir|file|sbom|purl|pkg|snap):"
 )
 
@@ -54,7 +62,7 @@ class _Metrics(Struct, gc=False, rename="camel"):
 
 
 class _Score(Struct, gc=False):
-    version: Word | None = None
+    version: UnstoredText | None = None
     metrics: _Metrics | None = None
 
 
@@ -64,7 +72,7 @@ class _Fix(Struct, gc=False):
 
 class _Vulnerability(Struct, gc=False, rename="camel"):
     id: Identifier
-    severity: Word | None = None
+    severity: UnstoredText | None = None
     data_source: Text | None = None
     fix: _Fix | None = None
     cvss: Raw = Raw()
@@ -81,20 +89,20 @@ class _Match(Entry, gc=False):
 
 
 class _Target(Struct, rename="camel"):
-    user_input: Word | None = None
+    user_input: UnstoredText | None = None
     tags: Raw = Raw()
     repo_digests: Raw = Raw()
     config: Raw = Raw()
 
 
 class _Source(Struct):
-    type: Word | None = None
-    # Text for a directory, an object for an image.
+    type: UnstoredText | None = None
+    # An object for an image, a string for a directory.
     target: Raw = Raw()
 
 
 class _Descriptor(Struct):
-    timestamp: Word | None = None
+    timestamp: UnstoredText | None = None
 
 
 class _Document(Struct):
@@ -110,55 +118,55 @@ _VERSIONS = Decoder(list[Name] | None)
 _STRING = Decoder(str)
 
 
-def parse_grype(body: bytes, given: Reference | None) -> Report:
-    """A report of a container image. Raises InvalidReport."""
+def parse_grype(body: bytes, override: Reference | None) -> Report:
+    """Parse a Grype report. Raise InvalidReport, also if it is not of a container image."""
     document = decode(body, _DOCUMENT)
     target = _read_target(document.source or _Source())
-    reference = choose_reference(given, _list_candidates(target))
+    reference = select_reference(override, _list_candidates(target))
     descriptor = document.descriptor or _Descriptor()
     return Report(
         reference=reference,
         findings=_read_findings(document.matches or []),
         scanners=_SCANNERS,
-        digest=choose_digest(given, reference, read_strings(target.repo_digests)),
+        digest=select_digest(override, reference, decode_optional_strings(target.repo_digests)),
         built_at=parse_build_time(_decode_base64(target.config)),
-        finished_at=read_time(descriptor.timestamp, "descriptor.timestamp"),
+        finished_at=parse_report_time(descriptor.timestamp, "descriptor.timestamp"),
     )
 
 
 def _read_target(source: _Source) -> _Target:
-    require_image(source.type, "image", "source.type")
+    require_container_image(source.type, "image", "source.type")
     target = decode(source.target, _TARGET, "source.target") if source.target else None
     return target or _Target()
 
 
 def _list_candidates(target: _Target) -> Iterable[tuple[str, str | None]]:
     yield "source.target.userInput", _strip_provider(target.user_input or "")
-    for tag in read_strings(target.tags):
+    for tag in decode_optional_strings(target.tags):
         yield "source.target.tags", tag
 
 
 def _strip_provider(text: str) -> str | None:
-    if _NO_IMAGE.match(text) or is_file_name(text):
+    if _NON_IMAGE.match(text) or is_archive_name(text):
         return None
-    provided = _PROVIDER.fullmatch(text)
-    return provided[1] if provided else text
+    match = _PROVIDER.fullmatch(text)
+    return match[1] if match else text
 
 
 def _decode_base64(part: Raw) -> Raw:
     try:
-        return Raw(base64.b64decode(read_part(part, _STRING) or ""))
+        return Raw(base64.b64decode(decode_optional_part(part, _STRING) or ""))
     except ValueError:
         return Raw()
 
 
 def _read_findings(matches: list[_Match]) -> tuple[Finding, ...]:
-    return list_distinct(
-        _make_finding(match, f"matches[{index}]") for index, match in enumerate(drain(matches))
+    return deduplicate_findings(
+        _to_finding(match, f"matches[{index}]") for index, match in enumerate(consume(matches))
     )
 
 
-def _make_finding(match: _Match, path: str) -> Finding:
+def _to_finding(match: _Match, path: str) -> Finding:
     vulnerability = match.vulnerability
     return Finding(
         vulnerability_id=vulnerability.id,
@@ -166,7 +174,7 @@ def _make_finding(match: _Match, path: str) -> Finding:
         installed_version=match.artifact.version or "",
         severity=parse_severity(vulnerability.severity),
         fixed_version=_join_versions(vulnerability.fix, f"{path}.vulnerability.fix.versions"),
-        cvss_score=_choose_score(vulnerability.cvss),
+        cvss_score=_select_score(vulnerability.cvss),
         url=clip_url(vulnerability.data_source),
         sources=_SCANNERS,
     )
@@ -178,20 +186,20 @@ def _join_versions(fix: _Fix | None, path: str) -> str | None:
     joined = ", ".join(decode_part(fix.versions, _VERSIONS, path) or ())
     if len(joined) > MAX_IDENTIFIER:
         message = f"is longer than {MAX_IDENTIFIER} characters"
-        raise InvalidReport(f"The report has an overlong version: {path}.", [Issue(path, message)])
+        raise InvalidReport(f"The fixed versions are too long: {path}.", [Issue(path, message)])
     return joined or None
 
 
-def _choose_score(cvss: Raw) -> float | None:
-    """The highest possible base score of version 3; without one, of 4; without one, of any."""
-    scores = read_part(cvss, _SCORES) or []
+def _select_score(cvss: Raw) -> float | None:
+    """Return the highest valid base score of CVSS 3, else of CVSS 4, else of any version."""
+    scores = decode_optional_part(cvss, _SCORES) or []
     for version in ("3", "4", ""):
-        bases = [
+        reported = [
             score.metrics.base_score
             for score in scores
             if score.metrics and (score.version or "").startswith(version)
         ]
-        told = [base for base in map(parse_score, bases) if base is not None]
-        if told:
-            return max(told)
+        valid = [score for score in map(parse_score, reported) if score is not None]
+        if valid:
+            return max(valid)
     return None

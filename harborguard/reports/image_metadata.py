@@ -1,4 +1,4 @@
-"""Which image a report is of, and from when it is."""
+"""Select a report's image reference, manifest digest and times."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,65 +9,69 @@ from harborguard.model import Reference
 from harborguard.references import parse_digest, parse_reference
 from harborguard.timestamps import parse_time
 
-_FILE_NAMES = (".tar", ".tar.gz", ".tgz")
+# How a caller names the image of a report.
+IMAGE_OPTIONS = "--image REF on the command line or ?image=REF over HTTP"
+_ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_ISSUES = 10
 
 
-def require_image(artifact_type: str | None, expected: str, path: str) -> None:
-    """Refuses (InvalidReport) a report that says it is of anything but a container image."""
+def require_container_image(artifact_type: str | None, expected: str, path: str) -> None:
+    """Raise InvalidReport if the report's artifact type is present and is not `expected`."""
     if artifact_type and artifact_type != expected:
         message = f"is {artifact_type[:40]!r}; only container images are recorded"
         raise InvalidReport("The report is not of a container image.", [Issue(path, message)])
 
 
-def is_file_name(text: str) -> bool:
-    """Whether this names an image archive on a disk, which says nothing about the image."""
-    return text.endswith(_FILE_NAMES)
+def is_archive_name(text: str) -> bool:
+    """Return whether the text is the file name of an image archive, not an image reference."""
+    return text.endswith(_ARCHIVE_SUFFIXES)
 
 
-def choose_reference(
-    given: Reference | None, candidates: Iterable[tuple[str, str | None]]
+def select_reference(
+    override: Reference | None, candidates: Iterable[tuple[str, str | None]]
 ) -> Reference:
-    """What the caller names; else the first candidate, (JSON path, text), that is well formed.
+    """Return `override`, the caller's reference, else the first well-formed candidate.
 
-    Raises InvalidReport, with an issue for each malformed candidate and the way to name the image.
+    A candidate is a JSON path and its text. Raise InvalidReport, with an issue for each malformed
+    candidate, if there is none.
     """
-    if given:
-        return given
+    if override:
+        return override
     issues: list[Issue] = []
     for path, text in candidates:
         try:
             if text:
-                return _parse_told(text)
+                return _parse_reported_reference(text)
         except InvalidReference as error:
             issues.append(Issue(path, error.message))
     raise InvalidReport(
-        "The report does not tell which image it is of; name it: --image REF on the command line, "
-        "?image=REF over HTTP.",
+        f"The report does not name its image. Name it with {IMAGE_OPTIONS}.",
         issues[:_MAX_ISSUES],
     )
 
 
-def choose_digest(
-    given: Reference | None, reference: Reference, told: Iterable[str | None]
+def select_digest(
+    override: Reference | None, reference: Reference, reported: Iterable[str | None]
 ) -> str | None:
-    """The manifest digest of a report's image, or None (contract, section 6).
+    """Return the manifest digest of a report's image, or None if it is unknown (contract 6).
 
-    The one in the caller's reference; else of those told (`name@sha256:…`) the one under the
-    image's name, else the first; else the one in the report's own reference. A malformed digest
-    is as good as none.
+    The order of preference is: the caller's reference; the digest reported (`name@sha256:…`) for
+    the image's name; the first reported digest; the report's own reference. A malformed digest is
+    ignored.
     """
-    if given and given.digest:
-        return given.digest
-    digests = [(text, digest) for text in told if (digest := parse_digest(text))]
+    if override and override.digest:
+        return override.digest
+    digests = [(text, digest) for text in reported if (digest := parse_digest(text))]
     for text, digest in digests:
-        if text and _names(text, reference.name):
+        if text and _has_name(text, reference.name):
             return digest
     return digests[0][1] if digests else reference.digest
 
 
-def read_time(text: str | None, path: str, *, is_zone_required: bool = False) -> datetime | None:
-    """Return the time at a JSON path in UTC, or None if missing; raise InvalidReport."""
+def parse_report_time(
+    text: str | None, path: str, *, is_zone_required: bool = False
+) -> datetime | None:
+    """Return the time at a JSON path in UTC; None if it is missing. Raise InvalidReport."""
     try:
         return parse_time(text, is_zone_required=is_zone_required)
     except ValueError as error:
@@ -76,19 +80,19 @@ def read_time(text: str | None, path: str, *, is_zone_required: bool = False) ->
         raise InvalidReport(f"The report has a malformed time: {path}.", [issue]) from error
 
 
-def is_same_reference(one: str, other: str) -> bool:
-    """Whether two texts name one image, tag and digest: `nginx` and `docker.io/nginx:latest`."""
+def is_same_reference(first: str, second: str) -> bool:
+    """Return whether two texts are the same reference: `nginx` and `docker.io/nginx:latest`."""
     try:
-        return one == other or parse_reference(one) == parse_reference(other)
+        return first == second or parse_reference(first) == parse_reference(second)
     except InvalidReference:
         return False
 
 
-def _parse_told(text: str) -> Reference:
-    # A report's malformed digest is as good as none, and no reason to refuse it; but who names a
-    # digest alone does not mean the tag `latest`.
+def _parse_reported_reference(text: str) -> Reference:
+    # A malformed digest in a report is ignored. The reference still has no tag then: a reference
+    # with only a digest does not mean the tag `latest`.
     name, at, digest = text.rpartition("@")
-    # Where a path follows, what stands before it is an account (`user:password@host/…`).
+    # If a path follows the "@", the text before it is an account (`user:password@host/…`).
     if not at or "/" in digest or parse_digest(digest):
         return parse_reference(text)
     reference = parse_reference(name)
@@ -96,7 +100,7 @@ def _parse_told(text: str) -> Reference:
     return reference if is_tagged else replace(reference, tag=None)
 
 
-def _names(text: str, name: str) -> bool:
+def _has_name(text: str, name: str) -> bool:
     try:
         return parse_reference(text).name == name
     except InvalidReference:

@@ -1,6 +1,7 @@
-"""Trivy's JSON report: schema 2, and the bare list of results it wrote before."""
+"""Parse Trivy's JSON reports: schema 2, and the list of results that older releases write."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
@@ -12,29 +13,44 @@ from harborguard.reports.decoding import (
     Identifier,
     Name,
     Text,
-    Word,
+    UnstoredText,
     decode,
-    read_part,
-    read_strings,
+    decode_optional_part,
+    decode_optional_strings,
 )
 from harborguard.reports.findings import (
     clip_title,
     clip_url,
-    drain,
-    list_distinct,
+    consume,
+    deduplicate_findings,
     parse_score,
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    choose_digest,
-    choose_reference,
-    is_file_name,
+    is_archive_name,
     is_same_reference,
-    read_time,
-    require_image,
+    parse_report_time,
+    require_container_image,
+    select_digest,
+    select_reference,
 )
 
 _SCANNERS = ("trivy",)
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["SchemaVersion"],
+    "properties": {
+        "SchemaVersion": {"const": 2},
+        "ArtifactName": {"type": "string"},
+        "Results": {"type": ["array", "null"], "items": {"type": "object"}},
+    },
+}
+RESULTS_SCHEMA: dict[str, Any] = {
+    "description": "Requires the query parameter `image`.",
+    "type": "array",
+    "items": {"type": "object"},
+}
 
 
 class _Score(Struct, gc=False):
@@ -44,17 +60,17 @@ class _Score(Struct, gc=False):
 
 
 class _Vulnerability(Entry, gc=False):
-    shared = ("package", "installed_version", "fixed_version", "severity", "severity_source")
+    interned = ("package", "installed_version", "fixed_version", "severity", "severity_source")
 
     id: Identifier = field(name="VulnerabilityID")
     package: Name = field(name="PkgName")
     installed_version: Name | None = field(name="InstalledVersion", default=None)
     fixed_version: Name | None = field(name="FixedVersion", default=None)
-    severity: Word | None = field(name="Severity", default=None)
-    severity_source: Word | None = field(name="SeveritySource", default=None)
+    severity: UnstoredText | None = field(name="Severity", default=None)
+    severity_source: UnstoredText | None = field(name="SeveritySource", default=None)
     title: Text | None = field(name="Title", default=None)
     url: Text | None = field(name="PrimaryURL", default=None)
-    # A map by vendor: read one at a time, when the finding is made.
+    # A map by vendor. Only one of these maps is decoded at a time, when its finding is made.
     scores: Raw = field(name="CVSS", default=Raw())
 
 
@@ -65,14 +81,14 @@ class _Result(Entry, gc=False):
 class _Metadata(Struct):
     repo_tags: Raw = field(name="RepoTags", default=Raw())
     repo_digests: Raw = field(name="RepoDigests", default=Raw())
-    reference: Word | None = field(name="Reference", default=None)
+    reference: UnstoredText | None = field(name="Reference", default=None)
     image_config: Raw = field(name="ImageConfig", default=Raw())
 
 
 class _Document(Struct):
-    artifact_name: Word | None = field(name="ArtifactName", default=None)
-    artifact_type: Word | None = field(name="ArtifactType", default=None)
-    created_at: Word | None = field(name="CreatedAt", default=None)
+    artifact_name: UnstoredText | None = field(name="ArtifactName", default=None)
+    artifact_type: UnstoredText | None = field(name="ArtifactType", default=None)
+    created_at: UnstoredText | None = field(name="CreatedAt", default=None)
     metadata: _Metadata | None = field(name="Metadata", default=None)
     results: list[_Result] | None = field(name="Results", default=None)
 
@@ -82,26 +98,26 @@ _RESULTS = Decoder(list[_Result])
 _SCORES = Decoder(dict[str, _Score])
 
 
-def parse_trivy(body: bytes, given: Reference | None) -> Report:
-    """A report of schema 2, which must be of a container image. Raises InvalidReport."""
+def parse_trivy(body: bytes, override: Reference | None) -> Report:
+    """Parse a report of schema 2. Raise InvalidReport, also if it is not of a container image."""
     document = decode(body, _DOCUMENT)
-    require_image(document.artifact_type, "container_image", "ArtifactType")
+    require_container_image(document.artifact_type, "container_image", "ArtifactType")
     metadata = document.metadata or _Metadata()
-    reference = choose_reference(given, _list_candidates(document, metadata))
+    reference = select_reference(override, _list_candidates(document, metadata))
     return Report(
         reference=reference,
         findings=_read_findings(document.results or []),
         scanners=_SCANNERS,
-        digest=choose_digest(given, reference, read_strings(metadata.repo_digests)),
+        digest=select_digest(override, reference, decode_optional_strings(metadata.repo_digests)),
         built_at=parse_build_time(metadata.image_config),
-        finished_at=read_time(document.created_at, "CreatedAt"),
+        finished_at=parse_report_time(document.created_at, "CreatedAt"),
     )
 
 
-def parse_trivy_results(body: bytes, given: Reference | None) -> Report:
-    """A bare list of results; it names no image, so the caller must. Raises InvalidReport."""
+def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
+    """Parse a list of results. Raise InvalidReport, also if `override` does not name the image."""
     results = decode(body, _RESULTS)
-    reference = choose_reference(given, ())
+    reference = select_reference(override, ())
     return Report(
         reference=reference,
         findings=_read_findings(results),
@@ -112,49 +128,50 @@ def parse_trivy_results(body: bytes, given: Reference | None) -> Report:
 
 def _list_candidates(document: _Document, metadata: _Metadata) -> Iterable[tuple[str, str | None]]:
     name = document.artifact_name
-    tags = read_strings(metadata.repo_tags)
-    scanned = (tag for tag in tags if name and is_same_reference(tag, name))
-    yield "Metadata.RepoTags", next(scanned, tags[0] if tags else None)
+    tags = decode_optional_strings(metadata.repo_tags)
+    same_tags = (tag for tag in tags if name and is_same_reference(tag, name))
+    yield "Metadata.RepoTags", next(same_tags, tags[0] if tags else None)
     yield "Metadata.Reference", metadata.reference
-    yield "ArtifactName", None if name and is_file_name(name) else name
+    yield "ArtifactName", None if name and is_archive_name(name) else name
 
 
 def _read_findings(results: list[_Result]) -> tuple[Finding, ...]:
-    return list_distinct(
-        _make_finding(vulnerability)
-        for result in drain(results)
-        for vulnerability in drain(result.vulnerabilities or [])
+    return deduplicate_findings(
+        _to_finding(vulnerability)
+        for result in consume(results)
+        for vulnerability in consume(result.vulnerabilities or [])
     )
 
 
-def _make_finding(vulnerability: _Vulnerability) -> Finding:
+def _to_finding(vulnerability: _Vulnerability) -> Finding:
     return Finding(
         vulnerability_id=vulnerability.id,
         package=vulnerability.package,
         installed_version=vulnerability.installed_version or "",
         severity=parse_severity(vulnerability.severity),
         fixed_version=vulnerability.fixed_version or None,
-        cvss_score=_choose_score(vulnerability),
+        cvss_score=_select_score(vulnerability),
         title=clip_title(vulnerability.title),
         url=clip_url(vulnerability.url),
         sources=_SCANNERS,
     )
 
 
-def _choose_score(vulnerability: _Vulnerability) -> float | None:
-    """The first possible score: version 3 or 4 before 2, and of each the severity's own vendor,
-    then NVD, then the others by name.
+def _select_score(vulnerability: _Vulnerability) -> float | None:
+    """Return the first valid score: CVSS 3 or 4 of any vendor, else CVSS 2.
+
+    The vendor that set the severity comes first, then NVD, then the others by name.
     """
-    by_vendor = read_part(vulnerability.scores, _SCORES)
+    by_vendor = decode_optional_part(vulnerability.scores, _SCORES)
     if not by_vendor:
         return None
-    preferred = (vulnerability.severity_source, "nvd")
-    vendors = sorted(by_vendor, key=lambda name: (name != preferred[0], name != "nvd", name))
+    source = vulnerability.severity_source
+    vendors = sorted(by_vendor, key=lambda name: (name != source, name != "nvd", name))
     scores = [by_vendor[name] for name in vendors]
-    return next(_list_possible(scores), None)
+    return next(_list_valid_scores(scores), None)
 
 
-def _list_possible(scores: list[_Score]) -> Iterator[float]:
-    told = [score for vendor in scores for score in (vendor.v3, vendor.v4)]
-    told += [vendor.v2 for vendor in scores]
-    return (score for score in map(parse_score, told) if score is not None)
+def _list_valid_scores(by_vendor: list[_Score]) -> Iterator[float]:
+    scores = [score for vendor in by_vendor for score in (vendor.v3, vendor.v4)]
+    scores += [vendor.v2 for vendor in by_vendor]
+    return (score for score in map(parse_score, scores) if score is not None)

@@ -109,7 +109,7 @@ def test_a_slow_statement_is_a_timeout(config: Config, tenants: Tenants, conn: C
         response = app.test_client().get("/api/images", headers=tenants.acme.headers)
     assert response.status_code == 504
     assert response.json == {
-        "error": {"code": "TIMEOUT", "message": "The database took too long to answer."}
+        "error": {"code": "TIMEOUT", "message": "The database took too long to respond."}
     }
 
 

@@ -1,4 +1,4 @@
-"""What makes findings distinct, and what is left when several are one."""
+"""Deduplicating findings: their identity, the merged values and the order."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from harborguard.reports.findings import (
     MAX_URL,
     clip_title,
     clip_url,
-    drain,
-    list_distinct,
+    consume,
+    deduplicate_findings,
     parse_score,
     parse_severity,
 )
@@ -40,7 +40,7 @@ def make_finding(**changes: object) -> Finding:
     return replace(Finding("CVE-1", "openssl", "1.1", Severity.LOW), **changes)
 
 
-def test_it_works() -> None:
+def test_duplicate_findings_are_merged_and_worst_is_first() -> None:
     low = make_finding(sources=("trivy",), title="Padding oracle", cvss_score=7.1)
     high = make_finding(sources=("grype",), severity=Severity.HIGH, fixed_version="1.2")
     other = make_finding(installed_version="3.0", severity=Severity.CRITICAL)
@@ -54,31 +54,33 @@ def test_it_works() -> None:
         title="Padding oracle",
         sources=("grype", "trivy"),
     )
-    assert (other, merged) == list_distinct([low, other, high])
+    assert (other, merged) == deduplicate_findings([low, other, high])
 
 
 @pytest.mark.parametrize(
     "change", [{"vulnerability_id": "CVE-2"}, {"package": "zlib"}, {"installed_version": "2"}]
 )
-def test_identity_is_vulnerability_package_and_version(change: dict[str, str]) -> None:
-    assert len(list_distinct([make_finding(), make_finding(**change)])) == 2
+def test_findings_with_another_vulnerability_package_or_version_are_distinct(
+    change: dict[str, str],
+) -> None:
+    assert len(deduplicate_findings([make_finding(), make_finding(**change)])) == 2
 
 
 @pytest.mark.parametrize(
     "change",
     [{"fixed_version": "2"}, {"title": "x"}, {"url": "x"}, {"sources": ("x",)}, {"cvss_score": 1}],
 )
-def test_nothing_else_makes_another_finding(change: dict[str, object]) -> None:
-    assert len(list_distinct([make_finding(), make_finding(**change)])) == 1
+def test_findings_that_differ_only_in_other_fields_are_merged(change: dict[str, object]) -> None:
+    assert len(deduplicate_findings([make_finding(), make_finding(**change)])) == 1
 
 
-def test_identity_is_not_glued_text() -> None:
+def test_identity_compares_fields_not_joined_text() -> None:
     one = make_finding(package="a", installed_version="b/c")
     other = make_finding(package="a/b", installed_version="c")
-    assert len(list_distinct([one, other])) == 2
+    assert len(deduplicate_findings([one, other])) == 2
 
 
-def test_order_is_severity_then_identity() -> None:
+def test_findings_are_ordered_by_severity_then_identity() -> None:
     listed = [
         make_finding(severity=Severity.UNKNOWN, vulnerability_id="CVE-0"),
         make_finding(severity=Severity.INFO, vulnerability_id="CVE-0", package="i"),
@@ -91,42 +93,42 @@ def test_order_is_severity_then_identity() -> None:
         make_finding(severity=Severity.CRITICAL, package="b", installed_version="10"),
         make_finding(severity=Severity.CRITICAL, package="a", installed_version="3"),
     ]
-    assert tuple(reversed(listed)) == list_distinct(listed)
+    assert tuple(reversed(listed)) == deduplicate_findings(listed)
 
 
-def test_score_of_zero_is_a_score() -> None:
-    [merged] = list_distinct([make_finding(), make_finding(cvss_score=0.0)])
+def test_score_of_zero_replaces_missing_score() -> None:
+    [merged] = deduplicate_findings([make_finding(), make_finding(cvss_score=0.0)])
     assert merged.cvss_score == 0.0
 
 
-def test_text_is_the_worst_findings_where_it_tells_one() -> None:
+def test_merged_texts_come_from_worst_finding() -> None:
     low = make_finding(title="low", url="low", fixed_version="1")
     high = make_finding(title="high", severity=Severity.HIGH, fixed_version="2")
-    [merged] = list_distinct([low, high])
+    [merged] = deduplicate_findings([low, high])
     assert (merged.title, merged.url, merged.fixed_version) == ("high", "low", "2")
 
 
 @pytest.mark.parametrize("field", ["fixed_version", "title", "url"])
-def test_texts_that_differ_are_chosen_whatever_their_order(field: str) -> None:
+def test_merged_text_does_not_depend_on_order(field: str) -> None:
     one, other = make_finding(**{field: "a"}), make_finding(**{field: "b"})
-    assert list_distinct([one, other]) == list_distinct([other, one]) == (one,)
+    assert deduplicate_findings([one, other]) == deduplicate_findings([other, one]) == (one,)
 
 
 @given(FINDINGS, st.randoms())
-def test_order_of_arrival_changes_nothing(findings: list[Finding], random: object) -> None:
+def test_shuffled_findings_give_same_result(findings: list[Finding], random: object) -> None:
     shuffled = findings.copy()
     random.shuffle(shuffled)  # pyright: ignore[reportAttributeAccessIssue]
-    assert list_distinct(findings) == list_distinct(shuffled)
+    assert deduplicate_findings(findings) == deduplicate_findings(shuffled)
 
 
 @given(FINDINGS)
-def test_each_identity_is_there_once_with_its_worst_severity(findings: list[Finding]) -> None:
+def test_each_identity_is_listed_once_with_its_worst_severity(findings: list[Finding]) -> None:
     ranks = list(Severity)
     worst: dict[tuple[str, str, str], Severity] = {}
     for f in findings:
         key = (f.vulnerability_id, f.package, f.installed_version)
         worst[key] = min(worst.get(key, f.severity), f.severity, key=ranks.index)
-    distinct = list_distinct(findings)
+    distinct = deduplicate_findings(findings)
     listed = {(f.vulnerability_id, f.package, f.installed_version): f.severity for f in distinct}
     assert len(listed) == len(distinct)
     assert worst == listed
@@ -151,24 +153,28 @@ def test_each_identity_is_there_once_with_its_worst_severity(findings: list[Find
         ("10", Severity.UNKNOWN),
     ],
 )
-def test_severity_is_read_in_any_case(word: str | None, severity: Severity) -> None:
+def test_severity_in_any_case_is_parsed(word: str | None, severity: Severity) -> None:
     assert severity is parse_severity(word)
 
 
 @pytest.mark.parametrize(
-    ("told", "score"),
+    ("reported", "score"),
     [(None, None), (0.0, 0.0), (7, 7), (10.0, 10.0), (10.1, None), (-0.1, None), (1e9, None)],
 )
-def test_impossible_score_is_untold(told: float | None, score: float | None) -> None:
-    assert score == parse_score(told)
+def test_score_out_of_range_is_none(reported: float | None, score: float | None) -> None:
+    assert score == parse_score(reported)
 
 
-def test_texts_are_clipped() -> None:
+def test_long_title_and_url_are_clipped() -> None:
     assert clip_title("x" * 10_000) == "x" * MAX_TITLE
     assert clip_url("x" * 10_000) == "x" * MAX_URL
     assert clip_title("") is clip_title(None) is clip_url("") is clip_url(None) is None
 
 
-def test_drained_entries_are_let_go() -> None:
+def test_consumed_entries_are_removed_from_the_list() -> None:
     entries = [1, 2, 3]
-    assert [(entry, list(entries)) for entry in drain(entries)] == [(1, [3, 2]), (2, [3]), (3, [])]
+    assert [(entry, list(entries)) for entry in consume(entries)] == [
+        (1, [3, 2]),
+        (2, [3]),
+        (3, []),
+    ]

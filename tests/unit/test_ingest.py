@@ -1,4 +1,4 @@
-"""A report made ready to be recorded: identity, time, counts, score."""
+"""Reading a scan from a report: identity, time, counts, score and grade."""
 
 import hashlib
 from dataclasses import replace
@@ -37,7 +37,7 @@ def read(body: bytes, *, received_at: datetime = RECEIVED_AT, image: str | None 
     return read_scan(body, received_at=received_at, image=image)
 
 
-def test_it_works() -> None:
+def test_envelope_gives_complete_scan() -> None:
     body = reports.envelope(
         "https://GHCR.io/acme/api:1.4.7", (0, 1), digest=f"api@{manifest('a')}", scan_id="scan-7"
     )
@@ -90,21 +90,23 @@ def test_it_works() -> None:
         ((500, 0, 0, 0), 100, Grade.D),
     ],
 )
-def test_score(make: type, counts: tuple[int, ...], score: int, letter: Grade) -> None:
+def test_counts_give_score_and_grade(
+    make: type, counts: tuple[int, ...], score: int, letter: Grade
+) -> None:
     scan = read(make(counts=counts))
     assert (scan.risk_score, scan.grade) == (score, letter)
     assert scan.counts == SeverityCounts(*counts)
 
 
 @given(st.tuples(*[st.integers(0, 40)] * 4))
-def test_score_is_the_oracles(counts: tuple[int, int, int, int]) -> None:
+def test_score_and_grade_equal_the_oracle(counts: tuple[int, int, int, int]) -> None:
     scan = read(reports.trivy(counts=counts))
     expected = oracle.score_of(counts)
     assert (scan.risk_score, scan.grade.value) == (expected, oracle.grade_of(expected))
 
 
 @pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
-def test_other_severities_are_kept_and_not_counted(make: type) -> None:
+def test_severities_below_low_are_kept_and_not_counted(make: type) -> None:
     scan = read(make(counts=(0, 0, 0, 0, 2, 3, 4)))
     assert (scan.counts, scan.risk_score, scan.grade) == (SeverityCounts(), 0, Grade.A)
     assert [finding.severity.value for finding in scan.report.findings] == (
@@ -112,7 +114,7 @@ def test_other_severities_are_kept_and_not_counted(make: type) -> None:
     )
 
 
-def test_a_finding_told_twice_counts_once_at_its_worst() -> None:
+def test_finding_reported_twice_counts_once_at_its_worst_severity() -> None:
     body = reports.trivy(counts=(0, 0, 1, 0))
     [medium] = read(body).report.findings
     twice = body.replace(
@@ -129,7 +131,7 @@ def test_a_finding_told_twice_counts_once_at_its_worst() -> None:
 
 
 @pytest.mark.parametrize("make", [reports.trivy, reports.grype])
-def test_a_scan_without_identity_is_named_by_its_content(make: type) -> None:
+def test_scan_without_id_is_identified_by_its_content(make: type) -> None:
     scan = read(make())
     assert scan.external_id == f"sha256:{scan.content_digest.hex()}"
     assert scan.report.external_id is None
@@ -137,7 +139,7 @@ def test_a_scan_without_identity_is_named_by_its_content(make: type) -> None:
     assert read(make(counts=(1,))).external_id != scan.external_id
 
 
-def test_a_scan_with_an_identity_keeps_it_whatever_its_content() -> None:
+def test_scan_with_id_keeps_it_for_any_content() -> None:
     one, other = (
         read(reports.envelope(scan_id="7")),
         read(reports.envelope(None, scan_id="7"), image="nginx"),
@@ -146,7 +148,7 @@ def test_a_scan_with_an_identity_keeps_it_whatever_its_content() -> None:
     assert one.content_digest != other.content_digest
 
 
-def test_one_document_recorded_for_two_images_is_two_scans() -> None:
+def test_one_report_for_several_images_gives_several_scans() -> None:
     references = [
         "ghcr.io/acme/api",
         "quay.io/acme/api",
@@ -163,38 +165,38 @@ def test_one_document_recorded_for_two_images_is_two_scans() -> None:
     assert len({scan.content_digest for scan in scans}) == len(references)
 
 
-def test_two_spellings_of_an_image_are_one_scan() -> None:
+def test_spellings_of_one_image_give_one_scan() -> None:
     spellings = ["nginx", "docker.io/library/nginx:latest", "https://index.docker.io/nginx"]
     assert len({read(reports.trivy(), image=spelling).external_id for spelling in spellings}) == 1
 
 
-# which image
+# image reference
 
 
 @pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
-def test_the_callers_reference_wins(make: type) -> None:
-    told = manifest("a")
-    body = make("ghcr.io/acme/api:1", digest=told)
+def test_reference_of_the_caller_overrides_the_report(make: type) -> None:
+    reported = manifest("a")
+    body = make("ghcr.io/acme/api:1", digest=reported)
     given_tag = read(body, image="quay.io/acme/tool:7")
     given_digest = read(body, image=f"nginx@{manifest('b')}")
     assert given_tag.report.reference == Reference("quay.io", "acme/tool", "7")
-    assert given_tag.report.digest == told
+    assert given_tag.report.digest == reported
     assert given_digest.report.reference == parse_reference(f"nginx@{manifest('b')}")
     assert given_digest.report.digest == manifest("b")
 
 
 @pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
-def test_an_image_must_be_named_by_someone(make: type) -> None:
+def test_report_without_image_is_rejected_unless_caller_names_it(make: type) -> None:
     with pytest.raises(InvalidReport, match="--image REF"):
         read(make(None))
     assert read(make(None), image="nginx").report.reference.name == "docker.io/library/nginx"
 
 
-# when
+# times
 
 
 @pytest.mark.parametrize("make", [reports.trivy, reports.grype])
-def test_a_report_without_time_is_dated_when_it_was_received(make: type) -> None:
+def test_report_without_time_is_finished_when_received(make: type) -> None:
     scan = read(make(finished_at=None))
     assert (scan.finished_at, scan.report.finished_at) == (RECEIVED_AT, None)
     later = read(make(finished_at=None), received_at=RECEIVED_AT + 60 * MINUTES)
@@ -202,17 +204,17 @@ def test_a_report_without_time_is_dated_when_it_was_received(make: type) -> None
 
 
 @pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
-def test_the_future_is_refused(make: type) -> None:
+def test_finish_time_over_five_minutes_ahead_is_rejected(make: type) -> None:
     tolerated = RECEIVED_AT + 5 * MINUTES
     assert read(make(finished_at=tolerated)).finished_at == tolerated
     with pytest.raises(InvalidReport) as caught:
         read(make(finished_at=tolerated + timedelta(microseconds=1)))
-    assert caught.value.message == "The scan has not happened yet."
-    message = "finished at 2026-06-01T00:05:00.000001+00:00, more than five minutes in the future"
+    assert caught.value.message == "The scan's finish time is in the future."
+    message = "is 2026-06-01T00:05:00.000001+00:00, more than five minutes in the future"
     assert caught.value.issues == (Issue("finishedAt", message),)
 
 
-def test_times_of_other_zones_are_compared_as_moments() -> None:
+def test_finish_time_in_another_zone_is_compared_in_utc() -> None:
     body = reports.trivy(finished_at=None).replace(
         b'"CreatedAt": null', b'"CreatedAt": "2026-06-01T09:05:00+09:00"'
     )
@@ -229,12 +231,12 @@ def test_times_of_other_zones_are_compared_as_moments() -> None:
         (2026, datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_build_before_2000_is_untold(year: int, expected: datetime | None) -> None:
+def test_build_time_before_2000_is_none(year: int, expected: datetime | None) -> None:
     body = reports.trivy(built_at=datetime(year, 1, 1, tzinfo=UTC))
     assert read(body).report.built_at == expected
 
 
-# what is no report
+# invalid reports
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,8 @@ def test_a_build_before_2000_is_untold(year: int, expected: datetime | None) -> 
         (b"[]", None, InvalidReport),
     ],
 )
-def test_refusals(body: bytes, image: str | None, error: type[HarborGuardError]) -> None:
+def test_invalid_report_or_image_is_rejected(
+    body: bytes, image: str | None, error: type[HarborGuardError]
+) -> None:
     with pytest.raises(error):
         read(body, image=image)

@@ -1,4 +1,4 @@
-"""Reports that real scanners wrote; HARBORGUARD_REPORTS names the folder they lie in."""
+"""Parsing reports that real scanners wrote, from the folder HARBORGUARD_REPORTS."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from harborguard.risk import count_severities
 
 FOLDER = os.environ.get("HARBORGUARD_REPORTS")
 
-pytestmark = pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS names no folder")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS is not set")
 
 TRIVY_IMAGES = "ghcr.io/aquasecurity/trivy-test-images"
 
@@ -31,7 +31,7 @@ def counts_of(report: Report) -> tuple[int, int, int, int]:
     return counts.critical, counts.high, counts.medium, counts.low
 
 
-def test_it_works() -> None:
+def test_trivy_report_gives_reference_and_counts() -> None:
     report = parse("trivy/alpine-310")
     assert report.reference == parse_reference(f"{TRIVY_IMAGES}:alpine-310")
     assert counts_of(report) == (0, 0, 4, 0)
@@ -58,7 +58,7 @@ def test_it_works() -> None:
         ("grype/same_cve_different_paths", 1, (1, 0, 0, 0), "test-image:latest"),
     ],
 )
-def test_report(
+def test_report_gives_expected_counts_reference_and_scanner(
     name: str, distinct: int, counts: tuple[int, int, int, int], reference: str
 ) -> None:
     report = parse(name)
@@ -68,7 +68,7 @@ def test_report(
     assert report.scanners == (name.partition("/")[0],)
 
 
-def test_old_list_needs_a_reference() -> None:
+def test_trivy_list_without_reference_is_rejected() -> None:
     body = read("trivy/legacy_many_vulns")
     report = parse_report(body, reference=parse_reference("acme/legacy:1"))
     assert len(report.findings) == 93
@@ -86,16 +86,16 @@ def test_old_list_needs_a_reference() -> None:
         "grype/no_vuln",
     ],
 )
-def test_report_that_tells_no_time(name: str) -> None:
+def test_report_without_time_has_no_finish_time(name: str) -> None:
     assert parse(name).finished_at is None
 
 
-def test_build_time_of_1970_is_untold() -> None:
+def test_build_time_of_1970_is_none() -> None:
     assert parse("trivy/distroless-base").built_at is None
     assert parse("trivy/alpine-310").built_at is not None
 
 
-def test_digest_is_a_registrys() -> None:
+def test_digest_comes_from_repo_digests_only() -> None:
     assert parse("grype/same_cve_different_paths").digest is None
     digest = parse("grype/issue_9618").digest
     assert digest

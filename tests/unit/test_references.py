@@ -1,4 +1,4 @@
-"""References as people write them, and what they are normalized to."""
+"""Parsing and normalizing image references, hosts and digests."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ SHA256 = "sha256:" + "0123456789abcdef" * 4
 SHA512 = "sha512:" + "0123456789abcdef" * 8
 
 
-def test_it_works() -> None:
+def test_reference_has_host_repository_tag_and_name() -> None:
     reference = parse_reference("ghcr.io/acme/api:1.4.7")
     assert Reference("ghcr.io", "acme/api", "1.4.7") == reference
     assert reference.name == "ghcr.io/acme/api"
@@ -61,7 +61,7 @@ def test_reference_is_normalized(
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
         ("", "ASCII"),
         ("ng\u0131nx", "ASCII"),
@@ -119,16 +119,16 @@ def test_reference_is_normalized(
         ("r" * 238, "255"),
     ],
 )
-def test_malformed_reference_is_refused(text: str, why: str) -> None:
+def test_malformed_reference_is_rejected_with_reason(text: str, reason: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         parse_reference(text)
     [issue] = caught.value.issues
     assert issue.path == "image"
-    assert why in issue.message
+    assert reason in issue.message
 
 
 @given(st.text() | st.text(alphabet="a1./:@-_[] \x00A", max_size=40))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_normalized_or_rejected(text: str) -> None:
     try:
         reference = parse_reference(text)
     except InvalidReference:
@@ -150,14 +150,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ),
     )
 )
-def test_normalized_reference_reads_as_itself(text: str) -> None:
+def test_normalized_reference_parses_to_itself(text: str) -> None:
     first = parse_reference(text)
     tag = f":{first.tag}" if first.tag else ""
     digest = f"@{first.digest}" if first.digest else ""
     assert first == parse_reference(f"{first.name}{tag}{digest}")
 
 
-def test_long_text_is_refused_in_linear_time() -> None:
+def test_long_malformed_text_is_rejected_quickly() -> None:
     for text in ("a" * 1_000_000, "a-" * 500_000, "a/" * 500_000, "a." * 500_000 + "/b"):
         with pytest.raises(InvalidReference):
             parse_reference(text)
@@ -182,7 +182,7 @@ def test_host_is_normalized(text: str, host: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "https://", "ghcr.io/acme", "ghcr.io//", "a b", "-a", "a:", "\u212a.io", "a\n"]
 )
-def test_malformed_host_is_refused(text: str) -> None:
+def test_malformed_host_is_rejected(text: str) -> None:
     with pytest.raises(InvalidReference):
         parse_host(text)
 
@@ -208,5 +208,5 @@ def test_malformed_host_is_refused(text: str) -> None:
         ("0123456789abcdef" * 4, None),
     ],
 )
-def test_digest_is_what_follows_the_last_at(text: str | None, digest: str | None) -> None:
+def test_digest_is_the_text_after_the_last_at_sign(text: str | None, digest: str | None) -> None:
     assert digest == parse_digest(text)

@@ -1,4 +1,4 @@
-"""Any bytes at all: which format they are in, and what is wrong with them."""
+"""Parsing a report: format recognition, limits, and robustness against arbitrary bytes."""
 
 import copy
 import json
@@ -16,10 +16,11 @@ from harborguard.errors import InvalidReport, UnreadableReport
 from harborguard.model import Reference, Report
 from harborguard.reports import parse_report
 from harborguard.reports.decoding import MAX_ENTRIES
+from harborguard.reports.formats import FORMATS
 from harborguard.risk import count_severities, grade, risk_score
 
 DIGEST = "sha256:" + "a" * 64
-GIVEN = Reference("quay.io", "acme/tool", "7")
+OVERRIDE = Reference("quay.io", "acme/tool", "7")
 
 TRIVY: dict[str, Any] = {
     "SchemaVersion": 2,
@@ -99,8 +100,8 @@ ENVELOPE: dict[str, Any] = {
         ]
     },
 }
-BARE = TRIVY["Results"]
-DOCUMENTS = [TRIVY, GRYPE, ENVELOPE, BARE]
+RESULT_LIST = TRIVY["Results"]
+DOCUMENTS = [TRIVY, GRYPE, ENVELOPE, RESULT_LIST]
 
 HOSTILE = st.sampled_from(
     [
@@ -135,16 +136,16 @@ def encode(document: object) -> bytes:
 
 
 def parse_if_valid(body: bytes, reference: Reference | None) -> Report | None:
-    """The report, checked for what holds of every one; None where it was refused."""
-    refused = None
+    """Parse a report and check what every report guarantees; return None if it is rejected."""
+    rejection = None
     try:
         report = parse_report(body, reference=reference)
     except (InvalidReport, UnreadableReport) as error:
-        report, refused = None, error
+        report, rejection = None, error
     if report is None:
-        assert refused
-        assert len(refused.message) < 1000
-        assert all(issue.path and len(issue.message) <= 300 for issue in refused.issues)
+        assert rejection
+        assert len(rejection.message) < 1000
+        assert all(issue.path and len(issue.message) <= 300 for issue in rejection.issues)
         return None
     assert all(report.scanners)
     for moment in (report.built_at, report.started_at, report.finished_at):
@@ -166,8 +167,8 @@ def parse_if_valid(body: bytes, reference: Reference | None) -> Report | None:
     return report
 
 
-def list_places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a document, as keys and indexes from the top; the top itself is first."""
+def list_paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in a document, as keys and indexes; the root is first."""
     items = (
         document.items()
         if isinstance(document, dict)
@@ -175,25 +176,27 @@ def list_places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, .
         if isinstance(document, list)
         else ()
     )
-    return [place, *(deep for key, value in items for deep in list_places(value, (*place, key)))]
+    return [path, *(inner for key, value in items for inner in list_paths(value, (*path, key)))]
 
 
-def put(document: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
-    """A copy of the document with its container at `place` changed."""
+def change_value(document: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """Return a copy of the document; `change` gets the container of the value, and its key."""
     changed = copy.deepcopy(document)
-    holder = changed
-    for key in place[:-1]:
-        holder = holder[key]
-    change(holder, place[-1])
+    container = changed
+    for key in path[:-1]:
+        container = container[key]
+    change(container, path[-1])
     return changed
 
 
-def test_it_works() -> None:
-    told = {
-        parse_report(encode(document), reference=GIVEN if document is BARE else None).scanners
+def test_every_format_gives_scanners_reference_digest_and_findings() -> None:
+    scanners = {
+        parse_report(
+            encode(document), reference=OVERRIDE if document is RESULT_LIST else None
+        ).scanners
         for document in DOCUMENTS
     }
-    assert told == {("trivy",), ("grype",)}
+    assert scanners == {("trivy",), ("grype",)}
     for document, vulnerability_id in ((TRIVY, "CVE-1"), (GRYPE, "CVE-2"), (ENVELOPE, "CVE-3")):
         report = parse_report(encode(document))
         assert report.reference == Reference("docker.io", "library/nginx", "1")
@@ -202,19 +205,19 @@ def test_it_works() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_callers_reference_wins(document: object) -> None:
-    assert parse_report(encode(document), reference=GIVEN).reference is GIVEN
+def test_reference_of_the_caller_overrides_the_report(document: object) -> None:
+    assert parse_report(encode(document), reference=OVERRIDE).reference is OVERRIDE
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_white_space_and_indentation_change_nothing(document: object) -> None:
+def test_white_space_and_indentation_are_ignored(document: object) -> None:
     body = b" \r\n\t" + json.dumps(document, indent=2).encode() + b"\n\n"
-    expected = parse_report(encode(document), reference=GIVEN)
-    assert expected == parse_report(body, reference=GIVEN)
+    expected = parse_report(encode(document), reference=OVERRIDE)
+    assert expected == parse_report(body, reference=OVERRIDE)
 
 
 @pytest.mark.parametrize(
-    ("body", "what"),
+    ("body", "reason"),
     [
         (b"", "empty"),
         (b" \r\n\t ", "empty"),
@@ -247,9 +250,9 @@ def test_white_space_and_indentation_change_nothing(document: object) -> None:
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_what_is_no_json_is_unreadable(body: bytes, what: str) -> None:
-    with pytest.raises(UnreadableReport, match=what):
-        parse_report(body, reference=GIVEN)
+def test_body_that_is_not_json_is_unreadable(body: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableReport, match=reason):
+        parse_report(body, reference=OVERRIDE)
 
 
 @pytest.mark.parametrize(
@@ -266,39 +269,43 @@ def test_what_is_no_json_is_unreadable(body: bytes, what: str) -> None:
         {"Results": []},
     ],
 )
-def test_other_formats_are_refused_naming_those_read(document: object) -> None:
-    with pytest.raises(InvalidReport, match=r"none of .* envelope 1\.0, Trivy JSON and Grype JSON"):
+def test_unknown_format_is_rejected_with_names_of_supported_formats(document: object) -> None:
+    with pytest.raises(InvalidReport, match="matches none of the supported formats") as caught:
         parse_report(encode(document))
+    [issue] = caught.value.issues
+    assert (issue.path, caught.value.message) == ("$", f"The report {issue.message}.")
+    for report_format in FORMATS:
+        assert report_format.name in issue.message
 
 
 @pytest.mark.parametrize(
     "document", [TRIVY | GRYPE, TRIVY | ENVELOPE, GRYPE | ENVELOPE, TRIVY | {"matches": None}]
 )
-def test_mixed_formats_are_refused(document: object) -> None:
-    with pytest.raises(InvalidReport, match="more than one of"):
+def test_document_with_marks_of_two_formats_is_rejected(document: object) -> None:
+    with pytest.raises(InvalidReport, match="matches more than one of"):
         parse_report(encode(document))
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1" * 5000], ids=len)
-def test_number_out_of_range_is_named(number: str) -> None:
+def test_number_out_of_range_is_rejected_with_its_path(number: str) -> None:
     body = encode(ENVELOPE).replace(b"9.8", number.encode())
     with pytest.raises(InvalidReport) as caught:
         parse_report(body)
     assert caught.value.issues[0].path == "findings.vulnerabilities[0].cvssScore"
 
 
-def test_odd_values_of_skipped_fields_do_no_harm() -> None:
+def test_unusual_values_in_skipped_fields_are_ignored() -> None:
     skipped = b'{"skipped": [1e999, %s, "\\u0000", {"a": 1, "a": 2}], ' % (b"1" * 5000)
     body = encode(ENVELOPE).replace(b"{", skipped, 1)
     assert parse_report(body) == parse_report(encode(ENVELOPE))
 
 
-def test_last_of_equal_keys_counts() -> None:
+def test_last_of_duplicate_keys_is_used() -> None:
     body = encode(ENVELOPE).replace(b'"severity"', b'"severity": "LOW", "severity"')
     assert parse_report(body) == parse_report(encode(ENVELOPE))
 
 
-def test_escaped_keys_are_keys() -> None:
+def test_escaped_key_is_recognized() -> None:
     body = encode(GRYPE).replace(b'"matches"', b'"\\u006datches"')
     assert parse_report(body) == parse_report(encode(GRYPE))
 
@@ -322,10 +329,12 @@ def test_escaped_keys_are_keys() -> None:
         ),
     ],
 )
-def test_endless_list_is_refused_early(start: bytes, entry: bytes, end: bytes, path: str) -> None:
+def test_list_over_the_maximum_is_rejected_at_the_first_excess_entry(
+    start: bytes, entry: bytes, end: bytes, path: str
+) -> None:
     body = start + b",".join([entry] * (MAX_ENTRIES + 5000)) + end
     with pytest.raises(InvalidReport) as caught:
-        parse_report(body, reference=GIVEN)
+        parse_report(body, reference=OVERRIDE)
     [issue] = caught.value.issues
     assert (path, "the report lists more than 100000 entries") == (issue.path, issue.message)
 
@@ -350,11 +359,11 @@ def test_endless_list_is_refused_early(start: bytes, entry: bytes, end: bytes, p
         b'{"version":"1.0","scan":[%s]}',
     ],
 )
-def test_many_small_values_cost_little(template: bytes, listed: bytes) -> None:
+def test_many_small_values_use_limited_memory(template: bytes, listed: bytes) -> None:
     body = template % listed
     tracemalloc.start()
     try:
-        parse_if_valid(body, GIVEN)
+        parse_if_valid(body, OVERRIDE)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -362,15 +371,15 @@ def test_many_small_values_cost_little(template: bytes, listed: bytes) -> None:
 
 
 @pytest.mark.parametrize("document", [TRIVY, GRYPE, ENVELOPE])
-def test_large_report_costs_less_than_its_size(document: dict[str, Any]) -> None:
+def test_large_report_uses_less_memory_than_half_its_size(document: dict[str, Any]) -> None:
     changed = copy.deepcopy(document)
-    holder, name = {
+    container, name = {
         "SchemaVersion": lambda: (changed["Results"][0], "Vulnerabilities"),
         "matches": lambda: (changed, "matches"),
         "version": lambda: (changed["findings"], "vulnerabilities"),
     }[next(iter(document))]()
-    [entry] = holder[name]
-    holder[name] = [
+    [entry] = container[name]
+    container[name] = [
         json.loads(json.dumps(entry).replace("CVE-", f"CVE-2026-{number}"))
         | {"description": "d" * 1000, "References": ["https://example.org/" + "r" * 100] * 5}
         for number in range(3000)
@@ -386,77 +395,79 @@ def test_large_report_costs_less_than_its_size(document: dict[str, Any]) -> None
     assert peak < len(body) / 2
 
 
-def test_equal_strings_are_kept_once() -> None:
+def test_equal_strings_share_one_object() -> None:
     entry = ENVELOPE["findings"]["vulnerabilities"][0]
-    listed = [entry | {"cveId": f"CVE-{number}", "packageName": "openssl"} for number in range(9)]
-    report = parse_report(encode(ENVELOPE | {"findings": {"vulnerabilities": listed}}))
+    entries = [entry | {"cveId": f"CVE-{number}", "packageName": "openssl"} for number in range(9)]
+    report = parse_report(encode(ENVELOPE | {"findings": {"vulnerabilities": entries}}))
     assert len({id(finding.package) for finding in report.findings}) == 1
     assert len({id(finding.sources) for finding in report.findings}) == 1
 
 
-def test_reports_parse_side_by_side() -> None:
+def test_concurrent_threads_parse_independently() -> None:
     bodies = [encode(document) for document in (TRIVY, GRYPE, ENVELOPE)]
     expected = [parse_report(body) for body in bodies]
-    wrong: list[Report] = []
+    unexpected: list[Report] = []
 
     def parse_all() -> None:
         for _ in range(50):
             for body, report in zip(bodies, expected, strict=True):
-                found = parse_report(body)
-                if found != report:
-                    wrong.append(found)
+                parsed = parse_report(body)
+                if parsed != report:
+                    unexpected.append(parsed)
 
     threads = [threading.Thread(target=parse_all) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert unexpected == []
 
 
-@given(st.binary(max_size=200), st.sampled_from([None, GIVEN]))
-def test_any_bytes_are_read_or_refused(body: bytes, reference: Reference | None) -> None:
+@given(st.binary(max_size=200), st.sampled_from([None, OVERRIDE]))
+def test_any_bytes_are_parsed_or_rejected(body: bytes, reference: Reference | None) -> None:
     parse_if_valid(body, reference)
 
 
-@given(JSON, st.sampled_from([None, GIVEN]))
-def test_any_json_is_read_or_refused(document: object, reference: Reference | None) -> None:
+@given(JSON, st.sampled_from([None, OVERRIDE]))
+def test_any_json_is_parsed_or_rejected(document: object, reference: Reference | None) -> None:
     parse_if_valid(encode(document), reference)
 
 
 @settings(max_examples=500)
-@given(st.data(), JSON, st.sampled_from([None, GIVEN]))
-def test_any_value_anywhere_is_read_or_refused(
+@given(st.data(), JSON, st.sampled_from([None, OVERRIDE]))
+def test_report_with_any_value_replaced_is_parsed_or_rejected(
     data: st.DataObject, value: object, reference: Reference | None
 ) -> None:
     document = data.draw(st.sampled_from(DOCUMENTS))
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.sampled_from(list_places(document)))
-        if place:
-            document = put(document, place, lambda holder, key: holder.__setitem__(key, value))
+        path = data.draw(st.sampled_from(list_paths(document)))
+        if path:
+            document = change_value(
+                document, path, lambda container, key: container.__setitem__(key, value)
+            )
         else:
             document = value
     parse_if_valid(encode(document), reference)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_any_part_may_be_missing_null_or_twice(document: Any) -> None:
+def test_report_with_any_part_missing_null_or_doubled_is_parsed_or_rejected(document: Any) -> None:
     changes: list[Callable[[Any, Any], None]] = [
-        lambda holder, key: holder.__delitem__(key),
-        lambda holder, key: holder.__setitem__(key, None),
-        lambda holder, key: holder.__setitem__(key, [holder[key], holder[key]]),
+        lambda container, key: container.__delitem__(key),
+        lambda container, key: container.__setitem__(key, None),
+        lambda container, key: container.__setitem__(key, [container[key], container[key]]),
     ]
-    for place in list_places(document)[1:]:
+    for path in list_paths(document)[1:]:
         for change in changes:
-            parse_if_valid(encode(put(document, place, change)), None)
-            parse_if_valid(encode(put(document, place, change)), GIVEN)
+            parse_if_valid(encode(change_value(document, path, change)), None)
+            parse_if_valid(encode(change_value(document, path, change)), OVERRIDE)
 
 
 @settings(max_examples=300)
 @given(st.sampled_from(DOCUMENTS), st.integers(0, 2000), st.binary(max_size=6), st.integers(0, 6))
-def test_any_damaged_bytes_are_read_or_refused(
+def test_report_with_damaged_bytes_is_parsed_or_rejected(
     document: object, position: int, patch: bytes, length: int
 ) -> None:
     body = encode(document)
-    at = position % len(body)
-    parse_if_valid(body[:at] + patch + body[at + length :], GIVEN)
+    start = position % len(body)
+    parse_if_valid(body[:start] + patch + body[start + length :], OVERRIDE)

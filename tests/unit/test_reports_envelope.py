@@ -1,4 +1,4 @@
-"""The sensor's envelope."""
+"""Parsing the HarborGuard sensor's envelope."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
 from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-GIVEN = Reference("quay.io", "acme/tool", "7")
+OVERRIDE = Reference("quay.io", "acme/tool", "7")
 
 
 def make_vulnerability(**changes: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def change_scan(**changes: Any) -> dict[str, Any]:
     return {**document, "scan": {key: value for key, value in scan.items() if value != "absent"}}
 
 
-def test_it_works() -> None:
+def test_envelope_gives_complete_report() -> None:
     assert parse(make_document(make_vulnerability())) == Report(
         reference=Reference("ghcr.io", "acme/api", "1.4"),
         findings=(
@@ -88,7 +88,7 @@ def test_it_works() -> None:
     )
 
 
-def test_one_finding_of_two_scanners() -> None:
+def test_finding_of_two_scanners_is_merged() -> None:
     report = parse(
         make_document(
             make_vulnerability(source="trivy", severity="HIGH", cvssScore=7.0),
@@ -114,19 +114,19 @@ def test_one_finding_of_two_scanners() -> None:
         (None, ("harborguard-sensor",)),
     ],
 )
-def test_scanners_without_findings_are_the_sensors(
+def test_scanners_of_report_without_findings_are_those_of_the_sensor(
     sensor: object, scanners: tuple[str, ...]
 ) -> None:
     assert scanners == parse(make_document(sensor=sensor)).scanners
 
 
-def test_scanners_of_findings_without_source() -> None:
+def test_scanners_of_findings_without_source_are_those_of_the_sensor() -> None:
     report = parse(make_document(make_vulnerability(source="")))
     assert (report.findings[0].sources, report.scanners) == ((), ("dive", "trivy"))
 
 
 @pytest.mark.parametrize("status", list(ScanStatus))
-def test_status(status: ScanStatus) -> None:
+def test_status_is_parsed(status: ScanStatus) -> None:
     assert status is parse(change_scan(status=status.value)).status
 
 
@@ -141,12 +141,12 @@ def test_status(status: ScanStatus) -> None:
         ("x" * 500, '"' + "x" * 39),
     ],
 )
-def test_other_version_is_refused_by_name(version: object, shown: str) -> None:
+def test_unsupported_version_is_rejected_and_shown(version: object, shown: str) -> None:
     document = {"version": version, "image": {"layout": "unknown"}}
     assert issues_of(document) == [("version", f'is {shown}; supported is "1.0"')]
 
 
-def test_missing_version_is_refused() -> None:
+def test_missing_version_is_rejected() -> None:
     document = make_document()
     del document["version"]
     assert issues_of(document) == [("version", 'is missing; supported is "1.0"')]
@@ -172,7 +172,7 @@ def test_malformed_digest_is_none(digest: object, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ref", "told", "given", "expected"),
+    ("ref", "reported", "requested", "expected"),
     [
         (f"acme/api@{DIGEST}", None, None, DIGEST),
         (f"acme/api@{DIGEST}", OTHER_DIGEST, None, OTHER_DIGEST),
@@ -180,24 +180,24 @@ def test_malformed_digest_is_none(digest: object, expected: str | None) -> None:
         ("acme/api", OTHER_DIGEST, None, OTHER_DIGEST),
     ],
 )
-def test_digest_in_order_of_trust(
-    ref: str, told: str | None, given: str | None, expected: str
+def test_digest_of_caller_precedes_image_digest_and_reference(
+    ref: str, reported: str | None, requested: str | None, expected: str
 ) -> None:
-    document = make_document(image={"ref": ref, "digest": told})
-    reference = Reference("quay.io", "acme/tool", None, given) if given else None
+    document = make_document(image={"ref": ref, "digest": reported})
+    reference = Reference("quay.io", "acme/tool", None, requested) if requested else None
     assert expected == parse(document, reference).digest
 
 
 @pytest.mark.parametrize(
     "image", [None, {}, {"ref": None}, {"ref": ""}, {"ref": "api.tar"}, {"name": "api", "tag": "1"}]
 )
-def test_envelope_that_names_no_image_is_refused(image: object) -> None:
+def test_envelope_without_image_is_rejected_unless_caller_names_it(image: object) -> None:
     with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
         parse(make_document(image=image))
-    assert parse(make_document(image=image), GIVEN).reference is GIVEN
+    assert parse(make_document(image=image), OVERRIDE).reference is OVERRIDE
 
 
-def test_malformed_reference_is_explained() -> None:
+def test_malformed_reference_is_rejected_with_path_and_reason() -> None:
     [(path, message)] = issues_of(make_document(image={"ref": "ghcr.io/Acme/api"}))
     assert path == "image.ref"
     assert "lower-case" in message
@@ -234,7 +234,7 @@ def test_malformed_reference_is_explained() -> None:
         (change_scan(startedAt="then"), "scan.startedAt"),
     ],
 )
-def test_wrong_field_is_named(document: object, path: str) -> None:
+def test_invalid_field_is_rejected_with_its_path(document: object, path: str) -> None:
     [issue] = issues_of(document)
     assert issue[0] == path
     assert len(issue[1]) <= 300
@@ -260,62 +260,63 @@ def test_wrong_field_is_named(document: object, path: str) -> None:
         {"vulnerabilityUrl": "\0"},
     ],
 )
-def test_wrong_field_of_a_finding_is_named(changes: dict[str, Any]) -> None:
-    listed = [make_vulnerability()] * 3
-    [issue] = issues_of(make_document(*listed, make_vulnerability(**changes)))
+def test_invalid_field_of_a_finding_is_rejected_with_its_path(changes: dict[str, Any]) -> None:
+    valid = [make_vulnerability()] * 3
+    [issue] = issues_of(make_document(*valid, make_vulnerability(**changes)))
     assert issue[0] == f"findings.vulnerabilities[3].{next(iter(changes))}"
 
 
 @pytest.mark.parametrize("field", ["cveId", "severity", "packageName"])
-def test_missing_field_of_a_finding_is_named(field: str) -> None:
+def test_missing_field_of_a_finding_is_rejected_with_its_path(field: str) -> None:
     vulnerability = make_vulnerability()
     del vulnerability[field]
     path = f"findings.vulnerabilities[0].{field}"
     assert issues_of(make_document(vulnerability)) == [(path, "is required")]
 
 
-def test_nul_is_refused_in_words() -> None:
+def test_nul_in_stored_text_is_rejected_with_plain_message() -> None:
     [issue] = issues_of(make_document(make_vulnerability(title="\0")))
     assert issue[1] == "must not contain NUL (\\u0000)"
 
 
-def test_nul_in_what_is_skipped_does_no_harm() -> None:
+def test_nul_in_skipped_field_is_ignored() -> None:
     assert len(parse(make_document(make_vulnerability(description="\0"))).findings) == 1
 
 
-def test_least_finding() -> None:
+def test_finding_with_only_required_fields_is_parsed() -> None:
     vulnerability = {"cveId": "X-1", "severity": "odd", "packageName": ""}
     [finding] = parse(make_document(vulnerability)).findings
     assert finding == Finding("X-1", "", "", Severity.UNKNOWN)
 
 
 @pytest.mark.parametrize(
-    ("told", "score"), [(0, 0.0), (10, 10.0), (10.5, None), (-1, None), (1e9, None), (None, None)]
+    ("reported", "score"),
+    [(0, 0.0), (10, 10.0), (10.5, None), (-1, None), (1e9, None), (None, None)],
 )
-def test_impossible_score_is_untold(told: object, score: float | None) -> None:
-    [finding] = parse(make_document(make_vulnerability(cvssScore=told))).findings
+def test_score_out_of_range_is_none(reported: object, score: float | None) -> None:
+    [finding] = parse(make_document(make_vulnerability(cvssScore=reported))).findings
     assert score == finding.cvss_score
 
 
-def test_texts_are_clipped() -> None:
+def test_long_title_and_url_are_clipped() -> None:
     vulnerability = make_vulnerability(title="t" * 5000, vulnerabilityUrl="u" * 5000)
     [finding] = parse(make_document(vulnerability)).findings
     assert (finding.title, finding.url) == ("t" * 500, "u" * 2000)
 
 
-def test_null_where_a_list_is() -> None:
+def test_null_list_of_vulnerabilities_gives_no_findings() -> None:
     assert parse(make_document(findings={"vulnerabilities": None, "packages": None})).findings == ()
 
 
 @pytest.mark.parametrize("started", ["absent", None, "", "0001-01-01T00:00:00Z"])
-def test_untold_start(started: str | None) -> None:
+def test_missing_start_time_is_none(started: str | None) -> None:
     assert parse(change_scan(startedAt=started)).started_at is None
 
 
-def test_start_after_end_is_kept() -> None:
+def test_start_time_after_finish_time_is_kept() -> None:
     report = parse(change_scan(startedAt="2026-04-26T15:00:00+00:00"))
     assert report.started_at == datetime(2026, 4, 26, 15, tzinfo=UTC)
 
 
-def test_zero_end_is_untold() -> None:
+def test_finish_time_of_year_1_is_none() -> None:
     assert parse(change_scan(finishedAt="0001-01-01T00:00:00Z")).finished_at is None

@@ -1,4 +1,4 @@
-"""Grype's JSON."""
+"""Parsing Grype's JSON reports."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, Severity
 from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-GIVEN = Reference("quay.io", "acme/tool", "7")
+OVERRIDE = Reference("quay.io", "acme/tool", "7")
 
 
 def make_match(artifact: object = None, **vulnerability: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def make_document(*matches: dict[str, Any], **target: Any) -> dict[str, Any]:
     }
 
 
-def test_it_works() -> None:
+def test_grype_report_gives_complete_report() -> None:
     assert parse(make_document(make_match())) == Report(
         reference=Reference("ghcr.io", "acme/api", "1.4"),
         findings=(
@@ -76,23 +76,23 @@ def test_it_works() -> None:
     )
 
 
-def test_least_document() -> None:
+def test_report_with_only_required_fields_is_parsed() -> None:
     document = {"matches": [{"vulnerability": {"id": "X-1"}, "artifact": {"name": "p"}}]}
     finding = Finding("X-1", "p", "", Severity.UNKNOWN, sources=("grype",))
-    assert parse(document, GIVEN) == Report(GIVEN, (finding,), ("grype",))
+    assert parse(document, OVERRIDE) == Report(OVERRIDE, (finding,), ("grype",))
 
 
 @pytest.mark.parametrize("document", [{"matches": None}, {"matches": []}])
-def test_no_match_is_no_finding(document: object) -> None:
-    assert parse(document, GIVEN).findings == ()
+def test_report_without_matches_gives_no_findings(document: object) -> None:
+    assert parse(document, OVERRIDE).findings == ()
 
 
-def test_one_vulnerability_on_several_paths_is_one_finding() -> None:
+def test_vulnerability_on_several_paths_gives_one_finding() -> None:
     assert len(parse(make_document(make_match(), make_match(severity="Low"))).findings) == 1
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("user_input", "expected"),
     [
         ("nginx", "docker.io/library/nginx:latest"),
         ("docker:nginx:1.27", "docker.io/library/nginx:1.27"),
@@ -119,28 +119,28 @@ def test_one_vulnerability_on_several_paths_is_one_finding() -> None:
         (None, "docker.io/library/tagged:1"),
     ],
 )
-def test_reference_is_the_users_input_else_a_tag(told: str | None, expected: str) -> None:
-    reference = parse(make_document(userInput=told, tags=["tagged:1", "tagged:2"])).reference
+def test_reference_is_user_input_else_first_tag(user_input: str | None, expected: str) -> None:
+    reference = parse(make_document(userInput=user_input, tags=["tagged:1", "tagged:2"])).reference
     assert expected == f"{reference.name}:{reference.tag}"
 
 
-def test_callers_reference_wins() -> None:
-    assert parse(make_document(), GIVEN).reference is GIVEN
+def test_reference_of_the_caller_overrides_the_report() -> None:
+    assert parse(make_document(), OVERRIDE).reference is OVERRIDE
 
 
 @pytest.mark.parametrize("tags", [[], None, "nginx", ["Bad Tag"]])
-def test_report_that_names_no_image_is_refused(tags: object) -> None:
+def test_report_without_image_is_rejected(tags: object) -> None:
     with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
         parse(make_document(userInput="api.tar", tags=tags))
 
 
-def test_malformed_references_are_explained_within_bounds() -> None:
+def test_malformed_references_are_reported_in_at_most_ten_issues() -> None:
     issues = issues_of(make_document(userInput="A", tags=["B"] * 2000))
     assert [path for path, _ in issues[:2]] == ["source.target.userInput", "source.target.tags"]
     assert len(issues) == 10
 
 
-def test_first_thousand_tags_count() -> None:
+def test_tags_after_the_first_thousand_are_ignored() -> None:
     tags = ["Bad Tag"] * 999 + ["good:1", "late:1"]
     assert parse(make_document(userInput="", tags=tags)).reference.repository == "library/good"
     with pytest.raises(InvalidReport):
@@ -148,24 +148,24 @@ def test_first_thousand_tags_count() -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file", "sbom-file", "purl", "Image"])
-def test_anything_but_an_image_is_refused(kind: str) -> None:
+def test_source_other_than_image_is_rejected(kind: str) -> None:
     document = {**make_document(), "source": {"type": kind, "target": "/srv/app"}}
     [(path, message)] = issues_of(document)
     assert path == "source.type"
     assert kind in message
 
 
-def test_wrong_target_is_named() -> None:
+def test_invalid_target_is_rejected_with_its_path() -> None:
     document = {**make_document(), "source": {"type": "image", "target": {"userInput": 7}}}
     assert [path for path, _ in issues_of(document)] == ["source.target.userInput"]
     document = {**make_document(), "source": {"type": "image", "target": "nginx"}}
     assert [path for path, _ in issues_of(document)] == ["source.target"]
     document = {**make_document(), "source": {"type": "image", "target": None}}
-    assert parse(document, GIVEN).reference is GIVEN
+    assert parse(document, OVERRIDE).reference is OVERRIDE
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("repo_digests", "expected"),
     [
         ([f"nginx@{DIGEST}", f"ghcr.io/acme/api@{OTHER_DIGEST}"], OTHER_DIGEST),
         ([f"nginx@{DIGEST}"], DIGEST),
@@ -175,8 +175,10 @@ def test_wrong_target_is_named() -> None:
         (7, None),
     ],
 )
-def test_manifest_digest_is_not_a_registrys(told: object, expected: str | None) -> None:
-    assert expected == parse(make_document(repoDigests=told)).digest
+def test_digest_comes_from_repo_digests_not_manifest_digest(
+    repo_digests: object, expected: str | None
+) -> None:
+    assert expected == parse(make_document(repoDigests=repo_digests)).digest
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_manifest_digest_is_not_a_registrys(told: object, expected: str | None) 
         ).decode(),
     ],
 )
-def test_unreadable_build_time_is_untold(config: object) -> None:
+def test_unreadable_build_time_is_none(config: object) -> None:
     assert parse(make_document(config=config)).built_at is None
 
 
@@ -216,7 +218,7 @@ def test_unreadable_build_time_is_untold(config: object) -> None:
         ([("3.1", "5.3")], None),
     ],
 )
-def test_score_is_the_highest_of_version_3(scores: Any, expected: float | None) -> None:
+def test_score_is_the_highest_of_cvss_3_else_4_else_2(scores: Any, expected: float | None) -> None:
     cvss = scores and [
         {"version": version, "metrics": {"baseScore": score}} for version, score in scores
     ]
@@ -235,7 +237,7 @@ def test_score_is_the_highest_of_version_3(scores: Any, expected: float | None) 
         ({"versions": ["1.3"]}, "1.3"),
     ],
 )
-def test_fixed_version(fix: object, expected: str | None) -> None:
+def test_fixed_versions_are_joined_or_none(fix: object, expected: str | None) -> None:
     [finding] = parse(make_document(make_match(fix=fix))).findings
     assert expected == finding.fixed_version
 
@@ -262,21 +264,21 @@ def test_fixed_version(fix: object, expected: str | None) -> None:
         (None, ""),
     ],
 )
-def test_wrong_field_is_named(match: Any, path: str) -> None:
+def test_invalid_field_is_rejected_with_its_path(match: Any, path: str) -> None:
     [issue] = issues_of(make_document(make_match(), match))
     assert issue[0] == f"matches[1]{path}"
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("timestamp", "expected"),
     [(None, None), ("", None), ("0001-01-01T00:00:00Z", None)],
 )
-def test_untold_time(told: str | None, expected: datetime | None) -> None:
-    document = {**make_document(), "descriptor": {"timestamp": told}}
+def test_missing_time_is_none(timestamp: str | None, expected: datetime | None) -> None:
+    document = {**make_document(), "descriptor": {"timestamp": timestamp}}
     assert expected is parse(document).finished_at
     assert parse({**document, "descriptor": None}).finished_at is None
 
 
-def test_malformed_time_is_refused_by_name() -> None:
+def test_malformed_time_is_rejected_with_its_path() -> None:
     document = {**make_document(), "descriptor": {"timestamp": "noon"}}
     assert [path for path, _ in issues_of(document)] == ["descriptor.timestamp"]

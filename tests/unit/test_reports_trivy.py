@@ -1,4 +1,4 @@
-"""Trivy's JSON, of schema 2 and before."""
+"""Parsing Trivy's JSON reports: schema 2 and the list of results."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
 from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
-GIVEN = Reference("quay.io", "acme/tool", "7")
+OVERRIDE = Reference("quay.io", "acme/tool", "7")
 
 
 def make_vulnerability(**changes: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def make_document(*vulnerabilities: dict[str, Any], **changes: Any) -> dict[str,
     }
 
 
-def test_it_works() -> None:
+def test_trivy_report_gives_complete_report() -> None:
     assert parse(make_document(make_vulnerability())) == Report(
         reference=Reference("ghcr.io", "acme/api", "1.4"),
         findings=(
@@ -71,20 +71,20 @@ def test_it_works() -> None:
     )
 
 
-def test_least_vulnerability() -> None:
+def test_vulnerability_with_only_required_fields_is_parsed() -> None:
     [finding] = parse(make_document({"VulnerabilityID": "X-1", "PkgName": "p"})).findings
     assert finding == Finding("X-1", "p", "", Severity.UNKNOWN, sources=("trivy",))
 
 
-def test_bare_list_needs_a_reference() -> None:
+def test_result_list_without_reference_is_rejected() -> None:
     document = [{"Target": "debian", "Type": "debian", "Vulnerabilities": [make_vulnerability()]}]
-    report = parse(document, GIVEN)
-    assert (report.reference, len(report.findings), report.finished_at) == (GIVEN, 1, None)
+    report = parse(document, OVERRIDE)
+    assert (report.reference, len(report.findings), report.finished_at) == (OVERRIDE, 1, None)
     with pytest.raises(InvalidReport, match=r"--image REF .* \?image=REF"):
         parse(document)
 
 
-def test_empty_bare_list_is_a_clean_image() -> None:
+def test_empty_result_list_gives_no_findings() -> None:
     reference = Reference("quay.io", "acme/tool", None, DIGEST)
     report = parse([], reference)
     assert report == Report(reference, (), ("trivy",), digest=DIGEST)
@@ -101,17 +101,17 @@ def test_empty_bare_list_is_a_clean_image() -> None:
         [{"Target": "/key.pem", "Class": "secret", "Secrets": [{"RuleID": "private-key"}]}],
     ],
 )
-def test_no_vulnerabilities_is_no_finding(results: object) -> None:
+def test_results_without_vulnerabilities_give_no_findings(results: object) -> None:
     assert parse(make_document(Results=results)).findings == ()
 
 
-def test_results_may_be_missing() -> None:
+def test_missing_results_give_no_findings() -> None:
     document = make_document()
     del document["Results"]
     assert parse(document).findings == ()
 
 
-def test_findings_of_all_results_are_one_list() -> None:
+def test_findings_of_all_results_are_merged() -> None:
     results = [
         {"Vulnerabilities": [make_vulnerability(Severity="LOW")]},
         {"Vulnerabilities": [make_vulnerability(), make_vulnerability(PkgName="libssl-dev")]},
@@ -141,7 +141,9 @@ def test_findings_of_all_results_are_one_list() -> None:
         ("", {"Reference": "r:3"}, "docker.io/library/r:3"),
     ],
 )
-def test_reference_in_order_of_trust(name: str, metadata: object, expected: str) -> None:
+def test_reference_is_repo_tag_else_reference_else_artifact_name(
+    name: str, metadata: object, expected: str
+) -> None:
     reference = parse(make_document(ArtifactName=name, Metadata=metadata)).reference
     assert expected == f"{reference.name}:{reference.tag}"
 
@@ -149,13 +151,13 @@ def test_reference_in_order_of_trust(name: str, metadata: object, expected: str)
 @pytest.mark.parametrize(
     "name", ["image.tar", "a/image.tar.gz", "image.tgz", "", None, "sha256:" + "a" * 64, "Nginx"]
 )
-def test_report_that_names_no_image_is_refused(name: str | None) -> None:
+def test_report_without_image_is_rejected_unless_caller_names_it(name: str | None) -> None:
     with pytest.raises(InvalidReport, match="--image REF"):
         parse(make_document(ArtifactName=name, Metadata=None))
-    assert parse(make_document(ArtifactName=name, Metadata=None), GIVEN).reference is GIVEN
+    assert parse(make_document(ArtifactName=name, Metadata=None), OVERRIDE).reference is OVERRIDE
 
 
-def test_malformed_reference_is_explained() -> None:
+def test_malformed_reference_is_rejected_with_path_and_reason() -> None:
     [(path, message)] = issues_of(make_document(ArtifactName="acme/API", Metadata=None))
     assert path == "ArtifactName"
     assert "lower-case" in message
@@ -176,12 +178,12 @@ def test_malformed_reference_is_explained() -> None:
         ([1], None),
     ],
 )
-def test_digest_is_the_one_under_the_images_name(digests: object, expected: str | None) -> None:
+def test_digest_with_name_of_the_image_is_preferred(digests: object, expected: str | None) -> None:
     metadata = {"RepoTags": ["acme/api:1"], "RepoDigests": digests}
     assert expected == parse(make_document(Metadata=metadata)).digest
 
 
-def test_callers_digest_wins_and_the_references_own_is_last() -> None:
+def test_digest_of_caller_is_first_and_digest_of_reference_is_last() -> None:
     metadata = {"RepoDigests": [f"acme/api@{OTHER_DIGEST}"]}
     document = make_document(ArtifactName=f"acme/api@{DIGEST}", Metadata=metadata)
     assert parse(document).digest == OTHER_DIGEST
@@ -189,8 +191,8 @@ def test_callers_digest_wins_and_the_references_own_is_last() -> None:
     assert parse({**document, "Metadata": {}}).digest == DIGEST
 
 
-def test_a_broken_digest_costs_nothing_else() -> None:
-    """Nor does it make a tag: who names a digest alone does not mean `latest`."""
+def test_malformed_digest_in_reference_is_ignored() -> None:
+    """A reference with only a malformed digest does not get the tag `latest`."""
     document = make_document(ArtifactName="localhost:5000/api:1@sha256:short", Metadata=None)
     assert parse(document).reference == Reference("localhost:5000", "api", "1")
     untagged = parse({**document, "ArtifactName": "localhost:5000/api@sha256:short"})
@@ -207,8 +209,8 @@ def test_a_broken_digest_costs_nothing_else() -> None:
         "http://user:password@ghcr.io/acme/api:1.2",
     ],
 )
-def test_an_account_is_no_image(name: str) -> None:
-    """Nor is its password a tag."""
+def test_reference_with_account_is_rejected(name: str) -> None:
+    """The account is not parsed as a name, nor its password as a tag."""
     with pytest.raises(InvalidReport):
         parse(make_document(ArtifactName=name, Metadata=None))
 
@@ -216,7 +218,7 @@ def test_an_account_is_no_image(name: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["filesystem", "repository", "vm", "cyclonedx", "CONTAINER_IMAGE", "x" * 500]
 )
-def test_anything_but_an_image_is_refused(kind: str) -> None:
+def test_artifact_other_than_image_is_rejected(kind: str) -> None:
     [(path, message)] = issues_of(make_document(ArtifactType=kind))
     assert path == "ArtifactType"
     assert kind[:40] in message
@@ -224,7 +226,7 @@ def test_anything_but_an_image_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, ""])
-def test_untold_kind_is_taken_for_an_image(kind: str | None) -> None:
+def test_missing_artifact_type_is_accepted(kind: str | None) -> None:
     assert parse(make_document(ArtifactType=kind)).findings == ()
 
 
@@ -232,12 +234,12 @@ def test_untold_kind_is_taken_for_an_image(kind: str | None) -> None:
     ("version", "shown"),
     [(1, "1"), (3, "3"), (20, "20"), ("2", '"2"'), (2.0, "2.0"), (None, "null"), ([2], "[2]")],
 )
-def test_other_schema_is_refused_by_name(version: object, shown: str) -> None:
+def test_unsupported_schema_version_is_rejected_and_shown(version: object, shown: str) -> None:
     [(path, message)] = issues_of(make_document(SchemaVersion=version))
     assert ("SchemaVersion", f"is {shown}; supported is 2") == (path, message)
 
 
-def test_missing_schema_is_refused() -> None:
+def test_missing_schema_version_is_rejected() -> None:
     document = make_document()
     del document["SchemaVersion"]
     assert issues_of(document) == [("SchemaVersion", "is missing; supported is 2")]
@@ -261,14 +263,14 @@ def test_missing_schema_is_refused() -> None:
         ({"PrimaryURL": {}}, ".PrimaryURL"),
     ],
 )
-def test_wrong_field_is_named(changes: dict[str, Any], path: str) -> None:
+def test_invalid_field_is_rejected_with_its_path(changes: dict[str, Any], path: str) -> None:
     document = make_document(make_vulnerability(), make_vulnerability(**changes))
     [issue] = issues_of(document)
     assert issue[0] == f"Results[0].Vulnerabilities[1]{path}"
 
 
 @pytest.mark.parametrize("field", ["VulnerabilityID", "PkgName"])
-def test_missing_field_is_named(field: str) -> None:
+def test_missing_field_is_rejected_with_its_path(field: str) -> None:
     vulnerability = make_vulnerability()
     del vulnerability[field]
     path = f"Results[0].Vulnerabilities[0].{field}"
@@ -277,7 +279,7 @@ def test_missing_field_is_named(field: str) -> None:
     assert issue[0] == "Results"
 
 
-def test_missing_field_of_a_bare_list_is_named() -> None:
+def test_missing_field_of_result_list_is_rejected_with_its_path() -> None:
     assert issues_of([{"Vulnerabilities": [{"PkgName": "a"}]}]) == [
         ("[0].Vulnerabilities[0].VulnerabilityID", "is required")
     ]
@@ -306,14 +308,16 @@ def test_missing_field_of_a_bare_list_is_named() -> None:
         ("nvd", [7.5], None),
     ],
 )
-def test_score_is_the_severity_sources(source: str, cvss: object, score: float | None) -> None:
+def test_score_of_severity_source_is_preferred_then_nvd(
+    source: str, cvss: object, score: float | None
+) -> None:
     vulnerability = make_vulnerability(SeveritySource=source, CVSS=cvss)
     [finding] = parse(make_document(vulnerability)).findings
     assert score == finding.cvss_score
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("created_at", "expected"),
     [
         (None, None),
         ("", None),
@@ -325,12 +329,14 @@ def test_score_is_the_severity_sources(source: str, cvss: object, score: float |
         ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )
-def test_time_of_the_scan(told: str | None, expected: datetime | None) -> None:
-    assert expected == parse(make_document(CreatedAt=told)).finished_at
+def test_finish_time_is_created_at_in_utc(
+    created_at: str | None, expected: datetime | None
+) -> None:
+    assert expected == parse(make_document(CreatedAt=created_at)).finished_at
 
 
 @pytest.mark.parametrize(
-    "told",
+    "created_at",
     [
         "yesterday",
         "2026-04-26",
@@ -347,8 +353,8 @@ def test_time_of_the_scan(told: str | None, expected: datetime | None) -> None:
         1777213331,
     ],
 )
-def test_malformed_time_is_refused_by_name(told: object) -> None:
-    [issue] = issues_of(make_document(CreatedAt=told))
+def test_malformed_time_is_rejected_with_its_path(created_at: object) -> None:
+    [issue] = issues_of(make_document(CreatedAt=created_at))
     assert issue[0] == "CreatedAt"
 
 
@@ -368,14 +374,14 @@ def test_malformed_time_is_refused_by_name(told: object) -> None:
         ("x", None),
     ],
 )
-def test_build_time_before_2000_or_malformed_is_untold(
+def test_build_time_before_2000_or_malformed_is_none(
     config: object, expected: datetime | None
 ) -> None:
     metadata = {"RepoTags": ["a:1"], "ImageConfig": config}
     assert expected == parse(make_document(Metadata=metadata)).built_at
 
 
-def test_hostile_text_is_stored_as_text() -> None:
+def test_hostile_text_is_returned_unchanged() -> None:
     text = "<script>=1+1\x1b[2J\r\n../../etc/passwd'; DROP TABLE images;--\u202e😀"
     vulnerability = make_vulnerability(
         VulnerabilityID=text, PkgName=text, InstalledVersion=text, Title=text, PrimaryURL=text
@@ -390,7 +396,7 @@ def test_hostile_text_is_stored_as_text() -> None:
     }
 
 
-def test_texts_are_clipped_and_identifiers_are_not() -> None:
+def test_title_and_url_are_clipped_and_identifier_is_not() -> None:
     vulnerability = make_vulnerability(
         VulnerabilityID="i" * 1000, Title="t" * 5000, PrimaryURL="u" * 5000
     )

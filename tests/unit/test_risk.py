@@ -1,4 +1,4 @@
-"""The score, the letter, and the ranges of scores that letters mean."""
+"""Risk scores, grades, and the score ranges of grades (contract 5)."""
 
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,7 +15,7 @@ COUNT = st.integers(0, 5) | st.integers(0, 10**9)
 COUNTS = st.builds(SeverityCounts, critical=COUNT, high=COUNT, medium=COUNT, low=COUNT)
 
 
-def test_it_works() -> None:
+def test_counts_of_the_contract_example_give_score_31_and_grade_b() -> None:
     counts = SeverityCounts(critical=0, high=4, medium=19, low=27)
     assert risk_score(counts) == 31
     assert grade(31) is Grade.B
@@ -42,7 +42,7 @@ def test_it_works() -> None:
         ((1_000_000, 0, 0, 0), 100, "D"),
     ],
 )
-def test_worst_finding_sets_the_band(
+def test_worst_severity_limits_the_score(
     counts: tuple[int, int, int, int], score: int, letter: str
 ) -> None:
     assert score == risk_score(SeverityCounts(*counts))
@@ -50,7 +50,7 @@ def test_worst_finding_sets_the_band(
 
 
 @given(COUNTS)
-def test_score_is_the_contracts(counts: SeverityCounts) -> None:
+def test_score_equals_the_formula_of_the_contract(counts: SeverityCounts) -> None:
     lowest, highest = (75, 100) if counts.critical else (25, 74) if counts.high else (0, 49)
     weighted = Decimal(25 * counts.critical + 10 * counts.high + 3 * counts.medium + counts.low)
     rounded = int((weighted / 4).quantize(Decimal(1), ROUND_HALF_UP))
@@ -59,19 +59,19 @@ def test_score_is_the_contracts(counts: SeverityCounts) -> None:
 
 
 @given(COUNTS, st.sampled_from(["critical", "high", "medium", "low"]))
-def test_one_finding_more_never_scores_lower(counts: SeverityCounts, severity: str) -> None:
+def test_additional_finding_never_lowers_the_score(counts: SeverityCounts, severity: str) -> None:
     more = replace(counts, **{severity: getattr(counts, severity) + 1})
     assert risk_score(counts) <= risk_score(more)
 
 
-def test_only_four_severities_are_counted() -> None:
+def test_severities_below_low_are_not_counted() -> None:
     findings = [Finding("CVE-1", "a", "1", severity) for severity in Severity]
     assert SeverityCounts(1, 1, 1, 1) == count_severities([*findings, *findings[4:]])
 
 
 @pytest.mark.parametrize("score", [-1, 101])
-def test_score_out_of_range_has_no_grade(score: int) -> None:
-    with pytest.raises(ValueError, match=str(score)):
+def test_grade_of_score_out_of_range_raises(score: int) -> None:
+    with pytest.raises(ValueError, match=f"0..100, not {score}"):
         grade(score)
 
 
@@ -91,11 +91,13 @@ def test_score_out_of_range_has_no_grade(score: int) -> None:
         ("ABCD", [(0, 100)]),
     ],
 )
-def test_neighbouring_grades_are_one_range(letters: str, ranges: list[tuple[int, int]]) -> None:
+def test_adjacent_grades_are_merged_into_one_range(
+    letters: str, ranges: list[tuple[int, int]]
+) -> None:
     assert ranges == score_ranges(map(Grade, letters))
 
 
-def test_ranges_hold_exactly_the_scores_of_their_grades() -> None:
+def test_ranges_contain_exactly_the_scores_of_their_grades() -> None:
     for size in range(5):
         for letters in combinations(Grade, size):
             ranges = score_ranges(letters)

@@ -1,4 +1,4 @@
-"""gzip bodies inflated piece by piece: whatever the pieces, the whole comes out or it is refused."""
+"""Inflating gzip bodies: any chunking gives the whole body, and broken streams are rejected."""
 
 import gzip
 
@@ -10,38 +10,40 @@ from harborguard.api.request_body import _PIECE, _cap, _inflate, _join
 from harborguard.errors import InvalidRequest, PayloadTooLarge
 
 
-def split(sent: bytes, size: int) -> list[bytes]:
-    """As it may arrive."""
-    return [sent[start : start + size] for start in range(0, len(sent), size)]
+def split(body: bytes, size: int) -> list[bytes]:
+    """Return the body in chunks of `size` bytes."""
+    return [body[start : start + size] for start in range(0, len(body), size)]
 
 
-def test_it_works() -> None:
+def test_gzip_body_in_one_chunk_is_inflated() -> None:
     assert _join(_inflate([gzip.compress(b"whole")])) == b"whole"
 
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.integers(-300, 300), st.sampled_from([7, 64, _PIECE]))
-def test_long_runs_come_out_whole(pieces: int, more: int, size: int) -> None:
-    """A run can end in the middle of what one call may yield."""
+def test_long_runs_of_one_byte_are_inflated_completely(pieces: int, more: int, size: int) -> None:
+    """A run may end inside the largest chunk that one call yields."""
     body = b"[" + b" " * (pieces * _PIECE + more) + b"]"
     assert _join(_inflate(split(gzip.compress(body), size))) == body
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=3000), st.integers(1, 3000), st.integers(1, 50))
-def test_any_pieces_come_out_whole_or_are_refused(body: bytes, size: int, cut: int) -> None:
-    sent = gzip.compress(body)
-    assert _join(_inflate(split(sent, size))) == body
-    for broken in (sent[:-cut], sent + bytes(cut), sent + sent):
+def test_any_chunking_is_inflated_and_any_damage_is_rejected(
+    body: bytes, size: int, cut: int
+) -> None:
+    compressed = gzip.compress(body)
+    assert _join(_inflate(split(compressed, size))) == body
+    for broken in (compressed[:-cut], compressed + bytes(cut), compressed + compressed):
         with pytest.raises(InvalidRequest):
             _join(_inflate(split(broken, size)))
     with pytest.raises(InvalidRequest):
-        _join(_inflate([sent, b"x"]))
+        _join(_inflate([compressed, b"x"]))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 3 * _PIECE))
-def test_the_cap_is_exact(limit: int) -> None:
+def test_body_of_limit_is_accepted_and_one_byte_more_is_rejected(limit: int) -> None:
     body = b" " * limit
     assert _join(_cap(_inflate([gzip.compress(body)]), limit)) == body
     with pytest.raises(PayloadTooLarge):

@@ -1,0 +1,98 @@
+"""The table of report formats.
+
+A new format is one file with its parser and its schema, and one row in `FORMATS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+
+from harborguard.model import Reference, Report
+from harborguard.reports import envelope, grype, trivy
+from harborguard.reports.image_metadata import IMAGE_OPTIONS
+
+
+class Version(NamedTuple):
+    """The top-level field that contains a format's version, and the supported value as JSON."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFormat:
+    """A report format: how to recognize it, how to parse it and how to document it.
+
+    A format is a JSON object, or a JSON list if `marks` is None. `marks` are sets of top-level
+    fields: an object that has all fields of one set is in this format. `parse` takes the body and
+    the image that the caller names. `schema` is the JSON schema for the OpenAPI document; it may
+    accept more than the parser, never less. `image_note` is set if the report contains no image.
+    """
+
+    name: str
+    marks: tuple[tuple[str, ...], ...] | None
+    version: Version | None
+    parse: Callable[[bytes, Reference | None], Report]
+    schema: dict[str, Any]
+    image_note: str | None = None
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the format is a JSON list."""
+        return self.marks is None
+
+    @property
+    def field_names(self) -> set[str]:
+        """The top-level fields that recognition reads."""
+        names = {name for mark in self.marks or () for name in mark}
+        return names | ({self.version.field} if self.version else set())
+
+    @property
+    def description(self) -> str:
+        """The name for error messages, with the note about the image."""
+        return f"{self.name} ({self.image_note})" if self.image_note else self.name
+
+    def has_marks(self, fields: Mapping[str, Raw]) -> bool:
+        """Return whether an object with these fields is in this format; true for a list."""
+        return self.marks is None or any(all(fields[name] for name in mark) for mark in self.marks)
+
+
+FORMATS = (
+    ReportFormat(
+        name="HarborGuard sensor envelope 1.0",
+        marks=(("scan",), ("findings",), ("version", "image")),
+        version=Version("version", '"1.0"'),
+        parse=envelope.parse_envelope,
+        schema=envelope.SCHEMA,
+    ),
+    ReportFormat(
+        name="Trivy JSON (schema 2)",
+        marks=(("SchemaVersion",), ("ArtifactName",)),
+        version=Version("SchemaVersion", "2"),
+        parse=trivy.parse_trivy,
+        schema=trivy.SCHEMA,
+    ),
+    ReportFormat(
+        name="Grype JSON",
+        marks=(("matches",),),
+        version=None,
+        parse=grype.parse_grype,
+        schema=grype.SCHEMA,
+    ),
+    ReportFormat(
+        name="Trivy result list",
+        marks=None,
+        version=None,
+        parse=trivy.parse_trivy_results,
+        schema=trivy.RESULTS_SCHEMA,
+        image_note=f"requires {IMAGE_OPTIONS}",
+    ),
+)
+
+# The request body of POST /api/scans/upload in the OpenAPI document.
+REPORT_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"title": each.name, **each.schema} for each in FORMATS],
+}
+EXAMPLE = envelope.EXAMPLE
