@@ -1,4 +1,4 @@
-"""A sensor as a shell script: what it posts changes the row in the list."""
+"""Uploading reports with curl, as a sensor does, to a running service."""
 
 import json
 import os
@@ -32,22 +32,24 @@ def service(database_url: str, conn: Connection) -> Iterator[Service]:
 
 
 def post(service: Service, key: str, path: Path, *image: str) -> tuple[int, Any]:
-    """What the sensor was told."""
+    """Upload a report with sensor.sh; return the response's status and body."""
     command = [SCRIPT, f"http://127.0.0.1:{service.port}", path, *image]
     environment = {"PATH": os.environ["PATH"], "HARBORGUARD_KEY": key}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
-    body, status = done.stdout.strip().rsplit("\n", 1)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 0, result.stderr
+    body, status = result.stdout.strip().rsplit("\n", 1)
     return int(status), json.loads(body)
 
 
 def row(service: Service, tenants: Tenants) -> dict[str, Any]:
-    """The one row of the list."""
-    [found] = service.ask("/api/images", tenants.acme.headers).json["data"]
-    return found
+    """Return the only row of the image list."""
+    [image] = service.ask("/api/images", tenants.acme.headers).json["data"]
+    return image
 
 
-def test_it_works(service: Service, tenants: Tenants, tmp_path: Path) -> None:
+def test_uploads_update_the_listed_row_and_replays_and_conflicts_do_not(
+    service: Service, tenants: Tenants, tmp_path: Path
+) -> None:
     key = tenants.acme.add_key(Role.CI)
     report = tmp_path / "report.json"
     report.write_bytes(envelope(counts=(0, 4, 19, 27), scan_id="1"))
@@ -68,21 +70,22 @@ def test_it_works(service: Service, tenants: Tenants, tmp_path: Path) -> None:
     assert second["scanId"] != first["scanId"]
     assert (row(service, tenants)["riskScore"], row(service, tenants)["grade"]) == (75, "D")
     report.write_bytes(b"{}")
-    status, refused = post(service, key, report)
-    assert (status, refused["error"]["code"]) == (400, "VALIDATION_ERROR")
+    status, rejected = post(service, key, report)
+    assert (status, rejected["error"]["code"]) == (400, "VALIDATION_ERROR")
 
 
-@pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS names no folder")
-def test_every_real_report(service: Service, tenants: Tenants, conn: Connection) -> None:
-    """Posted twice each; the rows are those that the oracle makes of the reports."""
+@pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS is not set")
+def test_real_reports_uploaded_twice_give_the_oracles_rows(
+    service: Service, tenants: Tenants, conn: Connection
+) -> None:
     key = tenants.acme.add_key(Role.CI)
     scans: dict[str, list[oracle.Scan]] = {}
     for path in REPORTS:
         image = "acme/legacy:1" if "legacy" in path.name else None
         scan = read_scan(path.read_bytes(), received_at=RECEIVED_AT, image=image)
-        told = post(service, key, path, *([image] if image else []))
-        assert told[0] == 201, (path, told)
-        assert post(service, key, path, *([image] if image else [])) == (200, told[1])
+        status, body = post(service, key, path, *([image] if image else []))
+        assert status == 201, (path, body)
+        assert post(service, key, path, *([image] if image else [])) == (200, body)
         counts = (scan.counts.critical, scan.counts.high, scan.counts.medium, scan.counts.low)
         reference = scan.report.reference
         scans.setdefault(reference.name, []).append(
@@ -95,13 +98,14 @@ def test_every_real_report(service: Service, tenants: Tenants, conn: Connection)
                 counts=counts,
             )
         )
-    found = image_rows(conn, tenants.acme.organization_id)
+    rows = image_rows(conn, tenants.acme.organization_id)
     expected = {name: oracle.image_row(each) for name, each in scans.items()}
-    untold = {
+    # A report without a time was finished when the service received it.
+    without_time = {
         name for name, each in scans.items() for scan in each if scan.finished_at == RECEIVED_AT
     }
-    for name in untold:
-        found[name].pop("last_scanned_at")
+    for name in without_time:
+        rows[name].pop("last_scanned_at")
         expected[name].pop("last_scanned_at")
-    assert found == expected
+    assert rows == expected
     assert len(REPORTS) > 0

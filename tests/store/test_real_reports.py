@@ -1,4 +1,4 @@
-"""Reports that real scanners wrote, recorded; HARBORGUARD_REPORTS names the folder they lie in."""
+"""Recording reports that real scanners wrote, from the folder HARBORGUARD_REPORTS."""
 
 import os
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from tests.support.tenants import Tenants
 
 FOLDER = os.environ.get("HARBORGUARD_REPORTS")
 
-pytestmark = pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS names no folder")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="HARBORGUARD_REPORTS is not set")
 
 TRIVY_IMAGES = "ghcr.io/aquasecurity/trivy-test-images"
 STRIMZI = "quay.io/cloudservices/xjoin-kafka-connect-strimzi"
 RECEIVED_AT = datetime(2026, 6, 1, tzinfo=UTC)
-# Of each report: how many findings are distinct, those that count, the image and its tag.
+# For each report: the number of distinct findings, the counts by severity, the image and its tag.
 REPORTS = {
     "trivy/alpine-310": (4, (0, 0, 4, 0), TRIVY_IMAGES, "alpine-310"),
     "trivy/busybox-with-lockfile": (2, (0, 1, 1, 0), TRIVY_IMAGES, "busybox-with-lockfile"),
@@ -37,7 +37,7 @@ REPORTS = {
 
 
 def ingest(conn: Connection, organization_id: str, name: str) -> oracle.Scan:
-    """Records a report of the folder; answers with what the oracle must know of it."""
+    """Record a report of the folder and return its scan for the oracle."""
     body, image = read(name)
     scan = read_scan(body, received_at=RECEIVED_AT, image=image)
     ingest_report(conn, organization_id, body, received_at=RECEIVED_AT, image=image)
@@ -53,13 +53,14 @@ def ingest(conn: Connection, organization_id: str, name: str) -> oracle.Scan:
 
 
 def read(name: str) -> tuple[bytes, str | None]:
-    """The report, and the image where it names none itself."""
+    """Return a report, and the image to name if the report contains none."""
     body = Path(FOLDER or "", f"{name}.json").read_bytes()
     return body, "acme/legacy:1" if "legacy" in name else None
 
 
-def test_it_works(conn: Connection, tenants: Tenants) -> None:
-    """All of them, and all of them again."""
+def test_all_reports_give_the_oracles_rows_and_replays_change_nothing(
+    conn: Connection, tenants: Tenants
+) -> None:
     acme = tenants.acme.organization_id
     images: dict[str, list[oracle.Scan]] = {}
     for name, (_, _, image, _) in REPORTS.items():
@@ -77,7 +78,9 @@ def test_it_works(conn: Connection, tenants: Tenants) -> None:
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_report(conn: Connection, tenants: Tenants, name: str) -> None:
+def test_report_gives_expected_row_and_replay_changes_nothing(
+    conn: Connection, tenants: Tenants, name: str
+) -> None:
     acme = tenants.acme.organization_id
     distinct, counts, image, tag = REPORTS[name]
 
@@ -93,7 +96,7 @@ def test_report(conn: Connection, tenants: Tenants, name: str) -> None:
     assert stored(conn) == before
 
 
-def test_every_report_of_the_folder_is_here() -> None:
+def test_every_report_of_the_folder_is_tested() -> None:
     folder = Path(FOLDER or "")
     files = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.json")}
     assert files == set(REPORTS)

@@ -1,4 +1,4 @@
-"""Recording: what a scan leaves in the tables, and what it leaves alone."""
+"""Recording scans: the stored rows, replays, conflicts and failures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.support.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, mani
 from tests.support.tenants import Tenants
 
 
-def test_it_works(conn: Connection, acme: str) -> None:
+def test_recorded_scan_is_listed(conn: Connection, acme: str) -> None:
     body = reports.envelope(API, (0, 4, 19, 27), digest=f"acme/api@{manifest('a')}", scan_id="s-1")
 
     recorded = ingest(conn, acme, body)
@@ -52,7 +52,7 @@ def test_it_works(conn: Connection, acme: str) -> None:
     ]
 
 
-def test_every_column_is_filled(conn: Connection, acme: str) -> None:
+def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
     built_at = SCANNED_AT - 9 * DAY
     body = reports.trivy(API, (0, 1), digest=manifest("a"), built_at=built_at)
     scan = read_scan(body, received_at=RECEIVED_AT)
@@ -133,14 +133,14 @@ def test_every_column_is_filled(conn: Connection, acme: str) -> None:
     }
 
 
-def test_findings_are_stored_as_told(conn: Connection, acme: str) -> None:
+def test_findings_with_special_characters_are_stored_unchanged(conn: Connection, acme: str) -> None:
     hostile = "\\N\t\r\n{}\"',\\ 😀"
     scan = read_scan(reports.envelope(counts=(1,)), received_at=RECEIVED_AT)
-    told = (
+    findings = (
         Finding(hostile, hostile, hostile, scan.report.findings[0].severity, hostile, 9.8, hostile),
         replace(scan.report.findings[0], url=hostile, sources=(hostile, "", "{NULL}")),
     )
-    record_scan(conn, acme, replace(scan, report=replace(scan.report, findings=told)))
+    record_scan(conn, acme, replace(scan, report=replace(scan.report, findings=findings)))
 
     columns = "vulnerability_id, package, installed_version, fixed_version, title, url, sources"
     actual = conn.execute(f"SELECT {columns} FROM findings ORDER BY position").fetchall()
@@ -154,11 +154,11 @@ def test_findings_are_stored_as_told(conn: Connection, acme: str) -> None:
             f.url,
             list(f.sources),
         )
-        for f in told
+        for f in findings
     ]
 
 
-# the same again
+# replays
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_findings_are_stored_as_told(conn: Connection, acme: str) -> None:
         reports.grype(finished_at=None),
     ],
 )
-def test_a_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> None:
+def test_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> None:
     first = ingest(conn, acme, body)
     before = stored(conn)
 
@@ -181,7 +181,7 @@ def test_a_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> N
     assert stored(conn) == before
 
 
-def test_a_replay_of_an_older_scan_changes_nothing(conn: Connection, acme: str) -> None:
+def test_replay_of_older_scan_changes_nothing(conn: Connection, acme: str) -> None:
     older = reports.envelope(counts=(1,), scan_id="1", finished_at=SCANNED_AT - DAY)
     first = ingest(conn, acme, older)
     ingest(conn, acme, reports.envelope(scan_id="2"))
@@ -201,7 +201,7 @@ def test_a_replay_of_an_older_scan_changes_nothing(conn: Connection, acme: str) 
     ],
     ids=["findings", "bytes", "image", "tag", "status"],
 )
-def test_an_identity_cannot_be_used_for_other_content(
+def test_scan_id_with_other_content_is_a_conflict(
     conn: Connection, acme: str, body: bytes, image: str | None
 ) -> None:
     ingest(conn, acme, reports.envelope(scan_id="7"))
@@ -211,7 +211,7 @@ def test_an_identity_cannot_be_used_for_other_content(
     assert stored(conn) == before
 
 
-def test_the_same_report_for_two_images_is_two_scans(conn: Connection, acme: str) -> None:
+def test_one_report_for_several_images_is_several_scans(conn: Connection, acme: str) -> None:
     body = reports.trivy(counts=(0, 1))
     ids = {ingest(conn, acme, body, image=f"nginx:{tag}").scan_id for tag in ("1", "2", "None")}
     ids.add(ingest(conn, acme, body, image="caddy").scan_id)
@@ -219,11 +219,11 @@ def test_the_same_report_for_two_images_is_two_scans(conn: Connection, acme: str
     assert row_of(conn, acme, "docker.io/library/nginx")["tag_count"] == 3
 
 
-# which image, which registry
+# images and registries
 
 
-def test_images_are_told_apart_by_registry_and_path(conn: Connection, acme: str) -> None:
-    """One digest, many names: no merge across names, no second row for another spelling."""
+def test_images_are_identified_by_registry_and_path(conn: Connection, acme: str) -> None:
+    """Names with one digest stay separate; spellings of one name share a row."""
     spellings = {
         "docker.io/library/nginx": [
             "nginx:1",
@@ -258,7 +258,7 @@ def test_images_are_told_apart_by_registry_and_path(conn: Connection, acme: str)
     }
 
 
-def test_a_registry_that_is_known_is_used(conn: Connection, tenants: Tenants) -> None:
+def test_existing_registry_of_the_organization_is_used(conn: Connection, tenants: Tenants) -> None:
     mine = tenants.acme.add_registry("ghcr.io", "Our images")
     theirs = tenants.globex.add_registry("ghcr.io")
     before = rows_of(conn, "registries")
@@ -268,7 +268,7 @@ def test_a_registry_that_is_known_is_used(conn: Connection, tenants: Tenants) ->
     assert ensure_registry(conn, tenants.acme.organization_id, "ghcr.io") == mine != theirs
 
 
-def test_the_callers_reference_wins(conn: Connection, acme: str) -> None:
+def test_reference_of_the_caller_overrides_the_report(conn: Connection, acme: str) -> None:
     ingest(conn, acme, reports.trivy("ghcr.io/acme/api:1"), image="quay.io/acme/tool:7")
     assert list(image_rows(conn, acme)) == ["quay.io/acme/tool"]
     assert row_of(conn, acme, "quay.io/acme/tool")["latest_tag"] == "7"
@@ -284,7 +284,7 @@ def test_the_callers_reference_wins(conn: Connection, acme: str) -> None:
     ],
     ids=["malformed in the report", "malformed by the caller", "future"],
 )
-def test_what_is_refused_leaves_nothing(
+def test_rejected_report_stores_nothing(
     conn: Connection, acme: str, body: bytes, image: str | None, error: type[Exception]
 ) -> None:
     before = stored(conn)
@@ -293,14 +293,14 @@ def test_what_is_refused_leaves_nothing(
     assert stored(conn) == before
 
 
-def test_five_minutes_of_the_future_are_tolerated(conn: Connection, acme: str) -> None:
+def test_finish_time_five_minutes_ahead_is_accepted(conn: Connection, acme: str) -> None:
     ahead = RECEIVED_AT + timedelta(minutes=5)
     ingest(conn, acme, reports.envelope(finished_at=ahead))
     assert row_of(conn, acme)["last_scanned_at"] == ahead
 
 
 @pytest.mark.parametrize("make", [reports.trivy, reports.grype])
-def test_a_report_without_time_is_dated_when_it_was_received(
+def test_report_without_time_is_finished_when_received(
     conn: Connection, acme: str, make: Any
 ) -> None:
     ingest(conn, acme, make(finished_at=None))
@@ -309,7 +309,7 @@ def test_a_report_without_time_is_dated_when_it_was_received(
     assert [row["last_observed_at"] for row in rows_of(conn, "tags")] == [RECEIVED_AT]
 
 
-# all or nothing
+# atomicity
 
 
 FAULTS = [
@@ -320,7 +320,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("moment", FAULTS)
-def test_a_database_that_fails_leaves_nothing(conn: Connection, acme: str, moment: str) -> None:
+def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: str) -> None:
     ingest(conn, acme, reports.envelope(scan_id="before"))
     body = reports.envelope("quay.io/acme/api:2", (1, 2), scan_id="new", digest=manifest("a"))
     before = stored(conn)
@@ -342,19 +342,21 @@ def test_a_database_that_fails_leaves_nothing(conn: Connection, acme: str, momen
     assert ingest(conn, acme, body).is_new
 
 
-def test_a_finding_that_breaks_a_constraint_leaves_nothing(conn: Connection, acme: str) -> None:
+def test_finding_that_violates_a_constraint_stores_nothing(conn: Connection, acme: str) -> None:
     scan = read_scan(reports.envelope(counts=(1, 1, 1)), received_at=RECEIVED_AT)
-    *good, last = scan.report.findings
-    bad = replace(scan.report, findings=(*good, replace(last, cvss_score=11.0)))
+    *valid, last = scan.report.findings
+    invalid = replace(scan.report, findings=(*valid, replace(last, cvss_score=11.0)))
     before = stored(conn)
     with pytest.raises(sqlstate.CheckViolation):
-        record_scan(conn, acme, replace(scan, report=bad))
+        record_scan(conn, acme, replace(scan, report=invalid))
     assert stored(conn) == before
     assert record_scan(conn, acme, scan).is_new
 
 
-def interrupted(config: Config, conn: Connection, findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Findings midway of which the server ends the connection that they are written to."""
+def terminate_midway(
+    config: Config, conn: Connection, findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yield the findings; terminate the server process of the connection at the middle one."""
     for position, finding in enumerate(findings):
         if position == len(findings) // 2:
             with connect(config) as other:
@@ -362,16 +364,16 @@ def interrupted(config: Config, conn: Connection, findings: Sequence[Finding]) -
         yield finding
 
 
-def test_a_connection_that_ends_midway_leaves_nothing(
+def test_connection_terminated_midway_stores_nothing(
     conn: Connection, config: Config, acme: str
 ) -> None:
     scan = read_scan(reports.envelope(counts=(50, 50)), received_at=RECEIVED_AT)
     before = stored(conn)
-    with connect(config) as doomed:
-        findings: Any = interrupted(config, doomed, scan.report.findings)
-        fatal = replace(scan, report=replace(scan.report, findings=findings))
+    with connect(config) as terminated:
+        findings: Any = terminate_midway(config, terminated, scan.report.findings)
+        interrupted = replace(scan, report=replace(scan.report, findings=findings))
         with pytest.raises(psycopg.OperationalError) as caught:
-            record_scan(doomed, acme, fatal)
+            record_scan(terminated, acme, interrupted)
 
     assert isinstance(translate_error(caught.value), StoreUnavailable)
     assert stored(conn) == before

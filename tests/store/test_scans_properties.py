@@ -1,4 +1,4 @@
-"""Recording against a plain oracle: any scans, in any order of arrival, end as the same rows."""
+"""Recording any scans in any order of arrival stores the rows of the oracle."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from harborguard.store.counters import find_counter_drift
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
 from tests.support import oracle, reports
-from tests.support.reports import RECEIVED_AT, SCANNED_AT, arrived, image_rows, manifest
+from tests.support.reports import RECEIVED_AT, SCANNED_AT, image_rows, manifest, recorded
 
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
 DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
-# SortMatches, so that scans often are of one time, and builds as old as observations.
+# Only four times, so that scans often have the same time, and builds the time of an observation.
 TIMES = [SCANNED_AT + timedelta(hours=hours) for hours in (-48, -24, 0, 24)]
 BUILDS = [
     None,
@@ -35,7 +35,7 @@ STATUSES = ["SUCCESS", "PARTIAL", "FAILED", "CANCELLED"]
 
 @dataclass(frozen=True)
 class Upload:
-    """A report, and what it says of which image."""
+    """A report, the name of its image and its scan for the oracle."""
 
     body: bytes
     name: str
@@ -44,22 +44,22 @@ class Upload:
 
 @st.composite
 def uploads(draw: st.DrawFn, number: int) -> Upload:
-    """The sensor's envelope tells a status, Trivy's report a build time."""
+    """Draw an envelope with a status, or a Trivy report with a build time."""
     tag = draw(st.sampled_from(TAGS))
     scan = oracle.Scan(
         identity=f"{draw(st.integers(0, 9))}-{number}",
         finished_at=draw(st.sampled_from(TIMES)),
         tag=tag,
         digest=draw(st.sampled_from(DIGESTS if tag else DIGESTS[1:])),
-        counts=draw(st.tuples(*[st.integers(0, most) for most in (1, 2, 5, 5)])),
+        counts=draw(st.tuples(*[st.integers(0, max_count) for max_count in (1, 2, 5, 5)])),
     )
     name = draw(st.sampled_from(NAMES))
     if draw(st.booleans()):
-        return in_envelope(name, replace(scan, status=draw(st.sampled_from(STATUSES))))
-    return by_trivy(name, replace(scan, built_at=draw(st.sampled_from(BUILDS))))
+        return make_envelope(name, replace(scan, status=draw(st.sampled_from(STATUSES))))
+    return make_trivy(name, replace(scan, built_at=draw(st.sampled_from(BUILDS))))
 
 
-def in_envelope(name: str, scan: oracle.Scan) -> Upload:
+def make_envelope(name: str, scan: oracle.Scan) -> Upload:
     body = reports.envelope(
         reference_of(name, scan),
         scan.counts,
@@ -71,7 +71,7 @@ def in_envelope(name: str, scan: oracle.Scan) -> Upload:
     return Upload(body, name, scan)
 
 
-def by_trivy(name: str, scan: oracle.Scan) -> Upload:
+def make_trivy(name: str, scan: oracle.Scan) -> Upload:
     body = reports.trivy(
         reference_of(name, scan),
         scan.counts,
@@ -94,27 +94,27 @@ histories = st.integers(1, 8).flatmap(
 
 
 def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any], Any]:
-    """The images' rows and all tables after uploads to a new organization, which is undone.
+    """Record uploads in a new organization; return the images' rows and all stored rows.
 
-    After each, the rows must be the oracle's; at the end also the same when they are made again,
-    and counted.
+    After each upload the rows must equal the oracle's. At the end, refreshing the images must
+    change nothing and the counters must be correct. The transaction is rolled back.
     """
     with conn.transaction(force_rollback=True):
         organization_id = create_organization(conn, "arrivals")
-        seen: dict[str, list[oracle.Scan]] = {}
+        recorded_scans: dict[str, list[oracle.Scan]] = {}
         ids: list[str] = []
         rows: dict[str, Any] = {}
         for upload in history:
-            told = ingest_report(conn, organization_id, upload.body, received_at=RECEIVED_AT)
-            scans = seen.setdefault(upload.name, [])
-            assert told.is_new == (upload.scan not in scans)
+            result = ingest_report(conn, organization_id, upload.body, received_at=RECEIVED_AT)
+            scans = recorded_scans.setdefault(upload.name, [])
+            assert result.is_new == (upload.scan not in scans)
             scans.append(upload.scan)
-            ids.append(told.image_id)
+            ids.append(result.image_id)
             rows = image_rows(conn, organization_id)
-            assert rows == {name: oracle.image_row(scans) for name, scans in seen.items()}
+            assert rows == {name: oracle.image_row(scans) for name, scans in recorded_scans.items()}
         assert refresh_images(conn, organization_id, ids) == []
         assert find_counter_drift(conn, organization_id) == []
-        return rows, arrived(conn, organization_id)
+        return rows, recorded(conn, organization_id)
 
 
 @settings(
@@ -123,8 +123,9 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories, data=st.data())
-def test_it_works(conn: Connection, history: tuple[Upload, ...], data: st.DataObject) -> None:
-    """Forwards, and in another order with replays among them."""
+def test_shuffled_history_with_replays_stores_same_rows(
+    conn: Connection, history: tuple[Upload, ...], data: st.DataObject
+) -> None:
     replays = data.draw(st.lists(st.sampled_from(history), max_size=3))
     shuffled = data.draw(st.permutations([*history, *replays]))
     assert record(conn, history) == record(conn, shuffled)

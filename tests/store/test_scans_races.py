@@ -1,4 +1,4 @@
-"""Recording: many at once end as one after the other."""
+"""Recording scans concurrently stores the same rows as recording them in sequence."""
 
 import threading
 import time
@@ -39,7 +39,7 @@ def runners(conn: Connection, config: Config) -> Iterator["Runners"]:
 
 
 class Runners(ExitStack):
-    """Sixteen connections, each on a thread of its own."""
+    """Sixteen connections, each with its own thread."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Runners(ExitStack):
         self.gate = threading.Barrier(RUNNERS)
 
     def race(self, organization_id: str, bodies: list[bytes]) -> list[RecordedScan | Conflict]:
-        """Each body by a thread, sixteen at a time and all at once; what each was told."""
+        """Record the bodies, sixteen at the same time; return the result of each."""
 
         def run(conn: Connection, body: bytes) -> RecordedScan | Conflict:
             self.gate.wait(60)
@@ -57,33 +57,33 @@ class Runners(ExitStack):
             except Conflict as conflict:
                 return conflict
 
-        told: list[RecordedScan | Conflict] = []
+        results: list[RecordedScan | Conflict] = []
         for start in range(0, len(bodies), RUNNERS):
-            told += self.threads.map(run, self.conns, bodies[start : start + RUNNERS])
-        return told
+            results += self.threads.map(run, self.conns, bodies[start : start + RUNNERS])
+        return results
 
 
 def expect(conn: Connection, organization_id: str, images: dict[str, list[oracle.Scan]]) -> None:
-    """Rows are the oracle's, with no more scans, tags or registries than there must be."""
+    """Check that the rows are the oracle's, without extra scans, tags, findings or registries."""
     assert image_rows(conn, organization_id) == {
         name: oracle.image_row(scans) for name, scans in images.items()
     }
-    told = [(name, scan) for name, scans in images.items() for scan in scans]
+    recorded = [(name, scan) for name, scans in images.items() for scan in scans]
     assert sorted(row["external_id"] for row in rows_of(conn, "scans")) == sorted(
-        scan.identity for _, scan in told
+        scan.identity for _, scan in recorded
     )
     assert len(rows_of(conn, "tags")) == len(
-        {(name, scan.tag, scan.digest) for name, scan in told if scan.tag}
+        {(name, scan.tag, scan.digest) for name, scan in recorded if scan.tag}
     )
     assert sorted(row["host"] for row in rows_of(conn, "registries")) == sorted(
         {name.partition("/")[0] for name in images}
     )
-    assert len(rows_of(conn, "findings")) == sum(sum(scan.counts) for _, scan in told)
+    assert len(rows_of(conn, "findings")) == sum(sum(scan.counts) for _, scan in recorded)
     assert find_counter_drift(conn, organization_id) == []
 
 
 def scan_of(number: int, tag: str, **changes: Any) -> oracle.Scan:
-    """One of many scans: each with a time and counts of its own."""
+    """Return a scan whose time, digest and counts depend on its number."""
     moment = SCANNED_AT + timedelta(seconds=(number * 37) % 101)
     counts = (number % 2, number % 3, number % 5, number % 7)
     scan = oracle.Scan(f"{number:04}", moment, tag, manifest("abc"[number % 3]), counts=counts)
@@ -97,18 +97,20 @@ def body_for(name: str, scan: oracle.Scan) -> bytes:
 ROUNDS = 24
 
 
-def in_pairs(things: Sequence[T]) -> list[tuple[T, T]]:
-    return list(zip(things[::2], things[1::2], strict=True))
+def in_pairs(items: Sequence[T]) -> list[tuple[T, T]]:
+    return list(zip(items[::2], items[1::2], strict=True))
 
 
-def test_pairs_of_one_scan_race(conn: Connection, acme: str, runners: Runners) -> None:
-    """Of new images in new registries, so that everything is made by one of the two."""
+def test_concurrent_replays_of_one_scan_record_it_once(
+    conn: Connection, acme: str, runners: Runners
+) -> None:
+    """Images and registries are new, so that both connections try to insert all rows."""
     images = {f"r{n}.test/acme/api": [scan_of(n, "1")] for n in range(ROUNDS * RUNNERS // 2)}
     bodies = [body_for(name, scan) for name, [scan] in images.items() for _ in range(2)]
 
-    told = runners.race(acme, bodies)
+    results = runners.race(acme, bodies)
 
-    recorded = [scan for scan in told if isinstance(scan, RecordedScan)]
+    recorded = [scan for scan in results if isinstance(scan, RecordedScan)]
     assert len(recorded) == len(bodies)
     for one, other in in_pairs(recorded):
         assert {one.is_new, other.is_new} == {True, False}
@@ -116,35 +118,37 @@ def test_pairs_of_one_scan_race(conn: Connection, acme: str, runners: Runners) -
     expect(conn, acme, images)
 
 
-def test_pairs_of_one_image_race(conn: Connection, acme: str, runners: Runners) -> None:
-    """Of a new image in a new registry, then each once more of one that is known."""
+def test_concurrent_scans_of_one_image_are_both_recorded(
+    conn: Connection, acme: str, runners: Runners
+) -> None:
+    """The first pair of scans is of a new image in a new registry, the second of a known one."""
     images = {
         f"r{pair}.test/acme/api": [scan_of(n, f"1.{n % 4}") for n in range(4 * pair, 4 * pair + 4)]
         for pair in range(ROUNDS * RUNNERS // 4)
     }
     for half in (slice(0, 2), slice(2, 4)):
         bodies = [body_for(name, scan) for name, scans in images.items() for scan in scans[half]]
-        told = runners.race(acme, bodies)
-        assert [isinstance(scan, RecordedScan) and scan.is_new for scan in told] == (
+        results = runners.race(acme, bodies)
+        assert [isinstance(scan, RecordedScan) and scan.is_new for scan in results] == (
             [True] * len(bodies)
         )
         expect(conn, acme, {name: scans[: half.stop] for name, scans in images.items()})
 
 
-def test_scans_of_one_image_are_recorded_one_after_the_other(
+def test_scan_waits_for_concurrent_scan_of_same_image(
     conn: Connection, acme: str, runners: Runners
 ) -> None:
-    """So that the summary that is made last has seen all of them."""
+    """The last refresh of the image's row must read all of its scans."""
     [older, newer] = [oracle.Scan(str(day), SCANNED_AT + day * DAY, "1") for day in (1, 2)]
     known = oracle.Scan("0", SCANNED_AT, "1", counts=(1, 0, 0, 0))
     record_all(conn, acme, known)
     first, second, *_ = runners.conns
     with first.transaction():
         ingest(first, acme, body_of(newer))
-        told = runners.threads.submit(ingest, second, acme, body_of(older))
+        result = runners.threads.submit(ingest, second, acme, body_of(older))
         wait_until_blocked(conn, second)
         assert row_of(conn, acme) == oracle.image_row([known])
-    assert told.result().is_new
+    assert result.result().is_new
     assert row_of(conn, acme) == oracle.image_row([known, older, newer])
 
 
@@ -154,17 +158,21 @@ def wait_until_blocked(observer: Connection, waiter: Connection) -> None:
         if observer.execute(query, [waiter.info.backend_pid]).fetchone() == (1,):
             return
         time.sleep(0.01)
-    pytest.fail("nobody waits")
+    pytest.fail("the connection is not blocked")
 
 
-def test_sixteen_scans_of_one_image_race(conn: Connection, acme: str, runners: Runners) -> None:
+def test_sixteen_concurrent_scans_of_one_image_are_recorded(
+    conn: Connection, acme: str, runners: Runners
+) -> None:
     scans = [scan_of(n, f"1.{n % 5}") for n in range(3 * RUNNERS)]
     runners.race(acme, [body_of(scan) for scan in scans])
     expect(conn, acme, {NAME: scans})
 
 
-def test_one_identity_races_for_two_images(conn: Connection, acme: str, runners: Runners) -> None:
-    """One of the two is recorded; of the other nothing is left, not even its registry."""
+def test_concurrent_scans_with_one_id_record_one_and_store_nothing_of_the_other(
+    conn: Connection, acme: str, runners: Runners
+) -> None:
+    """The conflicting scan does not even create its registry."""
     pairs = [
         [f"r{pair}-{copy}.test/acme/api" for copy in range(2)] for pair in range(RUNNERS // 2 * 4)
     ]
@@ -173,11 +181,11 @@ def test_one_identity_races_for_two_images(conn: Connection, acme: str, runners:
         body_for(name, scan) for pair, scan in zip(pairs, scans, strict=True) for name in pair
     ]
 
-    told = runners.race(acme, bodies)
+    results = runners.race(acme, bodies)
 
-    won = [isinstance(answer, RecordedScan) for answer in told]
+    recorded = [isinstance(result, RecordedScan) for result in results]
     images = {}
-    for names, scan, is_won in zip(pairs, scans, in_pairs(won), strict=True):
-        assert sorted(is_won) == [False, True]
-        images[names[is_won.index(True)]] = [scan]
+    for names, scan, outcomes in zip(pairs, scans, in_pairs(recorded), strict=True):
+        assert sorted(outcomes) == [False, True]
+        images[names[outcomes.index(True)]] = [scan]
     expect(conn, acme, images)

@@ -1,4 +1,4 @@
-"""Recording: two organizations never meet."""
+"""Recording scans of two organizations: neither affects the other."""
 
 from dataclasses import replace
 
@@ -15,7 +15,9 @@ from tests.support.reports import API, SCANNED_AT, image_rows, manifest, stored
 from tests.support.tenants import Tenants
 
 
-def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> None:
+def test_scans_of_one_organization_do_not_change_another(
+    conn: Connection, acme: str, globex: str
+) -> None:
     bodies = [
         reports.envelope(counts=(1,), scan_id="same"),
         reports.envelope(counts=(0, 1), scan_id="failed", status="FAILED"),
@@ -36,13 +38,15 @@ def test_organizations_never_meet(conn: Connection, acme: str, globex: str) -> N
     assert [ingest(conn, acme, body) for body in bodies] == [
         replace(scan, is_new=False) for scan in recorded
     ]
-    # Theirs is no replay of ours, and no conflict with it.
+    # The same scan id in another organization is neither a replay nor a conflict.
     ingest(conn, globex, reports.envelope(counts=(0, 0, 9), scan_id="only-theirs"))
     ingest(conn, acme, reports.envelope(counts=(0, 9, 0), scan_id="only-theirs"))
 
 
-def test_organizations_never_meet_in_an_id(conn: Connection, tenants: Tenants) -> None:
-    """Ids are made up, so two organizations may have one and the same; it is two images."""
+def test_equal_image_ids_in_two_organizations_are_two_images(
+    conn: Connection, tenants: Tenants
+) -> None:
+    """Ids are unique only within an organization."""
     first = oracle.Scan("1", SCANNED_AT, "1", manifest("a"), counts=(0, 1, 0, 0))
     scans = [
         (
@@ -58,14 +62,14 @@ def test_organizations_never_meet_in_an_id(conn: Connection, tenants: Tenants) -
             ],
         ),
     ]
-    for member, seen in scans:
-        member.add_image(NAME, id="img-1")
-        for scan in seen:
-            assert ingest(conn, member.organization_id, body_of(scan)).image_id == "img-1"
-    for member, seen in scans:
-        assert row_of(conn, member.organization_id) == oracle.image_row(seen)
-        assert refresh_images(conn, member.organization_id, ["img-1"]) == []
-        assert find_counter_drift(conn, member.organization_id) == []
+    for tenant, recorded in scans:
+        tenant.add_image(NAME, id="img-1")
+        for scan in recorded:
+            assert ingest(conn, tenant.organization_id, body_of(scan)).image_id == "img-1"
+    for tenant, recorded in scans:
+        assert row_of(conn, tenant.organization_id) == oracle.image_row(recorded)
+        assert refresh_images(conn, tenant.organization_id, ["img-1"]) == []
+        assert find_counter_drift(conn, tenant.organization_id) == []
 
 
 def test_organizations_do_not_wait_for_each_other(
@@ -81,7 +85,7 @@ def test_organizations_do_not_wait_for_each_other(
     assert row_of(conn, acme)["risk_score"] == 25
 
 
-def test_an_unknown_organization_records_nothing(conn: Connection) -> None:
+def test_scan_of_unknown_organization_stores_nothing(conn: Connection) -> None:
     before = stored(conn)
     with pytest.raises(sqlstate.ForeignKeyViolation):
         ingest(conn, "org-unknown", reports.envelope())

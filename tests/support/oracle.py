@@ -1,4 +1,7 @@
-"""What the list should answer, computed in plain Python; and what an image's row should say."""
+"""An independent model of the image list and of image rows, in plain Python.
+
+Property tests compare the service with it. It shares no code with the package.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """As much of an image as a listing can ask about; `host` and `title` are its registry's."""
+    """The fields of an image that queries can use; `host` and `title` belong to its registry."""
 
     id: str
     name: str
@@ -22,30 +25,30 @@ class Row:
 
 
 def grade_of(score: int) -> str:
-    """Contract, section 5."""
+    """Return the grade of a score (contract 5)."""
     return "A" if score < 25 else "B" if score < 50 else "C" if score < 75 else "D"
 
 
-def matches(row: Row, question: dict[str, Any]) -> bool:
-    """Contract, section 1: does a row answer a question (parameters as a client writes them)?"""
-    if wanted := question.get("registry"):
+def matches(row: Row, query: dict[str, Any]) -> bool:
+    """Return whether a row matches the filters of a query, as a client writes it (contract 1)."""
+    if registry := query.get("registry"):
         names = (row.host.lower(), row.title.lower())
-        if row.registry_id != wanted and wanted.lower() not in names:
+        if row.registry_id != registry and registry.lower() not in names:
             return False
-    if (least := question.get("riskScore")) is not None and (
-        row.score is None or row.score < int(least)
+    if (min_score := query.get("riskScore")) is not None and (
+        row.score is None or row.score < int(min_score)
     ):
         return False
-    if (grades := question.get("grade")) and (
+    if (grades := query.get("grade")) and (
         row.score is None or grade_of(row.score) not in grades.split(",")
     ):
         return False
-    search = question.get("search")
+    search = query.get("search")
     return not search or search.lower() in row.name
 
 
 def ordered(rows: Sequence[Row], sort: str) -> list[Row]:
-    """Contract, section 1: by key, then id, both in one direction; nulls last in both."""
+    """Sort by key, then id, both in one direction; nulls are last in both (contract 1)."""
     key, _, direction = (sort or "createdAt:desc").partition(":")
     values = {
         "name": lambda row: row.name,
@@ -54,21 +57,21 @@ def ordered(rows: Sequence[Row], sort: str) -> list[Row]:
     }
     value = values[key]
     reverse = direction == "desc"
-    told = [row for row in rows if value(row) is not None]
-    untold = [row for row in rows if value(row) is None]
-    by_value = sorted(told, key=lambda row: (value(row), row.id), reverse=reverse)
-    return by_value + sorted(untold, key=lambda row: row.id, reverse=reverse)
+    with_value = [row for row in rows if value(row) is not None]
+    without_value = [row for row in rows if value(row) is None]
+    by_value = sorted(with_value, key=lambda row: (value(row), row.id), reverse=reverse)
+    return by_value + sorted(without_value, key=lambda row: row.id, reverse=reverse)
 
 
-def answer(rows: Sequence[Row], question: dict[str, Any]) -> list[str]:
-    """The ids of all rows that a question asks for, in order."""
-    found = [row for row in rows if matches(row, question)]
-    return [row.id for row in ordered(found, question.get("sort", ""))]
+def list_ids(rows: Sequence[Row], query: dict[str, Any]) -> list[str]:
+    """Return the ids of all rows that match a query, in its order."""
+    matching = [row for row in rows if matches(row, query)]
+    return [row.id for row in ordered(matching, query.get("sort", ""))]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """As much of a scan as an image's row can depend on; `counts` are distinct, worst first."""
+    """The fields of a scan that image rows depend on; `counts` are critical, high, medium, low."""
 
     identity: str
     finished_at: datetime
@@ -80,11 +83,12 @@ class Scan:
 
     @property
     def is_finished(self) -> bool:
+        """Whether scores can come from the scan (contract 6)."""
         return self.status in {"SUCCESS", "PARTIAL"}
 
 
 def score_of(counts: tuple[int, int, int, int]) -> int:
-    """Contract, section 5."""
+    """Return the risk score of critical, high, medium and low counts (contract 5)."""
     critical, high, medium, low = counts
     lowest, highest = (75, 100) if critical else (25, 74) if high else (0, 49)
     quarter = Fraction(25 * critical + 10 * high + 3 * medium + low, 4)
@@ -92,7 +96,7 @@ def score_of(counts: tuple[int, int, int, int]) -> int:
 
 
 def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
-    """Contract, section 6: what an image's row says after these scans of it, in any order."""
+    """Return an image's row after these scans, which may be in any order (contract 6)."""
     tag, digest = _latest_tag(scans)
     finished = [scan for scan in scans if scan.is_finished]
     counted = _newest([scan for scan in finished if scan.tag == tag]) or _newest(finished)
@@ -113,20 +117,22 @@ def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
 
 def _latest_tag(scans: Sequence[Scan]) -> tuple[str | None, str | None]:
     tagged = [scan for scan in scans if scan.tag is not None]
-    # An unfinished scan changes no score, so what it saw cannot take the place of what others saw.
-    telling = [scan for scan in tagged if scan.is_finished] or tagged
+    # An unfinished scan must not change the score, so its tags count only without a finished scan.
+    relevant = [scan for scan in tagged if scan.is_finished] or tagged
     current: list[tuple[datetime, str, str | None]] = []
-    for tag in {scan.tag for scan in telling if scan.tag is not None}:
-        seen = [scan for scan in telling if scan.tag == tag]
-        digest = max(seen, key=lambda scan: (scan.finished_at, scan.digest or "")).digest
-        current.append((_age([scan for scan in seen if scan.digest == digest]), tag, digest))
-    _, tag, digest = max(current, key=lambda made: made[:2], default=(None, None, None))
+    for tag in {scan.tag for scan in relevant if scan.tag is not None}:
+        observed = [scan for scan in relevant if scan.tag == tag]
+        digest = max(observed, key=lambda scan: (scan.finished_at, scan.digest or "")).digest
+        same_digest = [scan for scan in observed if scan.digest == digest]
+        current.append((_digest_time(same_digest), tag, digest))
+    _, tag, digest = max(current, key=lambda each: each[:2], default=(None, None, None))
     return tag, digest
 
 
-def _age(seen: Sequence[Scan]) -> datetime:
-    told = [scan.built_at for scan in seen if scan.built_at and scan.built_at.year >= 2000]
-    return max(told) if told else min(scan.finished_at for scan in seen)
+def _digest_time(scans: Sequence[Scan]) -> datetime:
+    """Return the build time of the digest of these scans, else its first observation."""
+    built = [scan.built_at for scan in scans if scan.built_at and scan.built_at.year >= 2000]
+    return max(built) if built else min(scan.finished_at for scan in scans)
 
 
 def _newest(scans: Sequence[Scan]) -> Scan | None:

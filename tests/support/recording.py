@@ -1,4 +1,4 @@
-"""Recording a scan, and looking at what it left: what the tests of it share."""
+"""Record scans and read the stored rows, for the tests of recording."""
 
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -27,25 +27,28 @@ def ingest(
     image: str | None = None,
     received_at: datetime = RECEIVED_AT,
 ) -> RecordedScan:
+    """Record a report of the organization."""
     return ingest_report(conn, organization_id, body, received_at=received_at, image=image)
 
 
 def rows_of(conn: Connection, table: str) -> list[dict[str, Any]]:
-    """All rows of a table, of every organization, in no order."""
+    """Return all rows of a table, of every organization, in any order."""
     query = f"SELECT * FROM {table}"
     return conn.cursor(row_factory=dict_row).execute(query).fetchall()  # pyright: ignore
 
 
 def row_of(conn: Connection, organization_id: str, name: str = NAME) -> dict[str, Any]:
+    """Return the row of one image."""
     return image_rows(conn, organization_id)[name]
 
 
 def listed(conn: Connection, organization_id: str) -> list[ImageSummary]:
+    """Return the first page of the image list."""
     return list_images(conn, Scope(organization_id), ImageCriteria(), Page()).items
 
 
 def record_all(conn: Connection, organization_id: str, *scans: oracle.Scan) -> dict[str, Any]:
-    """The image's row after these scans, which must be the oracle's."""
+    """Record the scans; return the image's row, which must equal the oracle's."""
     for scan in scans:
         ingest(conn, organization_id, body_of(scan))
     row = row_of(conn, organization_id)
@@ -54,7 +57,7 @@ def record_all(conn: Connection, organization_id: str, *scans: oracle.Scan) -> d
 
 
 def body_of(scan: oracle.Scan) -> bytes:
-    """An envelope that tells all of the oracle's scan but a build time."""
+    """Return an envelope with all fields of the scan except a build time."""
     assert scan.built_at is None
     name = f"{NAME}:{scan.tag}" if scan.tag else f"{NAME}@{scan.digest}"
     return reports.envelope(

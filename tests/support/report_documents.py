@@ -1,4 +1,4 @@
-"""Documents of any kind of report, read; what all tests of report formats share."""
+"""Helpers for the tests of report formats."""
 
 import json
 
@@ -13,12 +13,12 @@ OTHER_DIGEST = "sha256:" + "b" * 64
 
 
 def parse(document: object, reference: Reference | None = None) -> Report:
-    """What a document says."""
+    """Parse a document as a report."""
     return parse_report(json.dumps(document).encode(), reference=reference)
 
 
 def issues_of(document: object) -> list[tuple[str, str]]:
-    """What is said of a document that is refused: path and message of each issue."""
+    """Return path and message of each issue of a document, which must be rejected."""
     with pytest.raises(InvalidReport) as caught:
         parse(document)
     return [(issue.path, issue.message) for issue in caught.value.issues]

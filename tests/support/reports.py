@@ -1,4 +1,4 @@
-"""Reports as scanners write them, as small as they can be; and what recording them has stored."""
+"""Build minimal reports in each format, and read the rows that recording them stores."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from harborguard.store.connection import Connection
 
 API = "ghcr.io/acme/api:1.4.7"
 SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)
-# Later than any report's time: now, in most tests.
+# The current time in most tests, later than the time of any report.
 RECEIVED_AT = datetime(2026, 6, 1, tzinfo=UTC)
 
 TABLES = (
@@ -27,8 +27,8 @@ TABLES = (
     "inventories",
     "image_counts",
 )
-# What is made up when a row is first stored, and differs from one order of arrival to another.
-_BY_CHANCE = (
+# Generated when a row is first stored, so they depend on the order of arrival.
+_GENERATED = (
     "organization_id",
     "id",
     "registry_id",
@@ -40,7 +40,7 @@ _BY_CHANCE = (
 
 
 def manifest(letter: str) -> str:
-    """A manifest digest that is easy to tell from others."""
+    """Return a manifest digest made of one hexadecimal digit."""
     return f"sha256:{letter * 64}"
 
 
@@ -53,7 +53,7 @@ def envelope(
     status: str = "SUCCESS",
     digest: str | None = None,
 ) -> bytes:
-    """The sensor's envelope; `counts` by severity, worst first, the uncounted ones last."""
+    """Return a sensor envelope; `counts` are per severity, in the order of `Severity`."""
     vulnerabilities = [
         {
             "cveId": name,
@@ -85,7 +85,7 @@ def trivy(
     digest: str | None = None,
     built_at: datetime | None = None,
 ) -> bytes:
-    """Trivy's report of schema 2; `report_id` makes a document differ that says the same."""
+    """Return a Trivy report of schema 2. `report_id` changes only the bytes of the document."""
     vulnerabilities = [
         {"VulnerabilityID": name, "PkgName": "openssl", "Severity": severity.upper()}
         for name, severity in _list_vulnerabilities(counts)
@@ -111,7 +111,7 @@ def grype(
     finished_at: datetime | None = SCANNED_AT,
     digest: str | None = None,
 ) -> bytes:
-    """Grype's report."""
+    """Return a Grype report."""
     matches = [
         {
             "vulnerability": {"id": name, "severity": severity.title()},
@@ -128,18 +128,18 @@ def grype(
 
 
 def stored(conn: Connection, organization_id: str | None = None) -> dict[str, list[str]]:
-    """Every table, or an organization's part of it, as PostgreSQL writes its rows."""
+    """Return the rows of every table as text, optionally of one organization only."""
     return {table: _list_texts(conn, table, "t::text", organization_id) for table in TABLES}
 
 
-def arrived(conn: Connection, organization_id: str) -> dict[str, list[str]]:
-    """What recording fills of an organization's, less what is by chance; counters are not told."""
-    text = "(to_jsonb(t)" + "".join(f" - '{column}'" for column in _BY_CHANCE) + ")::text"
+def recorded(conn: Connection, organization_id: str) -> dict[str, list[str]]:
+    """Return the rows of one organization that recording stores, without generated columns."""
+    text = "(to_jsonb(t)" + "".join(f" - '{column}'" for column in _GENERATED) + ")::text"
     return {table: _list_texts(conn, table, text, organization_id) for table in TABLES[4:9]}
 
 
 def image_rows(conn: Connection, organization_id: str) -> dict[str, dict[str, Any]]:
-    """An organization's images by name: the summary's columns as the oracle names them."""
+    """Return an organization's images by name, with the columns of `oracle.image_row`."""
     query = """
         SELECT image.name, image.tag_count, image.latest_tag, image.latest_digest,
             scans.external_id AS scan, image.risk_score, image.grade, image.critical, image.high,
@@ -160,8 +160,8 @@ def _list_texts(conn: Connection, table: str, text: str, organization_id: str | 
 
 
 def _list_vulnerabilities(counts: tuple[int, ...]) -> list[tuple[str, str]]:
-    severities = [word for word, count in zip(Severity, counts, strict=False) for _ in range(count)]
-    return [(f"CVE-2026-{number}", word) for number, word in enumerate(severities, 1000)]
+    severities = [name for name, count in zip(Severity, counts, strict=False) for _ in range(count)]
+    return [(f"CVE-2026-{number}", name) for number, name in enumerate(severities, 1000)]
 
 
 def _write(**document: Any) -> bytes:
