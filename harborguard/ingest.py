@@ -36,7 +36,7 @@ def ingest_report(
     scan = read_scan(body, received_at=received_at, image=image)
     host = scan.report.reference.host
     if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
-        raise Forbidden("This key may only record images of its own registry.")
+        raise Forbidden("This API key may only record images of its registry.")
     return retry_once(lambda: record_scan(conn, organization_id, scan))
 
 

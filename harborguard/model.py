@@ -95,7 +95,7 @@ class Principal:
     """An authenticated caller.
 
     `id` is the id of the API key or the access token; for a session it is the user's id.
-    `role` is None if this release does not know the stored role; every request is then forbidden.
+    `role` is None if the stored role is unknown to this release; every request is then forbidden.
     `is_use_due` is true if the credential's last use was recorded over a minute ago, or never.
     """
 

@@ -144,7 +144,7 @@ def test_a_bound_key_records_its_own_registry_alone(
         assert response.status_code == 403
         assert (
             response.json["error"]["message"]
-            == "This key may only record images of its own registry."
+            == "This API key may only record images of its registry."
         )
     assert {**stored(conn), "api_keys": []} == {**before, "api_keys": []}
     assert upload(client, bound, envelope(), "?image=quay.io/a/b").status_code == 201

@@ -111,13 +111,13 @@ def test_age_of_digest_is_its_build_time_else_first_observation(
     ingest(conn, acme, trivy("1.9", "a", built=9, scanned=3))
     ingest(conn, acme, trivy("1.10", "b", built=5, scanned=2))
     assert row_of(conn, acme)["latest_tag"] == "1.10"
-    ingest(conn, acme, trivy("untold", "c", built=None, scanned=1))
-    assert row_of(conn, acme)["latest_tag"] == "untold"
+    ingest(conn, acme, trivy("undated", "c", built=None, scanned=1))
+    assert row_of(conn, acme)["latest_tag"] == "undated"
     ingest(conn, acme, trivy("since-1970", "d", built=20_000, scanned=4))
     assert row_of(conn, acme)["latest_tag"] == "since-1970"
     # A build time reported later replaces the time of the first observation.
     ingest(conn, acme, trivy("since-1970", "d", built=30, scanned=5))
-    assert row_of(conn, acme)["latest_tag"] == "untold"
+    assert row_of(conn, acme)["latest_tag"] == "undated"
 
 
 def test_digest_with_several_build_times_uses_latest_one(conn: Connection, acme: str) -> None:
