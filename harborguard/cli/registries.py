@@ -1,4 +1,4 @@
-"""Registries: made, listed, and read."""
+"""Commands for registries: add, list, sync."""
 
 import sys
 from collections import Counter
@@ -16,7 +16,7 @@ from harborguard.errors import InvalidReference, RegistryError, RegistryUnavaila
 from harborguard.oci import Credentials, RegistryClient
 from harborguard.oci.sync import (
     PROVIDERS,
-    Outcome,
+    RepositoryOutcome,
     Selection,
     SyncPlan,
     detect_provider,
@@ -27,34 +27,36 @@ from harborguard.references import parse_host, parse_reference
 from harborguard.store import organizations, registries
 from harborguard.store.connection import Connection
 
-_LINE_EVERY = 50
+_PROGRESS_INTERVAL = 50  # repositories per progress line without a terminal
 _MAX_PASSWORD = 1 << 16
 
 
 class Host(click.ParamType[str]):
-    """A registry's host, as images are named after it."""
+    """A registry host, as image names begin with it."""
 
     name = "HOST"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The host, normalized; fails for what no image's name can begin with."""
-        if not _can_begin_a_name(value):
-            self.fail(f"{value!r} is not a registry's host, like ghcr.io or localhost:5000")
+        """Return the normalized host; fail if no image name can begin with it."""
+        if not _can_begin_image_name(value):
+            self.fail(f"{value!r} is not a registry host like ghcr.io or localhost:5000")
         return parse_host(value)
 
 
 @click.group()
 def registry() -> None:
-    """Registries: where images live."""
+    """Manage registries and sync their images."""
 
 
 @registry.command("add")
 @click.argument("host", type=Host())
-@click.option("--org", "organization", required=True, metavar="ORG")
-@click.option("--name", type=Name(), help="For people; the host where none is given.")
-@click.option("--provider", type=click.Choice(PROVIDERS), help="Told by the host where it can be.")
+@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
+@click.option("--name", type=Name(), help="Display name. Default: the host.")
+@click.option(
+    "--provider", type=click.Choice(PROVIDERS), help="Default: detected from the host's domain."
+)
 def add_registry(host: str, *, organization: str, name: str | None, provider: str | None) -> None:
-    """Make a registry, or change the name or provider of one that is there."""
+    """Create a registry, or change the name or provider of an existing one."""
     with open_database() as conn:
         registry_id = registries.upsert_registry(
             conn,
@@ -64,13 +66,13 @@ def add_registry(host: str, *, organization: str, name: str | None, provider: st
             name=name,
             provider=provider,
         )
-    say(f"registry {host} is {registry_id}")
+    say(f"registry {host} has the id {registry_id}")
 
 
 @registry.command("list")
-@click.option("--org", "organization", required=True, metavar="ORG")
+@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
 def list_registries(organization: str) -> None:
-    """List an organization's registries, by host."""
+    """List an organization's registries by host."""
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         print_table(registries.list_registries(conn, organization_id))
@@ -78,12 +80,20 @@ def list_registries(organization: str) -> None:
 
 @registry.command("sync")
 @click.argument("host", type=Host())
-@click.option("--org", "organization", required=True, metavar="ORG")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only these repositories.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="All but these repositories.")
-@click.option("--username", metavar="USER")
-@click.option("--password-file", type=click.File(encoding="utf-8"), help="- for standard input.")
-@click.option("--plain-http", is_flag=True, help="For a registry without TLS.")
+@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Sync only matching repositories. Repeatable."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Skip matching repositories. Repeatable."
+)
+@click.option("--username", metavar="USER", help="User name at the registry.")
+@click.option(
+    "--password-file",
+    type=click.File(encoding="utf-8"),
+    help="File with the password or token; - reads standard input.",
+)
+@click.option("--plain-http", is_flag=True, help="Connect without TLS.")
 def sync_registry(
     host: str,
     *,
@@ -94,50 +104,54 @@ def sync_registry(
     password_file: TextIO | None,
     plain_http: bool,
 ) -> None:
-    """Make the inventory's tags those that a registry shows; its images are scanned elsewhere.
+    """Record the repositories and tags of a registry. Images are not scanned.
 
-    New repositories become images without a score, tags that are gone are removed. The exit status
-    is 1 if any repository could not be read; such a one is left as it was. The password is read
-    from the file, else from HARBORGUARD_REGISTRY_PASSWORD.
+    A new repository becomes an image without a score. Tags that no longer exist are removed.
+
+    A repository that cannot be read is left unchanged, and the exit status is 1. Without
+    --password-file, the password is read from HARBORGUARD_REGISTRY_PASSWORD.
     """
     credentials = _read_credentials(username, password_file)
-    source = RegistryClient(host, credentials=credentials, is_plain=plain_http)
-    with open_database() as conn, closing(source):
+    client = RegistryClient(host, credentials=credentials, is_plain=plain_http)
+    with open_database() as conn, closing(client):
         organization_id = organizations.get_organization(conn, organization)
         try:
-            plan = plan_sync(conn, organization_id, source, Selection(include, exclude))
+            plan = plan_sync(conn, organization_id, client, Selection(include, exclude))
         except RegistryError as error:
             raise click.ClickException(f"{host}: {describe(error)}") from error
-        _synchronize(conn, source, plan)
+        _synchronize(conn, client, plan)
 
 
 def _read_credentials(username: str | None, password_file: TextIO | None) -> Credentials | None:
     if username is None:
         if password_file is not None:
-            raise click.UsageError("--password-file needs --username")
+            raise click.UsageError("--password-file requires --username")
         return None
     if ":" in username:
-        raise click.UsageError("a user name cannot have a colon")
-    password = _read(password_file) if password_file else Config.from_env().registry_password
+        raise click.UsageError("a user name must not contain a colon")
+    if password_file:
+        password = _read_password(password_file)
+    else:
+        password = Config.from_env().registry_password
     if not password:
         raise click.UsageError(
-            "--username needs a password: --password-file, or HARBORGUARD_REGISTRY_PASSWORD"
+            "--username requires a password: use --password-file or HARBORGUARD_REGISTRY_PASSWORD"
         )
     return Credentials(username, password)
 
 
-def _read(password_file: TextIO) -> str:
+def _read_password(password_file: TextIO) -> str:
     try:
         return password_file.read(_MAX_PASSWORD).rstrip("\r\n")
     except UnicodeDecodeError:
-        raise click.UsageError("the password file is not text in UTF-8") from None
+        raise click.UsageError("the password file is not UTF-8 text") from None
 
 
-def _synchronize(conn: Connection, source: RegistryClient, plan: SyncPlan) -> None:
+def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> None:
     totals: Counter[str] = Counter()
     failures: list[str] = []
     try:
-        for outcome in _watched(synchronize(conn, source, plan), plan):
+        for outcome in _with_progress(synchronize(conn, client, plan), plan):
             totals.update(asdict(outcome.changes))
             if outcome.error is not None:
                 failures.append(f"{printable(outcome.repository)}: {describe(outcome.error)}")
@@ -153,8 +167,10 @@ def _synchronize(conn: Connection, source: RegistryClient, plan: SyncPlan) -> No
         sys.exit(1)
 
 
-def _watched(outcomes: Iterable[Outcome], plan: SyncPlan) -> Iterator[Outcome]:
-    """The outcomes, shown as a bar to a person who is watching, else as a line now and then."""
+def _with_progress(
+    outcomes: Iterable[RepositoryOutcome], plan: SyncPlan
+) -> Iterator[RepositoryOutcome]:
+    """Yield the outcomes; show a progress bar on a terminal, or else a line at intervals."""
     total = len(plan.repositories) + len(plan.removed)
     if sys.stderr.isatty():
         with click.progressbar(outcomes, total, "reading", file=sys.stderr) as bar:
@@ -162,13 +178,13 @@ def _watched(outcomes: Iterable[Outcome], plan: SyncPlan) -> Iterator[Outcome]:
         return
     for number, outcome in enumerate(outcomes, 1):
         yield outcome
-        if number % _LINE_EVERY == 0:
+        if number % _PROGRESS_INTERVAL == 0:
             say(f"{number} of {total} repositories")
 
 
-def _can_begin_a_name(written: str) -> bool:
+def _can_begin_image_name(value: str) -> bool:
     try:
-        host = parse_host(written)
+        host = parse_host(value)
         return parse_reference(f"{host}/image").host == host
     except InvalidReference:
         return False

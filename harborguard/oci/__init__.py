@@ -1,6 +1,6 @@
-"""A registry's client: what the OCI distribution specification (1.1) lets a reader ask.
+"""Client for container registries (OCI distribution specification 1.1).
 
-The only part of the service that calls another host, and that only for `harborguard registry sync`.
+Only this package contacts other hosts, and only for `harborguard registry sync`.
 """
 
 from harborguard.oci.auth import Credentials

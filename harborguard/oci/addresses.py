@@ -1,5 +1,6 @@
-"""Where a registry may send its caller: never further in than where it lies itself."""
+"""IP addresses that a registry may redirect to."""
 
+import threading
 from enum import IntEnum
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -7,51 +8,61 @@ from harborguard.errors import RegistryError
 
 
 class AddressScope(IntEnum):
-    """From how far away an address can be reached, the nearest first."""
+    """From how far away an address is reachable, in ascending order."""
 
-    NOWHERE = 0  # link-local (a cloud's metadata), multicast, unspecified, reserved
+    SPECIAL = 0  # link-local (cloud metadata services), multicast, unspecified, reserved
     LOOPBACK = 1
     PRIVATE = 2
     PUBLIC = 3
 
 
-_PRIVATE = [
+_PRIVATE_NETWORKS = [
     ip_network(network)
     for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 ]
-# An IPv6 address that stands for an IPv4 one, which could be any: NAT64, 6to4, Teredo.
-_TRANSLATED = [ip_network(network) for network in ("64:ff9b::/96", "2002::/16", "2001::/32")]
+# NAT64, 6to4 and Teredo: these IPv6 addresses embed an arbitrary IPv4 address.
+_TRANSLATED_NETWORKS = [
+    ip_network(network) for network in ("64:ff9b::/96", "2002::/16", "2001::/32")
+]
 
 
 def address_scope(address: str) -> AddressScope:
-    """The reach of an IPv4 or IPv6 address (RFC 6890); ValueError for what is none."""
+    """Return the scope of an IPv4 or IPv6 address (RFC 6890). Raise ValueError if malformed."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
     if ip.is_loopback:
         return AddressScope.LOOPBACK
-    if any(ip in network for network in _PRIVATE):
+    if any(ip in network for network in _PRIVATE_NETWORKS):
         return AddressScope.PRIVATE
-    if any(ip in network for network in _TRANSLATED) or ip.is_multicast or not ip.is_global:
-        return AddressScope.NOWHERE
+    is_translated = any(ip in network for network in _TRANSLATED_NETWORKS)
+    if is_translated or ip.is_multicast or not ip.is_global:
+        return AddressScope.SPECIAL
     return AddressScope.PUBLIC
 
 
 class RedirectPolicy:
-    """Keeps a registry from sending its caller further in than where it lies itself.
+    """Prevents a registry from redirecting the client further inward than its own address.
 
-    A registry's own addresses are learnt as they are used; the outermost counts, so that one that
-    changes its address between two calls gains nothing.
+    A public registry may redirect to public addresses only, a private one to public and private
+    addresses, one on loopback also to loopback. Special addresses are never redirect targets.
+
+    The registry's own addresses are recorded as connections are made. The outermost one counts,
+    so a registry gains nothing by changing its DNS records during a sync.
     """
 
-    def __init__(self, home: str) -> None:
-        self._home = home
-        self._reach = AddressScope.NOWHERE
+    def __init__(self, registry_host: str) -> None:
+        self._registry_host = registry_host
+        self._registry_scope = AddressScope.SPECIAL
+        self._lock = threading.Lock()
 
     def check(self, host: str, address: str) -> None:
-        """Raises RegistryError where `host`, found at `address`, must not be called."""
-        found = address_scope(address)
-        if host == self._home:
-            self._reach = max(self._reach, found)
-        elif found < self._reach:
-            raise RegistryError(f"it sends to {host}, which is at the internal address {address}")
+        """Raise RegistryError if the policy forbids connecting to `host` at `address`."""
+        scope = address_scope(address)
+        if host == self._registry_host:
+            with self._lock:
+                self._registry_scope = max(self._registry_scope, scope)
+        elif scope is AddressScope.SPECIAL or scope < self._registry_scope:
+            raise RegistryError(
+                f"the registry refers to {host}, which has the internal address {address}"
+            )

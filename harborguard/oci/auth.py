@@ -1,4 +1,4 @@
-"""Who is asking: the answer to a registry's challenge, Basic or Bearer."""
+"""Registry authentication: Basic and Bearer challenges."""
 
 import re
 from base64 import b64encode
@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from harborguard.errors import RegistryError
 from harborguard.oci.documents import Token, decode
-from harborguard.oci.transport import HttpResponse, Transport, origin, resolve
+from harborguard.oci.transport import HttpResponse, Transport
+from harborguard.oci.urls import parse_origin, resolve_url
 
 _SCHEME = re.compile(r"\b(bearer|basic)\s+(?=\w+=)", re.IGNORECASE)
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s",]+))')
@@ -16,88 +17,102 @@ _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a password or token, for one registry."""
+    """A user name and a password or token for one registry."""
 
     username: str
     password: str = field(repr=False)
 
     @property
     def header(self) -> str:
-        """As Basic authentication writes them (RFC 7617)."""
+        """The Authorization header of Basic authentication (RFC 7617)."""
         pair = f"{self.username}:{self.password}".encode()
         return f"Basic {b64encode(pair).decode()}"
 
 
 class Authenticator:
-    """Answers a registry's challenges, and keeps the answers: one for each scope.
+    """Handles a registry's challenges and caches one Authorization header per scope.
 
-    Nothing is told before it is asked for. Credentials go to the registry and to its token
-    service, and only where that is of the registry's own domain.
+    Credentials are sent only after a challenge, and only to the registry itself or to a token
+    service of the same domain.
     """
 
-    def __init__(self, transport: Transport, home: str, credentials: Credentials | None) -> None:
+    def __init__(
+        self, transport: Transport, registry_host: str, credentials: Credentials | None
+    ) -> None:
         self._transport = transport
-        self._home = home
+        self._registry_host = registry_host
         self._credentials = credentials
-        self._answers: dict[str, str] = {}
+        self._authorizations: dict[str, str] = {}
 
     def headers(self, scope: str) -> dict[str, str]:
-        """What to send along; nothing for a scope whose challenge is not known yet."""
-        answer = self._answers.get(scope)
-        return {"Authorization": answer} if answer else {}
+        """Return the headers for a scope; none before its first challenge."""
+        authorization = self._authorizations.get(scope)
+        return {"Authorization": authorization} if authorization else {}
 
-    def handle_challenge(self, scope: str, refusal: HttpResponse) -> None:
-        """Takes up the challenge of a 401; RegistryError where that is not possible."""
-        challenges = parse_challenges(refusal.headers.get("www-authenticate", ""))
+    def handle_challenge(self, scope: str, response: HttpResponse) -> None:
+        """Obtain the authorization that a 401 response requires.
+
+        Raise RegistryError if there are no credentials or the token service returns no token.
+        """
+        challenges = parse_challenges(response.headers.get("www-authenticate", ""))
         if "bearer" in challenges:
-            token = self._fetch_token(refusal.url, challenges["bearer"])
-            self._answers[scope] = f"Bearer {token}"
+            token = self._fetch_token(response.url, challenges["bearer"])
+            self._authorizations[scope] = f"Bearer {token}"
         elif "basic" in challenges and self._credentials:
-            self._answers[scope] = self._credentials.header
+            self._authorizations[scope] = self._credentials.header
         else:
-            raise RegistryError("it wants a user name and a password")
+            raise RegistryError("the registry requires a user name and a password")
 
     def _fetch_token(self, url: str, challenge: dict[str, str]) -> str:
-        """Asks the challenge's realm for a token (the registry token specification)."""
-        realm = resolve(url, challenge.get("realm", ""))
+        """Request a token from the challenge's realm (registry token specification)."""
+        realm = resolve_url(url, challenge.get("realm", ""))
         headers = {}
         if self._credentials:
-            self._check_realm(origin(realm).host)
+            realm_host = parse_origin(realm).host
+            if not shares_domain(self._registry_host, realm_host):
+                raise RegistryError(
+                    f"the token service {realm_host} belongs to another domain; "
+                    "credentials are not sent there"
+                )
             headers["Authorization"] = self._credentials.header
-        answer = self._transport.fetch("GET", _with_query(realm, challenge), headers)
-        if answer.status != 200:
-            raise RegistryError(f"its token service answered {answer.status}")
-        token = decode(answer.body, Token)
-        text = token.token or token.access_token
-        if not _TOKEN.fullmatch(text):
-            raise RegistryError("its token service answered without a token")
-        return text
+        response = self._transport.fetch("GET", _token_url(realm, challenge), headers)
+        if response.status != 200:
+            raise RegistryError(f"the token service returned HTTP status {response.status}")
+        document = decode(response.body, Token)
+        token = document.token or document.access_token
+        if not _TOKEN.fullmatch(token):
+            raise RegistryError("the token service returned no valid token")
+        return token
 
-    def _check_realm(self, host: str) -> None:
-        parent = self._home.partition(".")[2]
-        is_own = host == self._home or host.endswith(f".{self._home}")
-        is_sibling = "." in parent and not _is_address(self._home)
-        if not (is_own or (is_sibling and (host == parent or host.endswith(f".{parent}")))):
-            raise RegistryError(
-                f"its token service is {host}, of another domain; credentials are not sent there"
-            )
+
+def shares_domain(registry_host: str, realm_host: str) -> bool:
+    """Return whether a token service is the registry itself or of its domain.
+
+    The domain is the registry's host name and, if that has three labels or more, its parent:
+    `gitlab.com` for `registry.gitlab.com`. An IP address has no domain.
+    """
+    parent = registry_host.partition(".")[2]
+    domains = [registry_host]
+    if "." in parent and not _is_address(registry_host):
+        domains.append(parent)
+    return any(f".{realm_host}".endswith(f".{domain}") for domain in domains)
 
 
 def parse_challenges(header: str) -> dict[str, dict[str, str]]:
-    """A WWW-Authenticate header's Basic and Bearer challenges: parameters by scheme."""
+    """Return the parameters of a WWW-Authenticate header's Basic and Bearer challenges."""
     _, *parts = _SCHEME.split(header)
     return {
         scheme.lower(): {
-            name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(told)
+            name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters)
         }
-        for scheme, told in zip(parts[::2], parts[1::2], strict=True)
+        for scheme, parameters in zip(parts[::2], parts[1::2], strict=True)
     }
 
 
-def _with_query(realm: str, challenge: dict[str, str]) -> str:
+def _token_url(realm: str, challenge: dict[str, str]) -> str:
     parts = urlsplit(realm)
-    asked = [(name, challenge[name]) for name in ("service", "scope") if name in challenge]
-    query = urlencode([*parse_qsl(parts.query), *asked])
+    parameters = [(name, challenge[name]) for name in ("service", "scope") if name in challenge]
+    query = urlencode([*parse_qsl(parts.query), *parameters])
     return urlunsplit(parts._replace(query=query, fragment=""))
 
 

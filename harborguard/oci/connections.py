@@ -1,117 +1,178 @@
-"""Connections that keep to a deadline, and to the border."""
+"""Connections to checked addresses, with time limits and reuse."""
 
 import socket
-import time
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPResponse
-from io import BufferedReader, RawIOBase
-from typing import Any
+from functools import cached_property
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
+
+from harborguard.errors import RegistryUnavailable
+from harborguard.oci.addresses import RedirectPolicy
+from harborguard.oci.urls import Origin
 
 MAX_CONNECTIONS = 4
-
-Check = Callable[[str, str], None]
+# Idle connections to keep, over all origins: to the registry and to its blob storage.
+_MAX_IDLE = 2 * MAX_CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a registry may take (seconds), how much it may say (bytes), how often it is asked.
+    """Limits of a request: times in seconds, the body in bytes.
 
-    `connect` and `read` are for one step, `whole` for a whole answer, which a server that drips
-    could otherwise draw out for ever. `pauses` lie between the attempts; a longer `Retry-After`
-    is kept, up to `retry_after`.
+    `connect` limits the TCP connection and the TLS handshake, each by itself. `read` limits one
+    read from the socket. `total` limits a whole exchange from request to the end of the response,
+    which a server that sends single bytes could otherwise extend without end.
+
+    `pauses` are the waits between attempts. A longer `Retry-After` replaces a pause, up to
+    `retry_after`.
     """
 
     connect: float = 5
     read: float = 20
-    whole: float = 60
+    total: float = 60
     body: int = 4 << 20
     pauses: tuple[float, ...] = (0.5, 1, 2)
     retry_after: float = 30
 
 
-def make_pools(limits: Limits, may_call: Check) -> PoolManager:
-    """Pools of connections, each checked (host, address) before anything is sent on it."""
+class ConnectionPool:
+    """Reusable HTTP connections to policy-checked addresses. Threads may share it.
 
-    class Response(_TimedResponse):
-        read_seconds, whole_seconds = limits.read, limits.whole
+    Each new connection resolves its host once, checks every address and connects to one of the
+    checked addresses. A DNS record that changes in between has no effect. TLS certificates are
+    verified against the host name. Proxies from the environment are not used.
+    """
 
-    class Plain(_Checked, HTTPConnection):
-        response_class = Response
-        check = staticmethod(may_call)
+    def __init__(self, policy: RedirectPolicy, limits: Limits) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Origin, HTTPConnection]] = []
+        self._is_closed = False
 
-    class Secure(_Checked, HTTPSConnection):
-        response_class = Response
-        check = staticmethod(may_call)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain  # pyright: ignore[reportAssignmentType]
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure  # pyright: ignore[reportAssignmentType]
-
-    pools = PoolManager(maxsize=MAX_CONNECTIONS)
-    pools.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return pools
-
-
-class _Checked(HTTPConnection):
-    check: Check
-
-    def _new_conn(self) -> socket.socket:
-        # First what the name says, so that nothing inside is even knocked at; then who answered,
-        # as a name may say something else the second time.
-        for address in _resolve(self.host, self.port):
-            self.check(self.host, address)
-        sock = super()._new_conn()
-        try:
-            self.check(self.host, sock.getpeername()[0])
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-class _TimedResponse(HTTPResponse):
-    read_seconds: float
-    whole_seconds: float
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = BufferedReader(_Timed(sock, self.read_seconds, self.whole_seconds))
-
-
-class _Timed(RawIOBase):
-    """What a socket receives; TimeoutError once a read, or all of them, took too long."""
-
-    def __init__(self, sock: socket.socket, read_seconds: float, whole_seconds: float) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)
-        self._read_seconds = read_seconds
-        self._end = time.monotonic() + whole_seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self._sock.settimeout(min(left, self._read_seconds))
-        return self._file.readinto(buffer)
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # Reading the system's certificates takes longer than a request; http does not need them.
+        return ssl.create_default_context()
 
     def close(self) -> None:
-        self._file.close()
-        super().close()
+        """Close idle connections now, and those in use when they are returned."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    @contextmanager
+    def lend(self, origin: Origin) -> Iterator[HTTPConnection]:
+        """Lend an open connection, idle or new, and keep it afterwards if it is reusable.
+
+        Raise RegistryError if the policy forbids an address of the host, RegistryUnavailable if
+        the host has no address, and what urllib3 or ssl raise if no address accepts a connection.
+        """
+        connection = self._take_idle(origin) or self._connect(origin)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._return(origin, connection)
+
+    def _take_idle(self, origin: Origin) -> HTTPConnection | None:
+        while True:
+            with self._lock:
+                indexes = [index for index, (key, _) in enumerate(self._idle) if key == origin]
+                if not indexes:
+                    return None
+                _, connection = self._idle.pop(indexes[-1])
+            if connection.is_connected:
+                return connection
+            connection.close()
+
+    def _return(self, origin: Origin, connection: HTTPConnection) -> None:
+        discarded = [connection]
+        if connection.is_connected:
+            with self._lock:
+                if not self._is_closed:
+                    self._idle.append((origin, connection))
+                    discarded = [idle for _, idle in self._idle[:-_MAX_IDLE]]
+                    del self._idle[:-_MAX_IDLE]
+        for unused in discarded:
+            unused.close()
+
+    def _connect(self, origin: Origin) -> HTTPConnection:
+        """Connect to the first address that accepts, in the resolver's order."""
+        addresses = _resolve_host(origin)
+        for address in addresses:
+            self._policy.check(origin.host, address)
+        for address in addresses[:-1]:
+            with suppress(ConnectTimeoutError):  # also the base class of a refused connection
+                return self._connect_to(origin, address)
+        return self._connect_to(origin, addresses[-1])
+
+    def _connect_to(self, origin: Origin, address: str) -> HTTPConnection:
+        limits = self._limits
+        if origin.scheme == "https":
+            connection = HTTPSConnection(
+                address,
+                origin.port,
+                timeout=limits.connect,
+                ssl_context=self._tls,
+                server_hostname=origin.host,
+            )
+        else:
+            connection = HTTPConnection(address, origin.port, timeout=limits.connect)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        connection.timeout = limits.read
+        return connection
 
 
-def _resolve(host: str, port: int) -> list[str]:
+@contextmanager
+def deadline(connection: HTTPConnection, seconds: float) -> Iterator[None]:
+    """Raise TimeoutError if the block takes longer than `seconds`; shut the socket down then.
+
+    A socket timeout limits single reads only. Shutting the socket down from a timer thread also
+    interrupts a read in progress, wherever the response is: status line, headers or body.
+    """
+    sock = connection.sock
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        with suppress(OSError):
+            # SSLSocket.shutdown() would drop the TLS state that the reading thread uses.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []  # connecting fails in the same way, and says so
-    return [str(address[0]) for *_, address in found]
+        yield
+    except Exception as error:
+        if expired.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    # The shutdown looks like the end of the body if the response has no length.
+    if expired.is_set():
+        raise TimeoutError
+
+
+def _resolve_host(origin: Origin) -> list[str]:
+    try:
+        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise RegistryUnavailable(
+            f"{origin.host} cannot be reached: its name does not resolve"
+        ) from error
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

@@ -1,4 +1,4 @@
-"""What a registry's answers say, as far as it is read here."""
+"""JSON documents of a registry, reduced to the fields that the client reads."""
 
 from typing import TypeVar
 
@@ -17,20 +17,20 @@ class Catalog(Struct):
 
 
 class Tags(Struct):
-    """A page of a repository's tags; null where all were deleted."""
+    """A page of a repository's tags; null if all were deleted."""
 
     tags: list[str] | None
 
 
 class Token(Struct):
-    """A token service's answer; older ones use the one name, younger ones the other."""
+    """A token service's response; services use one name, the other or both."""
 
     token: str = ""
     access_token: str = ""
 
 
 class Platform(Struct):
-    """What an image of an index runs on."""
+    """The platform of an image in an index."""
 
     os: str = ""
     architecture: str = ""
@@ -45,15 +45,15 @@ class Descriptor(Struct, rename="camel"):
 
 
 class Manifest(Struct):
-    """An image's manifest or an index, which lists others (manifest.md, image-index.md)."""
+    """An image manifest, or an index that lists manifests (manifest.md, image-index.md)."""
 
     config: Descriptor | None = None
     manifests: list[Descriptor] | None = None
 
 
 def decode(body: bytes, kind: type[_T]) -> _T:
-    """A JSON answer; RegistryError for what is none, or of another shape."""
+    """Decode a JSON document. Raise RegistryError if it is malformed or has another shape."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise RegistryError(f"an answer is not the JSON of a {kind.__name__.lower()}") from None
+        raise RegistryError(f"a response is not a valid {kind.__name__.lower()} document") from None

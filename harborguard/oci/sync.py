@@ -1,4 +1,4 @@
-"""Discovery: what a registry holds, into the store."""
+"""Registry sync: read a registry's repositories and tags and record them in the store."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ from harborguard.store.connection import Connection
 from harborguard.store.registries import get_registry, record_sync
 from harborguard.store.repositories import BuildTimes, list_build_times, record_repository
 
-# So many repositories in a row without an answer are a registry that is down.
-_PATIENCE = 3
+# After this many consecutive repositories without a response, the registry counts as down.
+_MAX_CONSECUTIVE_FAILURES = 3
 
-_PROVIDERS = {
+_PROVIDERS_BY_DOMAIN = {
     "ghcr.io": "github",
     "docker.io": "docker",
     "quay.io": "quay",
@@ -27,27 +27,27 @@ _PROVIDERS = {
     "amazonaws.com": "ecr",
     "azurecr.io": "acr",
 }
-PROVIDERS = sorted({*_PROVIDERS.values(), "generic"})
+PROVIDERS = sorted({*_PROVIDERS_BY_DOMAIN.values(), "generic"})
 
-Read = Callable[[str], ObservedRepository]
+ReadRepository = Callable[[str], ObservedRepository]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which repositories are meant: globs (`acme/*`, where `*` matches `/` too) of their paths."""
+    """Repositories to sync, by globs of their paths (`acme/*`; `*` also matches `/`)."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def matches(self, repository: str) -> bool:
-        """Whether a path matches any to include (none: all), and none to exclude."""
-        included = not self.include or _matches(repository, self.include)
-        return included and not _matches(repository, self.exclude)
+        """Return whether a path matches `include` (empty matches all) and not `exclude`."""
+        is_included = not self.include or _matches_any(repository, self.include)
+        return is_included and not _matches_any(repository, self.exclude)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a pass will do: repositories to read, and images whose repositories are removed."""
+    """The repositories that a sync reads, and those whose tags it removes."""
 
     organization_id: str
     registry_id: str
@@ -58,8 +58,8 @@ class SyncPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one repository: changes, or the error that kept it as it was."""
+class RepositoryOutcome:
+    """The recorded changes of one repository, or the error that left it unchanged."""
 
     repository: str
     changes: TagChanges = field(default_factory=TagChanges)
@@ -67,8 +67,8 @@ class Outcome:
 
 
 def detect_provider(host: str) -> str:
-    """Who runs the registry at a host, as far as the host's name tells."""
-    for domain, provider in _PROVIDERS.items():
+    """Return the provider of a registry by the domain of its host, or "generic"."""
+    for domain, provider in _PROVIDERS_BY_DOMAIN.items():
         if f".{host}".endswith(f".{domain}"):
             return provider
     return "generic"
@@ -77,17 +77,17 @@ def detect_provider(host: str) -> str:
 def plan_sync(
     conn: Connection, organization_id: str, registry: RegistryClient, selection: Selection
 ) -> SyncPlan:
-    """Reads the registry's whole catalog and compares it with what is known; changes nothing.
+    """Compare the registry's catalog with the recorded images. Write nothing.
 
-    A catalog without any repository is taken for one that we may not see: nothing is removed then.
-    Raises RegistryError, and NotFound for a registry that was not added.
+    An empty catalog removes nothing: registries return one if the credentials may not list.
+    Raise RegistryError if the catalog is unusable, NotFound if the registry is not recorded.
     """
     registry_id = get_registry(conn, organization_id, registry.host)
     begun_at = datetime.now(UTC)
     listed = registry.list_repositories()
     build_times = list_build_times(conn, organization_id, registry_id)
-    known = [name.partition("/")[2] for name in build_times]
-    removed = set(known) - set(listed) if listed else ()
+    recorded = [name.partition("/")[2] for name in build_times]
+    removed = set(recorded) - set(listed) if listed else ()
     return SyncPlan(
         organization_id,
         registry_id,
@@ -98,38 +98,44 @@ def plan_sync(
     )
 
 
-def synchronize(conn: Connection, registry: RegistryClient, plan: SyncPlan) -> Iterator[Outcome]:
-    """Reads each repository and records it, a few being read ahead of the one that is recorded.
+def synchronize(
+    conn: Connection, registry: RegistryClient, plan: SyncPlan
+) -> Iterator[RepositoryOutcome]:
+    """Read and record each repository of a plan, and yield its outcome.
 
-    A repository that fails is left as it is and does not stop the others; RegistryUnavailable
-    ends the work where the registry seems to be down. The registry is closed at the end.
+    Worker threads read ahead while this thread records. A repository that fails is left unchanged
+    and does not stop the others. Raise RegistryUnavailable if several consecutive repositories
+    get no response. The registry client is closed at the end.
     """
 
     def read(repository: str) -> ObservedRepository:
         name = Reference(registry.host, repository).name
         return read_repository(registry, repository, plan.build_times.get(name, {}))
 
-    unanswered = 0
+    consecutive_failures = 0
     try:
-        for repository, reading in _read_ahead(plan.repositories, read):
-            outcome = _record(conn, plan, repository, reading)
-            unanswered = unanswered + 1 if isinstance(outcome.error, RegistryUnavailable) else 0
+        for repository, future in _read_ahead(plan.repositories, read):
+            outcome = _record_result(conn, plan, repository, future)
+            is_unavailable = isinstance(outcome.error, RegistryUnavailable)
+            consecutive_failures = consecutive_failures + 1 if is_unavailable else 0
             yield outcome
-            if unanswered == _PATIENCE:
-                raise RegistryUnavailable(f"{registry.host} seems to be down; the rest is left")
+            if consecutive_failures == _MAX_CONSECUTIVE_FAILURES:
+                raise RegistryUnavailable(
+                    f"{registry.host} seems to be down; the remaining repositories are skipped"
+                )
     finally:
-        registry.close()  # should anything be read ahead still, it ends at its next step
+        registry.close()  # makes requests that worker threads still send fail
     for repository in plan.removed:
         name = Reference(registry.host, repository).name
-        nothing = ObservedRepository(name, (), plan.begun_at)
-        yield Outcome(repository, _keep(conn, plan, nothing))
+        without_tags = ObservedRepository(name, (), plan.begun_at)
+        yield RepositoryOutcome(repository, _record(conn, plan, without_tags))
     record_sync(conn, plan.organization_id, plan.registry_id, plan.begun_at)
 
 
 def read_repository(
     registry: RegistryClient, repository: str, build_times: BuildTimes
 ) -> ObservedRepository:
-    """A repository as its registry shows it; build times that are known are not asked for again."""
+    """Read a repository's tags, their digests and the build times missing in `build_times`."""
     observed_at = datetime.now(UTC)
     times: dict[str, datetime | None] = {**build_times}
     tags = []
@@ -143,34 +149,35 @@ def read_repository(
     return ObservedRepository(Reference(registry.host, repository).name, tuple(tags), observed_at)
 
 
-def _record(
-    conn: Connection, plan: SyncPlan, repository: str, reading: Future[ObservedRepository]
-) -> Outcome:
+def _record_result(
+    conn: Connection, plan: SyncPlan, repository: str, future: Future[ObservedRepository]
+) -> RepositoryOutcome:
     try:
-        seen = reading.result()
+        observed = future.result()
     except HarborGuardError as error:
-        return Outcome(repository, error=error)
-    return Outcome(repository, _keep(conn, plan, seen))
+        return RepositoryOutcome(repository, error=error)
+    return RepositoryOutcome(repository, _record(conn, plan, observed))
 
 
-def _keep(conn: Connection, plan: SyncPlan, seen: ObservedRepository) -> TagChanges:
-    return record_repository(conn, plan.organization_id, plan.registry_id, seen)
+def _record(conn: Connection, plan: SyncPlan, observed: ObservedRepository) -> TagChanges:
+    return record_repository(conn, plan.organization_id, plan.registry_id, observed)
 
 
 def _read_ahead(
-    repositories: tuple[str, ...], read: Read
+    repositories: tuple[str, ...], read: ReadRepository
 ) -> Iterator[tuple[str, Future[ObservedRepository]]]:
-    waiting: deque[tuple[str, Future[ObservedRepository]]] = deque()
-    with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
+    """Yield each repository with its result, in order; keep a bounded number of results."""
+    pending: deque[tuple[str, Future[ObservedRepository]]] = deque()
+    with ThreadPoolExecutor(MAX_CONNECTIONS) as executor:
         try:
             for repository in repositories:
-                waiting.append((repository, pool.submit(read, repository)))
-                if len(waiting) > 2 * MAX_CONNECTIONS:
-                    yield waiting.popleft()
-            yield from waiting
+                pending.append((repository, executor.submit(read, repository)))
+                if len(pending) > 2 * MAX_CONNECTIONS:
+                    yield pending.popleft()
+            yield from pending
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _matches(repository: str, globs: tuple[str, ...]) -> bool:
+def _matches_any(repository: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(repository, glob) for glob in globs)

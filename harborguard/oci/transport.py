@@ -1,29 +1,30 @@
-"""One request to a registry, or where it sends its caller: redirects, retries, bounds."""
+"""GET and HEAD requests with redirects, retries and limits."""
 
+import ssl
 import threading
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
-from urllib.parse import SplitResult, urljoin, urlsplit
+from http.client import HTTPException
 
-from urllib3 import BaseHTTPResponse, Timeout
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from harborguard.errors import RegistryError, RegistryUnavailable
 from harborguard.oci.addresses import RedirectPolicy
-from harborguard.oci.connections import Limits, make_pools
+from harborguard.oci.connections import ConnectionPool, Limits, deadline
+from harborguard.oci.urls import parse_origin, request_target, resolve_url
 
-_AGAIN = {429, 500, 502, 503, 504}
-_REDIRECTS = {301, 302, 303, 307, 308}
+_RETRY_STATUSES = {429, 500, 502, 503, 504}
+_REDIRECT_STATUSES = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
-_AGENT = "harborguard-images"
+_USER_AGENT = "harborguard-images"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back in the end, and from where."""
+    """A complete response, and the URL it came from after redirects."""
 
     url: str
     status: int
@@ -31,136 +32,101 @@ class HttpResponse:
     body: bytes
 
 
-class Origin(NamedTuple):
-    """To whom a header with a secret belongs (RFC 6454)."""
-
-    scheme: str
-    host: str
-    port: int
-
-
 class Transport:
-    """Requests that end: bounded in time, size, redirects and attempts; threads may share it."""
+    """HTTP requests limited in time, size, redirects and attempts. Threads may share it."""
 
-    def __init__(self, home: str, limits: Limits) -> None:
+    def __init__(self, registry_host: str, limits: Limits) -> None:
         self._limits = limits
-        self._pools = make_pools(limits, RedirectPolicy(home).check)
-        self._timeout = Timeout(connect=limits.connect, read=limits.read)
+        self._connections = ConnectionPool(RedirectPolicy(registry_host), limits)
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Ends the connections; whoever is still asking gets an error at the next step."""
+        """Close the connections. Requests in other threads fail at their next attempt."""
         self._closed.set()
-        self._pools.clear()
+        self._connections.close()
 
     def fetch(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
-        """The answer to a GET or HEAD, asked again where the trouble may pass.
+        """Send a GET or HEAD request and return the response; retry temporary failures.
 
-        Raises RegistryUnavailable for silence, 429 and 5xx to the last, RegistryError for
-        redirects that are not followed and for a body above the limit.
+        Raise RegistryUnavailable if the last attempt times out, fails to connect or returns 429
+        or 5xx. Raise RegistryError for a redirect that is not followed and a body that is too
+        large.
         """
         for pause in self._limits.pauses:
             try:
-                answer = self._follow(method, url, headers)
-                if answer.status not in _AGAIN:
-                    return answer
-                wait = max(pause, min(_retry_after(answer), self._limits.retry_after))
+                response = self._follow_redirects(method, url, headers)
+                if response.status not in _RETRY_STATUSES:
+                    return response
+                wait = max(pause, min(_retry_after(response), self._limits.retry_after))
             except RegistryUnavailable:
                 wait = pause
             self._closed.wait(wait)
-        answer = self._follow(method, url, headers)
-        if answer.status in _AGAIN:
-            raise RegistryUnavailable(f"{origin(answer.url).host} answered {answer.status}")
-        return answer
+        response = self._follow_redirects(method, url, headers)
+        if response.status in _RETRY_STATUSES:
+            host = parse_origin(response.url).host
+            raise RegistryUnavailable(f"{host} returned HTTP status {response.status}")
+        return response
 
-    def _follow(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
+    def _follow_redirects(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = self._send(method, url, headers)
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
-                return answer
-            target = resolve(url, location)
-            if origin(target) != origin(url):
+            response = self._send(method, url, headers)
+            location = response.headers.get("location")
+            if response.status not in _REDIRECT_STATUSES or not location:
+                return response
+            target = resolve_url(url, location)
+            if parse_origin(target) != parse_origin(url):
                 headers = {name: headers[name] for name in headers if name != "Authorization"}
             url = target
-        raise RegistryError("it redirects without end")
+        raise RegistryError(f"the registry redirects more than {_MAX_REDIRECTS} times")
 
     def _send(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         if self._closed.is_set():
-            raise RegistryError("the work was stopped")
+            raise RegistryError("the registry client is closed")
+        origin = parse_origin(url)
         try:
-            response = self._pools.urlopen(
-                method,
-                url,
-                headers={"User-Agent": _AGENT, **headers},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=self._timeout,
-            )
-            body = self._read(response)
-        except SSLError as error:
-            raise RegistryError(f"{origin(url).host} cannot be trusted: {error}") from error
-        except HTTPError as error:
-            raise RegistryUnavailable(f"{origin(url).host} {_trouble(error)}") from error
-        named = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(url, response.status, named, body)
+            with (
+                self._connections.lend(origin) as connection,
+                deadline(connection, self._limits.total),
+            ):
+                connection.request(
+                    method,
+                    request_target(url),
+                    headers={"Host": origin.host_header, "User-Agent": _USER_AGENT, **headers},
+                    preload_content=False,
+                    decode_content=False,
+                )
+                response = connection.getresponse()
+                body = self._read_body(response)
+        except (ssl.SSLError, SSLError) as error:
+            raise RegistryError(f"the TLS connection to {origin.host} failed: {error}") from error
+        except (HTTPError, HTTPException, OSError) as error:
+            raise RegistryUnavailable(f"{origin.host} {_describe_failure(error)}") from error
+        lowered = {name.lower(): value for name, value in response.headers.items()}
+        return HttpResponse(url, response.status, lowered, body)
 
-    def _read(self, response: BaseHTTPResponse) -> bytes:
+    def _read_body(self, response: BaseHTTPResponse) -> bytes:
         body = bytearray()
-        try:
-            while part := response.read(self._limits.body + 1 - len(body)):
-                body += part
-        except BaseException:
-            response.close()
-            raise
+        while part := response.read(self._limits.body + 1 - len(body)):
+            body += part
         if len(body) > self._limits.body:
-            response.close()
-            raise RegistryError(f"an answer has more than {self._limits.body} bytes")
+            raise RegistryError(f"a response has more than {self._limits.body} bytes")
         return bytes(body)
 
 
-def origin(url: str) -> Origin:
-    """A URL's scheme, host and port; RegistryError for one that is not plainly of HTTP."""
+def _retry_after(response: HttpResponse) -> float:
+    """Return the Retry-After header in seconds (RFC 9110, 10.2.3); 0 if missing or malformed."""
+    value = response.headers.get("retry-after", "")
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        raise RegistryError("it names a malformed URL") from None
-    if port is None or not parts.hostname or _has_userinfo(parts):
-        raise RegistryError("it names a URL that is not one of HTTP with a host alone")
-    return Origin(parts.scheme, parts.hostname, port)
-
-
-def resolve(url: str, reference: str) -> str:
-    """The URL that an answer from `url` refers to; RegistryError where it leads out of TLS."""
-    try:
-        target = urljoin(url, reference)
-    except ValueError:
-        raise RegistryError("it names a malformed URL") from None
-    if origin(target).scheme != "https" and origin(url).scheme == "https":
-        raise RegistryError(f"it sends from https to http ({origin(target).host})")
-    return target
-
-
-def _has_userinfo(parts: SplitResult) -> bool:
-    return "@" in parts.netloc
-
-
-def _retry_after(answer: HttpResponse) -> float:
-    """Seconds (RFC 9110, 10.2.3); 0 where nothing usable is told."""
-    told = answer.headers.get("retry-after", "")
-    if told.isascii() and told.isdecimal():
-        return float(told[:9])
-    try:
-        return parsedate_to_datetime(told).timestamp() - time.time()
+        return parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return 0
 
 
-def _trouble(error: HTTPError) -> str:
-    # The library counts a refused connection among the timeouts.
-    if isinstance(error, Urllib3Timeout) and not isinstance(error, NewConnectionError):
-        return "did not answer in time"
+def _describe_failure(error: Exception) -> str:
+    # In urllib3 a refused connection (NewConnectionError) is a subclass of the timeouts.
+    is_timeout = isinstance(error, (TimeoutError, Urllib3Timeout))
+    if is_timeout and not isinstance(error, NewConnectionError):
+        return "did not respond in time"
     return f"cannot be reached ({type(error).__name__})"

@@ -1,8 +1,7 @@
-"""`harborguard registry`: a real registry walked into the inventory, by the command line."""
+"""`harborguard registry`: add, list and sync registries from the command line."""
 
 import json
 import re
-import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,13 +19,19 @@ from harborguard.store.registries import get_registry
 from harborguard.store.repositories import record_repository
 from tests.support import reports
 from tests.support.commands import Commands, Result
-from tests.support.fake_registry import MemoryRegistry, Reply, Request, StandIn, standing_in
-from tests.support.registry import BUILT_AT, PROGRAM, Pusher, running_registry
+from tests.support.fake_registry import (
+    FakeRegistry,
+    MemoryRegistry,
+    Reply,
+    Request,
+    run_fake_registry,
+)
+from tests.support.registry import BUILT_AT, PROGRAM, Pusher, run_skopeo, running_registry
 from tests.support.reports import image_rows, manifest
 
 DAY = timedelta(days=1)
 SUMMARY = re.compile(
-    r"(\d+) repositories, (\d+) tags: (\d+) new, (\d+) moved, (\d+) gone; (\d+) failed"
+    r"(\d+) repositories, (\d+) tags: (\d+) new, (\d+) moved, (\d+) removed; (\d+) failed"
 )
 
 
@@ -39,7 +44,7 @@ def registry(tmp_path: Path) -> Iterator[Pusher]:
 
 @pytest.fixture
 def acme(run: Commands, conn: Connection) -> str:
-    """The organization's id."""
+    """Return the organization's id."""
     [organization_id] = conn.execute("SELECT id FROM organizations").fetchone() or [""]
     return organization_id
 
@@ -50,26 +55,26 @@ def sync(run: Commands, host: str, options: str = "", **kwargs: object) -> Resul
 
 
 def summary(result: Result) -> tuple[int, ...]:
-    """Repositories, tags, new, moved, gone, failed."""
-    told = SUMMARY.fullmatch(result.stderr.splitlines()[-1])
-    assert told, result.output
+    """Return the numbers of repositories and of tags, new, moved, removed and failed."""
+    match = SUMMARY.fullmatch(result.stderr.splitlines()[-1])
+    assert match, result.output
     assert result.stdout == ""
-    assert result.exit_code == (1 if int(told[6]) else 0)
-    return tuple(map(int, told.groups()))
+    assert result.exit_code == (1 if int(match[6]) else 0)
+    return tuple(map(int, match.groups()))
 
 
 def tables(conn: Connection) -> list[Any]:
-    """What a pass must leave alone that finds nothing new: all but when it looked."""
+    """Return all rows that a sync without changes must not change, without its timestamps."""
     tags = "to_jsonb(t) - 'last_observed_at'"
     registries = "to_jsonb(t) - 'last_synced_at'"
     return [
-        conn.execute(f"SELECT {what} FROM {table} AS t ORDER BY t.id").fetchall()  # pyright: ignore
-        for table, what in {"images": "to_jsonb(t)", "tags": tags, "registries": registries}.items()
+        conn.execute(f"SELECT {row} FROM {table} AS t ORDER BY t.id").fetchall()  # pyright: ignore
+        for table, row in {"images": "to_jsonb(t)", "tags": tags, "registries": registries}.items()
     ]
 
 
 def images(conn: Connection, organization_id: str, host: str) -> dict[str, tuple[Any, ...]]:
-    """Tag count, latest tag and digest, and score, by repository."""
+    """Return tag count, latest tag, latest digest and score by repository."""
     columns = ("tag_count", "latest_tag", "latest_digest", "risk_score")
     return {
         name.removeprefix(f"{host}/"): tuple(row[column] for column in columns)
@@ -77,17 +82,18 @@ def images(conn: Connection, organization_id: str, host: str) -> dict[str, tuple
     }
 
 
-def test_it_works(run: Commands, registry: Pusher, conn: Connection, acme: str) -> None:
-    """Pushed, synchronized, seen; moved, deleted, seen again."""
+def test_sync_records_new_moved_and_removed_tags(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
     old = registry.push("acme/api", "1.9", built_at=BUILT_AT - DAY)
-    young = registry.push("acme/api", "1.10")
+    new = registry.push("acme/api", "1.10")
     web = registry.push("web", "latest")
 
     result = sync(run, registry.host)
 
     assert summary(result) == (2, 3, 3, 0, 0, 0)
     assert images(conn, acme, registry.host) == {
-        "acme/api": (2, "1.10", young, None),
+        "acme/api": (2, "1.10", new, None),
         "web": (1, "latest", web, None),
     }
 
@@ -98,7 +104,7 @@ def test_it_works(run: Commands, registry: Pusher, conn: Connection, acme: str) 
 
 
 @pytest.mark.timeout(300)
-def test_two_hundred_repositories_with_two_thousand_tags(
+def test_second_sync_of_2000_tags_changes_nothing(
     run: Commands, registry: Pusher, conn: Connection, acme: str, record_property: Any
 ) -> None:
     for number in range(200):
@@ -109,7 +115,7 @@ def test_two_hundred_repositories_with_two_thousand_tags(
 
     began = time.monotonic()
     first = sync(run, registry.host)
-    took = time.monotonic() - began
+    first_seconds = time.monotonic() - began
 
     assert summary(first) == (200, 2000, 2000, 0, 0, 0)
     assert "150 of 200 repositories" in first.stderr
@@ -119,17 +125,17 @@ def test_two_hundred_repositories_with_two_thousand_tags(
     before = tables(conn)
     began = time.monotonic()
     assert summary(sync(run, registry.host)) == (200, 2000, 0, 0, 0, 0)
-    again = time.monotonic() - began
+    second_seconds = time.monotonic() - began
     assert tables(conn) == before
-    record_property("first pass, seconds", round(took, 1))
-    record_property("second pass, seconds", round(again, 1))
-    print(f"first pass {took:.1f} s, second {again:.1f} s")
+    record_property("first sync, seconds", round(first_seconds, 1))
+    record_property("second sync, seconds", round(second_seconds, 1))
+    print(f"first sync {first_seconds:.1f} s, second {second_seconds:.1f} s")
 
 
-# what a pass sees
+# what a sync records
 
 
-def test_an_index_is_one_tag_as_old_as_its_image_for_linux_amd64(
+def test_sync_of_an_index_records_the_build_time_of_linux_amd64(
     run: Commands, registry: Pusher, conn: Connection, acme: str
 ) -> None:
     platforms = {
@@ -150,23 +156,21 @@ def test_an_index_is_one_tag_as_old_as_its_image_for_linux_amd64(
 
 
 @pytest.mark.skipif(not (PROGRAM and which("skopeo")), reason="needs docker-registry and skopeo")
-def test_what_skopeo_copies_has_the_digest_that_skopeo_sees(
-    run: Commands, registry: Pusher, conn: Connection, acme: str
+def test_sync_records_the_digest_that_skopeo_reports(
+    run: Commands, registry: Pusher, conn: Connection, acme: str, tmp_path: Path
 ) -> None:
-    """Another client's pushes, and another client's opinion."""
     registry.push("a/source", "1")
     source, target = (f"docker://{registry.host}/{name}" for name in ("a/source:1", "b/copy:2"))
     flags = ["--src-tls-verify=false", "--dest-tls-verify=false"]
-    subprocess.run(["skopeo", "copy", "-q", *flags, source, target], check=True, timeout=30)
-    inspect = ["skopeo", "inspect", "--tls-verify=false", target]
-    told = json.loads(subprocess.run(inspect, check=True, timeout=30, capture_output=True).stdout)
+    run_skopeo(tmp_path, "copy", "-q", *flags, source, target)
+    inspected = json.loads(run_skopeo(tmp_path, "inspect", "--tls-verify=false", target))
 
     sync(run, registry.host)
 
-    assert images(conn, acme, registry.host)["b/copy"] == (1, "2", told["Digest"], None)
+    assert images(conn, acme, registry.host)["b/copy"] == (1, "2", inspected["Digest"], None)
 
 
-def test_signatures_are_no_images(
+def test_sync_ignores_the_tags_of_signatures(
     run: Commands, registry: Pusher, conn: Connection, acme: str
 ) -> None:
     digest = registry.push("api", "1")
@@ -187,7 +191,7 @@ def test_signatures_are_no_images(
         ("--include ACME/*", set()),
     ],
 )
-def test_include_and_exclude(
+def test_sync_reads_included_and_not_excluded_repositories(
     run: Commands, registry: Pusher, conn: Connection, acme: str, options: str, expected: set[str]
 ) -> None:
     for repository in ("acme/api", "acme/web", "tools/api"):
@@ -199,7 +203,7 @@ def test_include_and_exclude(
 # together with scans
 
 
-def test_a_scan_gives_a_synchronized_image_its_score(
+def test_scan_of_a_synced_image_sets_its_score(
     run: Commands, registry: Pusher, conn: Connection, acme: str, tmp_path: Path
 ) -> None:
     digest = registry.push("api", "1")
@@ -217,7 +221,7 @@ def test_a_scan_gives_a_synchronized_image_its_score(
     assert (count, tag, score) == (0, None, 25)
 
 
-def test_a_tag_that_moves_back_is_where_it_was(
+def test_tag_moved_back_has_its_former_digest(
     run: Commands, registry: Pusher, conn: Connection, acme: str
 ) -> None:
     for salt in ("a", "b", "a"):
@@ -226,16 +230,16 @@ def test_a_tag_that_moves_back_is_where_it_was(
         assert images(conn, acme, registry.host) == {"api": (1, "1", digest, None)}
 
 
-def test_what_was_seen_after_the_pass_began_stays(
+def test_tag_observed_after_the_sync_began_is_not_removed(
     run: Commands, conn: Connection, acme: str
 ) -> None:
-    """A scan that comes in between knows more than what the registry told before."""
+    """A scan uploaded during the sync is newer than the registry's response."""
     run("registry add ghcr.io --org acme")
     registry_id = get_registry(conn, acme, "ghcr.io")
-    seen = ObservedRepository("ghcr.io/acme/api", (ObservedTag("1", manifest("a")),), BUILT_AT)
-    record_repository(conn, acme, registry_id, seen)
+    observed = ObservedRepository("ghcr.io/acme/api", (ObservedTag("1", manifest("a")),), BUILT_AT)
+    record_repository(conn, acme, registry_id, observed)
 
-    earlier = replace(seen, tags=(ObservedTag("0", manifest("b")),), observed_at=BUILT_AT - DAY)
+    earlier = replace(observed, tags=(ObservedTag("0", manifest("b")),), observed_at=BUILT_AT - DAY)
     assert record_repository(conn, acme, registry_id, earlier).removed == 0
     assert image_rows(conn, acme)["ghcr.io/acme/api"]["tag_count"] == 2
 
@@ -243,7 +247,7 @@ def test_what_was_seen_after_the_pass_began_stays(
     assert record_repository(conn, acme, registry_id, later).removed == 1
 
 
-def test_another_organization_is_left_alone(
+def test_sync_requires_the_organization_to_have_the_registry(
     run: Commands, registry: Pusher, conn: Connection, acme: str
 ) -> None:
     registry.push("api", "1")
@@ -260,49 +264,49 @@ def test_another_organization_is_left_alone(
 
 
 @pytest.fixture
-def standin() -> Iterator[StandIn]:
-    """A registry in memory, whose answers a test can bend."""
-    with standing_in() as standin:
-        standin.otherwise = MemoryRegistry()
-        yield standin
+def server() -> Iterator[FakeRegistry]:
+    """A registry in memory whose responses a test can replace."""
+    with run_fake_registry() as server:
+        server.fallback = MemoryRegistry()
+        yield server
 
 
 @pytest.fixture
-def pusher(standin: StandIn) -> Iterator[Pusher]:
-    """Fills it."""
-    pusher = Pusher(standin.host)
+def pusher(server: FakeRegistry) -> Iterator[Pusher]:
+    """A client that fills the registry in memory."""
+    pusher = Pusher(server.host)
     yield pusher
     pusher.close()
 
 
-def test_repositories_that_are_gone_lose_their_tags(
-    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+def test_sync_removes_the_tags_of_removed_repositories(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
 ) -> None:
-    """But not where the catalog failed, was empty, or they are not meant."""
+    """A catalog that failed or is empty removes nothing; nor does one of excluded repositories."""
     for repository in ("acme/api", "acme/web", "tools/x"):
         pusher.push(repository, "1")
-    sync(run, standin.host)
+    sync(run, server.host)
     before = tables(conn)
 
     for catalog in (Reply(status=404), Reply(b"<html>"), Reply({"repositories": []})):
-        standin.routes["/v2/_catalog"] = catalog
-        sync(run, standin.host)
+        server.routes["/v2/_catalog"] = catalog
+        sync(run, server.host)
         assert tables(conn) == before
 
-    standin.routes["/v2/_catalog"] = Reply({"repositories": ["tools/x"]})
-    assert summary(sync(run, standin.host, "--exclude *web"))[4] == 1
-    counts = {name: row[0] for name, row in images(conn, acme, standin.host).items()}
+    server.routes["/v2/_catalog"] = Reply({"repositories": ["tools/x"]})
+    assert summary(sync(run, server.host, "--exclude *web"))[4] == 1
+    counts = {name: row[0] for name, row in images(conn, acme, server.host).items()}
     assert counts == {"acme/api": 0, "acme/web": 1, "tools/x": 1}
 
 
-def test_a_bad_repository_is_named_and_does_not_stop_the_others(
-    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+def test_failed_repository_is_reported_and_left_unchanged(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
 ) -> None:
     for repository in ("a", "b", "c", "d", "e"):
         pusher.push(repository, "1")
-    sync(run, standin.host)
+    sync(run, server.host)
     before = tables(conn)
-    standin.routes |= {
+    server.routes |= {
         "/v2/_catalog": Reply({"repositories": ["a", "b", "c", "d", "e", "Bad\x1b[31m/Name"]}),
         "/v2/a/tags/list": Reply(b'{"tags": 7}'),
         "/v2/b/tags/list": Reply({"tags": ["../../x"]}),
@@ -310,27 +314,27 @@ def test_a_bad_repository_is_named_and_does_not_stop_the_others(
         "/v2/d/tags/list": Reply(status=403),
     }
 
-    result = sync(run, standin.host)
+    result = sync(run, server.host)
 
     assert summary(result) == (6, 1, 0, 0, 0, 5)
     lines = result.stderr.splitlines()
     assert [line.split(":")[0] for line in lines[:5]] == ["a", "b", "c", "d", "Bad?[31m/Name"]
-    assert "not the JSON of a tags" in lines[0]
+    assert "not a valid tags document" in lines[0]
     assert "\x1b" not in result.stderr
     assert tables(conn) == before
 
 
-def test_a_registry_that_is_down_is_given_up(
-    run: Commands, standin: StandIn, pusher: Pusher, conn: Connection, acme: str
+def test_sync_stops_if_the_registry_is_down(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
 ) -> None:
     for number in range(20):
         pusher.push(f"r{number:02}", "1")
-    sync(run, standin.host)
+    sync(run, server.host)
     before = tables(conn)
     began = conn.execute("SELECT last_synced_at FROM registries").fetchone()
-    standin.routes |= {f"/v2/r{number:02}/tags/list": Reply(status=500) for number in range(20)}
+    server.routes |= {f"/v2/r{number:02}/tags/list": Reply(status=500) for number in range(20)}
 
-    result = sync(run, standin.host)
+    result = sync(run, server.host)
 
     assert summary(result) == (20, 0, 0, 0, 0, 4)
     assert "seems to be down" in result.stderr
@@ -338,53 +342,53 @@ def test_a_registry_that_is_down_is_given_up(
     assert conn.execute("SELECT last_synced_at FROM registries").fetchone() == began
 
 
-def test_docker_hub_and_silence_say_why(run: Commands) -> None:
+def test_sync_of_docker_hub_fails_with_the_reason(run: Commands) -> None:
     run("registry add registry-1.docker.io --org acme")
     result = run("registry sync docker.io --org acme")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: docker.io: Docker Hub does not list its repositories\n"
 
 
-# who may enter
+# credentials
 
 
-def guard(standin: StandIn, secret: str) -> None:
-    """Lets in only who knows, by Basic authentication."""
+def require_basic(server: FakeRegistry, secret: str) -> None:
+    """Let the server require Basic authentication."""
     registry = MemoryRegistry()
     registry.manifests["api"] = {}
     expected = f"Basic {b64encode(secret.encode()).decode()}"
 
-    def answer(request: Request) -> Reply:
+    def handle(request: Request) -> Reply:
         if request.headers.get("authorization") == expected:
             return registry(request)
         return Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
 
-    standin.otherwise = answer
+    server.fallback = handle
 
 
-def test_a_password_comes_from_a_file_standard_input_or_the_environment(
-    run: Commands, standin: StandIn, tmp_path: Path
+def test_password_is_read_from_a_file_standard_input_or_the_environment(
+    run: Commands, server: FakeRegistry, tmp_path: Path
 ) -> None:
-    guard(standin, "alice:hünter2:x")
+    require_basic(server, "alice:hünter2:x")
     path = tmp_path / "password"
     path.write_text("hünter2:x\n", encoding="utf-8")
     results = [
-        sync(run, standin.host, f"--username alice --password-file {path}"),
-        sync(run, standin.host, "--username alice --password-file -", input="hünter2:x\n"),
+        sync(run, server.host, f"--username alice --password-file {path}"),
+        sync(run, server.host, "--username alice --password-file -", input="hünter2:x\n"),
     ]
     run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "hünter2:x"
-    results.append(sync(run, standin.host, "--username alice"))
+    results.append(sync(run, server.host, "--username alice"))
     assert [summary(result)[0] for result in results] == [1, 1, 1]
 
 
-def test_a_wrong_password_is_not_shown_nor_kept(
-    run: Commands, standin: StandIn, conn: Connection
+def test_wrong_password_is_neither_printed_nor_stored(
+    run: Commands, server: FakeRegistry, conn: Connection
 ) -> None:
-    guard(standin, "alice:right")
+    require_basic(server, "alice:right")
     run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "wrong-hunter2"
-    result = sync(run, standin.host, "--username alice")
+    result = sync(run, server.host, "--username alice")
     assert (result.exit_code, "hunter2" in result.output) == (1, False)
-    assert "does not list its repositories (401)" in result.stderr
+    assert "does not list its repositories (HTTP status 401)" in result.stderr
     assert "hunter2" not in json.dumps(reports.stored(conn))
 
 
@@ -398,12 +402,12 @@ def test_a_wrong_password_is_not_shown_nor_kept(
         "--username alice --password-file /nowhere",
     ],
 )
-def test_half_a_credential_is_refused(run: Commands, options: str) -> None:
+def test_incomplete_credentials_are_refused(run: Commands, options: str) -> None:
     result = run(f"registry sync ghcr.io --org acme {options}")
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-# registries as such
+# add and list
 
 
 @pytest.mark.parametrize(
@@ -420,13 +424,13 @@ def test_half_a_credential_is_refused(run: Commands, options: str) -> None:
         ("localhost:5000", "generic"),
     ],
 )
-def test_a_provider_is_told_by_the_host(run: Commands, host: str, provider: str) -> None:
+def test_add_detects_the_provider_by_the_host(run: Commands, host: str, provider: str) -> None:
     assert run(f"registry add {host} --org acme").exit_code == 0
     [line] = run("registry list --org acme").stdout.splitlines()[1:]
     assert line.split()[3] == provider
 
 
-def test_adding_again_changes_only_what_is_told(run: Commands, tmp_path: Path) -> None:
+def test_add_again_changes_only_the_given_options(run: Commands, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_bytes(reports.envelope())
     run(f"ingest {report} --org acme")
@@ -444,7 +448,7 @@ def test_adding_again_changes_only_what_is_told(run: Commands, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("host", ["registry", "a/b", "http://", "ghcr.io:x", "é.io", ".io"])
-def test_a_host_must_be_one_that_images_can_have(run: Commands, host: str) -> None:
+def test_host_that_no_image_name_can_begin_with_is_refused(run: Commands, host: str) -> None:
     for command in ("add", "sync"):
         result = run(f"registry {command} {host} --org acme")
-        assert (result.exit_code, "registry's host" in result.stderr) == (2, True)
+        assert (result.exit_code, "is not a registry host" in result.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a test says; and a small registry, in memory."""
+"""HTTP server on loopback with scripted responses, and a small registry in memory."""
 
 import hashlib
 import json
@@ -17,12 +17,13 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent."""
+    """A request that the server received."""
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes = b""
+    client_port: int = 0
 
     @property
     def path(self) -> str:
@@ -31,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer; `parts` come after the body, one after the other, without a length."""
+    """A response; the server sends `parts` after the body, without a Content-Length."""
 
     body: Any = b""
     status: int = 200
@@ -42,35 +43,45 @@ class Reply:
 Handler = Callable[[Request], Reply]
 
 
-class StandIn:
-    """The server, what it was asked, and how it answers: by path, or `otherwise`."""
+class FakeRegistry:
+    """A server that replies by path, or with `fallback`, and records its requests."""
 
     def __init__(self, host: str, port: int, scheme: str) -> None:
-        self.host = f"{host}:{port}"
+        self.host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.port = port
         self.url = f"{scheme}://{self.host}"
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.routes: dict[str, Reply | Handler] = {}
-        self.otherwise: Handler = lambda request: Reply(status=404)
+        self.fallback: Handler = lambda request: Reply(status=404)
 
-    def answer(self, request: Request) -> Reply:
-        self.asked.append(request)
-        route = self.routes.get(request.path, self.otherwise)
+    def respond(self, request: Request) -> Reply:
+        self.requests.append(request)
+        route = self.routes.get(request.path, self.fallback)
         return route if isinstance(route, Reply) else route(request)
 
     def paths(self) -> list[str]:
-        return [request.path for request in self.asked]
+        return [request.path for request in self.requests]
 
 
 @contextmanager
-def standing_in(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[StandIn]:
-    """A server that answers 404 until it is told otherwise."""
+def run_fake_registry(
+    host: str = "127.0.0.1",
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    keep_alive: bool = False,
+) -> Iterator[FakeRegistry]:
+    """Run a server that replies 404 until a test sets its routes."""
 
-    class Answering(BaseHTTPRequestHandler):
+    class RequestHandler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
+
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(length)
-            reply = standin.answer(Request(self.command, self.path, headers, body))
+            client_port = self.client_address[1]
+            reply = registry.respond(Request(self.command, self.path, headers, body, client_port))
             text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             try:
                 self.send_response(reply.status)
@@ -83,7 +94,7 @@ def standing_in(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> I
                 for part in reply.parts() if reply.parts else ():
                     self.wfile.write(part)
             except OSError:
-                pass  # the client has heard enough
+                pass  # the client closed the connection
 
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
@@ -91,6 +102,7 @@ def standing_in(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> I
             pass
 
     class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         block_on_close = False
 
@@ -98,19 +110,19 @@ def standing_in(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> I
             sock, address = super().get_request()
             return (tls.wrap_socket(sock, server_side=True) if tls else sock), address
 
-    with Server((host, 0), Answering) as server:
-        standin = StandIn(host, server.server_port, "https" if tls else "http")
+    with Server((host, port), RequestHandler) as server:
+        registry = FakeRegistry(host, server.server_port, "https" if tls else "http")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield standin
+            yield registry
         finally:
             server.shutdown()
             thread.join()
 
 
 class MemoryRegistry:
-    """As much of a registry as the suite needs where the real one is not installed."""
+    """The parts of a registry that the tests need if docker-registry is not installed."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -124,14 +136,14 @@ class MemoryRegistry:
         if not match:
             return Reply({})
         name, kind, rest = match.groups()
-        return getattr(self, f"answer_{kind}")(request, name, rest)
+        return getattr(self, f"handle_{kind}")(request, name, rest)
 
-    def answer_tags(self, request: Request, name: str, rest: str) -> Reply:
+    def handle_tags(self, request: Request, name: str, rest: str) -> Reply:
         if name not in self.tags:
             return Reply(status=404)
         return Reply({"name": name, "tags": sorted(self.tags[name]) or None})
 
-    def answer_blobs(self, request: Request, name: str, rest: str) -> Reply:
+    def handle_blobs(self, request: Request, name: str, rest: str) -> Reply:
         if request.method == "POST":
             return Reply(status=202, headers={"Location": f"/v2/{name}/blobs/uploads/1"})
         if request.method == "PUT":
@@ -139,7 +151,7 @@ class MemoryRegistry:
             return Reply(status=201)
         return Reply(self.blobs[rest]) if rest in self.blobs else Reply(status=404)
 
-    def answer_manifests(self, request: Request, name: str, rest: str) -> Reply:
+    def handle_manifests(self, request: Request, name: str, rest: str) -> Reply:
         manifests = self.manifests.setdefault(name, {})
         tags = self.tags.setdefault(name, {})
         if request.method == "PUT":
@@ -153,7 +165,7 @@ class MemoryRegistry:
             return Reply(status=404)
         if request.method == "DELETE":
             del manifests[digest]
-            self.tags[name] = {tag: to for tag, to in tags.items() if to != digest}
+            self.tags[name] = {tag: target for tag, target in tags.items() if target != digest}
             return Reply(status=202)
         return Reply(manifests[digest], headers={"Docker-Content-Digest": digest})
 

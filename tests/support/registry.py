@@ -1,6 +1,7 @@
-"""A real registry (Debian's docker-registry) on loopback, and how it is filled."""
+"""A real registry (Debian's docker-registry) on loopback, and clients that fill it."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -12,35 +13,35 @@ from typing import Any
 
 import urllib3
 
-from tests.support.fake_registry import MANIFEST, MemoryRegistry, digest_of, standing_in
+from tests.support.fake_registry import MANIFEST, MemoryRegistry, digest_of, run_fake_registry
 from tests.support.service import free_port
 
 PROGRAM = shutil.which("docker-registry")
-KIND = "docker-registry" if PROGRAM else "a stand-in, as docker-registry is not installed"
+KIND = "docker-registry" if PROGRAM else "in memory (docker-registry is not installed)"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 BUILT_AT = datetime(2026, 4, 1, tzinfo=UTC)
 
 
 class Pusher:
-    """Fills a registry by plain HTTP, as the distribution specification's "push" tells."""
+    """Push to a registry over plain HTTP (distribution specification, "push")."""
 
     def __init__(self, host: str, headers: dict[str, str] | None = None) -> None:
         self.host = host
         self._pool = urllib3.PoolManager(headers=headers)
 
-    def ask(self, method: str, path: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:
+    def request(self, method: str, path: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:
         url = path if path.startswith("http") else f"http://{self.host}{path}"
-        answer = self._pool.request(method, url, **kwargs)
-        assert answer.status < 300, (method, path, answer.status, answer.data)
-        return answer
+        response = self._pool.request(method, url, **kwargs)
+        assert response.status < 300, (method, path, response.status, response.data)
+        return response
 
     def push_blob(self, repository: str, content: bytes) -> str:
-        location = self.ask("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
+        location = self.request("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
         digest = digest_of(content)
-        mark = "&" if "?" in location else "?"
+        separator = "&" if "?" in location else "?"
         headers = {"Content-Type": "application/octet-stream"}
-        self.ask("PUT", f"{location}{mark}digest={digest}", body=content, headers=headers)
+        self.request("PUT", f"{location}{separator}digest={digest}", body=content, headers=headers)
         return digest
 
     def push_manifest(
@@ -49,7 +50,7 @@ class Pusher:
         body = json.dumps(document).encode()
         digest = digest_of(body)
         headers = {"Content-Type": document["mediaType"]}
-        self.ask(
+        self.request(
             "PUT", f"/v2/{repository}/manifests/{reference or digest}", body=body, headers=headers
         )
         return digest
@@ -60,8 +61,8 @@ class Pusher:
             "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": []},
         }
-        told = {"created": built_at.isoformat()} if built_at else {}
-        content = json.dumps({**document, **told}).encode()
+        created = {"created": built_at.isoformat()} if built_at else {}
+        content = json.dumps({**document, **created}).encode()
         digest = self.push_blob(repository, content)
         return {"mediaType": CONFIG, "digest": digest, "size": len(content)}
 
@@ -74,7 +75,7 @@ class Pusher:
         salt: str = "",
         config: dict[str, Any] | None = None,
     ) -> str:
-        """An image without layers under a tag; another `salt` makes another digest."""
+        """Push an image without layers and return its digest, which depends on `salt`."""
         document = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -85,12 +86,12 @@ class Pusher:
         return self.push_manifest(repository, tag, document)
 
     def push_index(self, repository: str, tag: str, platforms: dict[str, datetime]) -> str:
-        """An index with an image for each platform (`linux/arm64`), built at its time."""
-        listed = []
+        """Push an index with one image per platform (`linux/arm64`), built at the given time."""
+        manifests = []
         for platform, built_at in platforms.items():
             system, _, architecture = platform.partition("/")
             digest = self.push(repository, None, built_at=built_at, salt=platform)
-            listed.append(
+            manifests.append(
                 {
                     "mediaType": MANIFEST,
                     "digest": digest,
@@ -99,11 +100,11 @@ class Pusher:
                 }
             )
         return self.push_manifest(
-            repository, tag, {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+            repository, tag, {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
         )
 
     def delete(self, repository: str, digest: str) -> None:
-        self.ask("DELETE", f"/v2/{repository}/manifests/{digest}")
+        self.request("DELETE", f"/v2/{repository}/manifests/{digest}")
 
     def close(self) -> None:
         self._pool.clear()
@@ -111,11 +112,11 @@ class Pusher:
 
 @contextmanager
 def running_registry(directory: Path) -> Iterator[Pusher]:
-    """An empty registry that answers, and how to fill it."""
+    """Run an empty registry, docker-registry if installed, and yield a client that fills it."""
     if PROGRAM is None:
-        with standing_in() as standin:
-            standin.otherwise = MemoryRegistry()
-            yield from _pushing(standin.host)
+        with run_fake_registry() as server:
+            server.fallback = MemoryRegistry()
+            yield from _pusher(server.host)
         return
     host = f"127.0.0.1:{free_port()}"
     configuration = {
@@ -131,13 +132,13 @@ def running_registry(directory: Path) -> Iterator[Pusher]:
     path.write_text(json.dumps(configuration))
     with subprocess.Popen([PROGRAM, "serve", path], stderr=subprocess.DEVNULL) as process:
         try:
-            _await(host, process)
-            yield from _pushing(host)
+            _wait_until_ready(host, process)
+            yield from _pusher(host)
         finally:
             process.terminate()
 
 
-def _pushing(host: str) -> Iterator[Pusher]:
+def _pusher(host: str) -> Iterator[Pusher]:
     pusher = Pusher(host)
     try:
         yield pusher
@@ -145,7 +146,7 @@ def _pushing(host: str) -> Iterator[Pusher]:
         pusher.close()
 
 
-def _await(host: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(host: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -155,3 +156,16 @@ def _await(host: str, process: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise AssertionError("docker-registry did not start")
+
+
+def run_skopeo(home: Path, *arguments: str) -> str:
+    """Run skopeo and return its standard output.
+
+    skopeo reads credentials below XDG_RUNTIME_DIR, by default in /run/containers, which a normal
+    user cannot read once root has used it. `home` replaces both that and the home directory.
+    """
+    environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+    command = ["skopeo", *arguments]
+    return subprocess.run(
+        command, env=environment, check=True, timeout=30, stdout=subprocess.PIPE, text=True
+    ).stdout

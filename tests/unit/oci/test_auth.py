@@ -1,0 +1,193 @@
+"""Registry authentication: Basic and Bearer challenges, and who receives credentials."""
+
+from base64 import b64encode
+
+import pytest
+
+from harborguard.errors import RegistryError
+from harborguard.oci import Credentials
+from harborguard.oci.auth import parse_challenges, shares_domain
+from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of
+from tests.support.registry import BUILT_AT
+from tests.unit.oci.conftest import TAGS, MakeClient
+from tests.unit.oci.images import add_image
+
+ALICE = Credentials("alice", "hunter2")
+BASIC = f"Basic {b64encode(b'alice:hunter2').decode()}"
+
+
+def require_token(server: FakeRegistry, realm: str, token: str = "t0ken") -> None:
+    """Let the server require a token of `realm` for its tags."""
+    challenge = f'Bearer realm="{realm}",service="reg",scope="repository:api:pull"'
+
+    def handle(request: Request) -> Reply:
+        if request.headers.get("authorization") == f"Bearer {token}":
+            return Reply({"tags": ["1"]})
+        return Reply(status=401, headers={"WWW-Authenticate": challenge})
+
+    server.routes[TAGS] = handle
+
+
+@pytest.mark.parametrize("name", ["token", "access_token"])
+@pytest.mark.parametrize("credentials", [None, ALICE])
+def test_bearer_challenge_fetches_one_token_per_scope(
+    server: FakeRegistry, make_client: MakeClient, name: str, credentials: Credentials | None
+) -> None:
+    require_token(server, f"{server.url}/token?account=x")
+    server.routes["/token"] = Reply({name: "t0ken", "expires_in": 60})
+    client = make_client(server, credentials=credentials)
+
+    assert client.list_tags("api") == ["1"]
+    assert client.list_tags("api") == ["1"]
+
+    assert server.paths() == [TAGS, "/token", TAGS, TAGS]
+    token_request = server.requests[1]
+    assert token_request.target == "/token?account=x&service=reg&scope=repository%3Aapi%3Apull"
+    assert token_request.headers.get("authorization") == (BASIC if credentials else None)
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_expired_token_is_fetched_again(server: FakeRegistry, make_client: MakeClient) -> None:
+    require_token(server, f"{server.url}/token")
+    server.routes["/token"] = Reply({"token": "t0ken"})
+    client = make_client(server)
+    client.list_tags("api")
+    require_token(server, f"{server.url}/token", "another")
+    server.routes["/token"] = Reply({"token": "another"})
+    assert client.list_tags("api") == ["1"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=401),
+        Reply(status=404),
+        Reply(b"<html>"),
+        Reply({}),
+        Reply({"token": 7}),
+        Reply({"token": "a\r\nX-Evil: 1"}),
+        Reply({"token": "é"}),
+        Reply({"token": "wrong"}),
+    ],
+)
+def test_token_service_without_valid_token_fails(
+    server: FakeRegistry, make_client: MakeClient, reply: Reply
+) -> None:
+    require_token(server, f"{server.url}/token")
+    server.routes["/token"] = reply
+    with pytest.raises(RegistryError) as caught:
+        make_client(server, credentials=ALICE).list_tags("api")
+    assert "hunter2" not in str(caught.value)
+    assert len(server.requests) <= 3
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "",
+        "ftp://x/token",
+        "http://a:b@127.0.0.1/token",
+        "http://[bad/token",
+        "http://h:99999/",
+        "file:///etc/passwd",
+    ],
+)
+def test_malformed_realm_fails(server: FakeRegistry, make_client: MakeClient, realm: str) -> None:
+    require_token(server, realm)
+    with pytest.raises(RegistryError):
+        make_client(server, credentials=ALICE).list_tags("api")
+
+
+def test_token_service_of_another_domain_receives_no_credentials(
+    server: FakeRegistry, other: FakeRegistry, make_client: MakeClient
+) -> None:
+    require_token(server, f"{other.url}/token")
+    other.routes["/token"] = Reply({"token": "t0ken"})
+    with pytest.raises(RegistryError, match="credentials are not sent there"):
+        make_client(server, credentials=ALICE).list_tags("api")
+    assert other.requests == []
+    assert make_client(server).list_tags("api") == ["1"]
+    assert "authorization" not in other.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("registry_host", "realm_host", "expected"),
+    [
+        ("ghcr.io", "ghcr.io", True),
+        ("registry-1.docker.io", "auth.docker.io", True),
+        ("registry.gitlab.com", "gitlab.com", True),
+        ("registry.acme.test", "registry.acme.test", True),
+        ("ghcr.io", "evil.io", False),
+        ("ghcr.io", "evilghcr.io", False),
+        ("registry.gitlab.com", "evilgitlab.com", False),
+        ("registry.acme.test", "acme.test.evil.example", False),
+        ("10.0.0.1", "9.0.0.1", False),
+        ("127.0.0.1", "1.0.0.1", False),
+    ],
+)
+def test_shares_domain(registry_host: str, realm_host: str, expected: bool) -> None:
+    assert shares_domain(registry_host, realm_host) is expected
+
+
+def test_basic_challenge_sends_credentials(server: FakeRegistry, make_client: MakeClient) -> None:
+    def handle(request: Request) -> Reply:
+        if request.headers.get("authorization") == BASIC:
+            return Reply({"tags": []})
+        return Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x, y"'})
+
+    server.routes[TAGS] = handle
+    assert make_client(server, credentials=ALICE).list_tags("api") == []
+    assert [request.headers.get("authorization") for request in server.requests] == [None, BASIC]
+    with pytest.raises(RegistryError, match="requires a user name and a password"):
+        make_client(server).list_tags("api")
+    with pytest.raises(RegistryError, match="denies access with these credentials"):
+        make_client(server, credentials=Credentials("alice", "wrong")).list_tags("api")
+
+
+def test_parse_challenges_returns_parameters_by_scheme() -> None:
+    assert parse_challenges('Bearer realm="https://a/t?x=1,2",service=s, Basic realm="b"') == {
+        "bearer": {"realm": "https://a/t?x=1,2", "service": "s"},
+        "basic": {"realm": "b"},
+    }
+    assert parse_challenges('BASIC Realm="b"') == {"basic": {"realm": "b"}}
+    for header in ("", "Negotiate", "Bearer", "x" * 60_000, "bearer " * 9_000, 'a="' * 20_000):
+        assert parse_challenges(header) == {}
+
+
+def test_credentials_repr_contains_no_password() -> None:
+    assert "hunter2" not in repr(ALICE)
+
+
+def test_redirect_to_blob_storage_sends_no_credentials(
+    server: FakeRegistry, other: FakeRegistry, make_client: MakeClient
+) -> None:
+    config = b'{"created": "2026-04-01T00:00:00Z"}'
+    digest = add_image(server, config)
+    blob = f"/v2/api/blobs/{digest_of(config)}"
+    server.routes[blob] = Reply(status=307, headers={"Location": f"{other.url}/store?signature=x"})
+    other.routes["/store"] = Reply(config)
+    routes = dict(server.routes)
+
+    def handle(request: Request) -> Reply:
+        if request.headers.get("authorization") == BASIC:
+            route = routes[request.path]
+            assert isinstance(route, Reply)
+            return route
+        return Reply(status=401, headers={"WWW-Authenticate": "Basic realm=x"})
+
+    server.routes, server.fallback = {}, handle
+
+    assert make_client(server, credentials=ALICE).find_build_time("api", digest) == BUILT_AT
+    [request] = other.requests
+    assert "authorization" not in request.headers
+    assert BASIC not in request.headers.values()
+
+
+def test_challenge_of_another_host_receives_no_credentials(
+    server: FakeRegistry, other: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.routes[TAGS] = Reply(status=307, headers={"Location": f"{other.url}/x"})
+    other.routes["/x"] = Reply(status=401, headers={"WWW-Authenticate": "Basic realm=x"})
+    with pytest.raises(RegistryError, match="denies access with these credentials"):
+        make_client(server, credentials=ALICE).list_tags("api")
+    assert [request.headers.get("authorization") for request in other.requests] == [None]
