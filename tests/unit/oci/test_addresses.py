@@ -192,13 +192,17 @@ def test_dns_change_between_check_and_connection_has_no_effect(
         assert loopback.requests == []
 
 
-def test_connection_refused_tries_the_next_address(
-    server: FakeRegistry, make_client: MakeClient, resolve: Resolve
+@pytest.mark.parametrize(
+    "found", [["127.0.0.9", "127.0.0.1"], ["127.0.0.1", "127.0.0.9"], ["127.0.0.1", "127.0.0.2"]]
+)
+def test_connection_goes_to_the_first_address_that_accepts(
+    server: FakeRegistry, make_client: MakeClient, resolve: Resolve, found: list[str]
 ) -> None:
-    lookups = resolve({"registry.test": [["127.0.0.9", "127.0.0.1"]]})
+    lookups = resolve({"registry.test": [found]})
     server.routes[CATALOG] = Reply({"repositories": ["a"]})
     host = f"registry.test:{server.port}"
-    assert make_client(host).list_repositories() == ["a"]
+    with run_fake_registry("127.0.0.2", port=server.port):
+        assert make_client(host).list_repositories() == ["a"]
     assert server.requests[0].headers["host"] == host
     assert lookups == ["registry.test"]
 

@@ -26,9 +26,11 @@ def test_silent_server_times_out(make_client: MakeClient) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        client = make_client(host, limits=Limits(read=0.3, total=60, pauses=(0.01, 0.02)))
         began = time.monotonic()
         with pytest.raises(RegistryUnavailable, match="did not respond in time"):
-            make_client(f"127.0.0.1:{silent.getsockname()[1]}").list_repositories()
+            client.list_repositories()
         assert time.monotonic() - began < 20
 
 
