@@ -1,4 +1,7 @@
-"""The meal: what gunicorn serves, made from the environment. Importing it connects to nothing."""
+"""WSGI entry point for gunicorn.
+
+Builds the application from environment variables; opens no connection at import.
+"""
 
 from app import create_app
 from harborguard.config import Config

@@ -49,9 +49,9 @@ def connection() -> Connection:
     """This request's connection, borrowed at first use and given back when the request ends."""
     conn = g.get("connection")
     if conn is None:
-        with metrics.waiting():
+        with metrics.track_waiting():
             g.connection = conn = services().pool.getconn()
-        metrics.count_lent(1)
+        metrics.change_in_use(1)
     return conn
 
 
@@ -70,5 +70,5 @@ def read(work: Callable[[Connection], T]) -> T:
 def release_connection(_error: BaseException | None = None) -> None:
     """Gives the request's connection back, if it took one."""
     if conn := g.pop("connection", None):
-        metrics.count_lent(-1)
+        metrics.change_in_use(-1)
         services().pool.putconn(conn)

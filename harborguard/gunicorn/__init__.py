@@ -1,1 +1,1 @@
-"""gunicorn server hooks and patches of its behaviour."""
+"""How gunicorn serves the application: settings, server hooks and patches."""

@@ -1,6 +1,6 @@
-"""What the process says: one event a line, on standard error, never with a secret in it.
+"""Write the log: one event per line on standard error, without secrets.
 
-Whatever is said, here or in a library, goes through the same processors to the same sink.
+Events of the service and of its libraries pass the same processors and go to the same stream.
 """
 
 import logging
@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from harborguard.config import Config
 
-# Which request is being answered in this thread; empty for none. Every line tells it.
+# The id of the request that this thread handles, or empty. Each event contains it.
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 STDERR = 2
@@ -29,48 +29,49 @@ REDACTED = "[redacted]"
 _SECRET_NAMES = frozenset(
     ("authorization", "proxy_authorization", "x_api_key", "cookie", "set_cookie", "password")
 )
-# What tells by its shape, or by the word before it, that it is one; wherever it stands.
+# Secrets that can be recognized anywhere in a text, by their shape or by the word before them.
 _SECRET = re.compile(
     r"""
       hg_(?:ak|pat)_[\w-]+
     | (?<![\w-])[\w-]{6,}\.\.[\w-]+\.[\w-]*\.[\w-]*     # a directly encrypted JWE
     | (?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*)+               # any other token of JOSE
     | (?<=://)[^\s/?\#:]*:[^\s]*(?=@)                   # user and password in a URL
-    | (?P<told>bearer\s+
+    | (?P<label>bearer\s+
         | (?:authorization|x[-_]api[-_]key|cookie|session-token(?:\.\d+)?|password)
           ["']?\s*[:=,]\s*)[^\r\n]+
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 
-# No secret is found by the above in a text that has none of these: most lines are through at once.
-_TRACES = (
+# Each match of the pattern above contains one of these, in lower case. Searching for them first is
+# faster, and most events contain none.
+_SECRET_HINTS = (
     *("hg_", "..", "eyj", "://", "bearer", "authorization", "x-api", "x_api"),
     *("cookie", "session-token", "password"),
 )
 
 
 def configure_logging(config: Config, fd: int = STDERR) -> None:
-    """Makes everything that is said in this process come out at `fd`, as the settings want it.
+    """Send all log events of this process to `fd`, with the level and format of the settings.
 
-    A second call changes nothing: gunicorn reads its configuration again at each reload.
+    A second call has no effect: gunicorn reads its configuration again at each reload.
     """
     if structlog.is_configured():
         return
     level = logging.getLevelNamesMapping()[config.log_level.upper()]
     is_text = config.log_format == "text" or (config.log_format == "auto" and os.isatty(fd))
-    sink = Sink(fd)
+    stream = NonBlockingStream(fd)
     structlog.configure(
         processors=[*make_processors(config.nextauth_secrets), _text if is_text else _json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: sink,
+        logger_factory=lambda *_: stream,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=level, handlers=[_Forwarder()], force=True)
+    logging.basicConfig(level=level, handlers=[StructlogHandler()], force=True)
 
 
 def make_processors(secrets: Sequence[str] = ()) -> list[Processor]:
-    """What each event goes through before it is written; `secrets` are known literally."""
+    """Return the processors of each event; `secrets` are values to redact wherever they occur."""
     return [
         _add_request_id,
         structlog.processors.add_log_level,
@@ -87,10 +88,10 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 class _Redaction:
-    """The one place where secrets end: nothing is written that has not come through here."""
+    """Replace secrets in an event, by the name of a field and by what a text contains."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._traces = (*_TRACES, *(secret.lower() for secret in secrets))
+        self._hints = (*_SECRET_HINTS, *(secret.lower() for secret in secrets))
         self._known = re.compile("|".join(map(re.escape, secrets)) or r"(?!)")
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -106,10 +107,10 @@ class _Redaction:
             elif not (value is None or isinstance(value, int | float)):
                 return False
         text = "\n".join(texts).lower()
-        return all(trace not in text for trace in self._traces)
+        return all(hint not in text for hint in self._hints)
 
     def _redact(self, name: str, value: Any) -> Any:
-        """A value without its secrets; what is neither text nor a plain container becomes text."""
+        """Return a value without its secrets; other types than text and containers become text."""
         if value is None or isinstance(value, int | float):
             return value
         if name.lower().replace("-", "_").removeprefix("http_") in _SECRET_NAMES:
@@ -118,20 +119,21 @@ class _Redaction:
             return {self._clean(str(k)): self._redact(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             items = list(value)
-            pair_of = items[0] if len(items) == 2 and isinstance(items[0], str) else ""
-            return [self._redact(pair_of, item) for item in items]
+            # A pair may be a header: its name decides about its value.
+            header = items[0] if len(items) == 2 and isinstance(items[0], str) else ""
+            return [self._redact(header, item) for item in items]
         if isinstance(value, bytes):
             value = value.decode("utf-8", "backslashreplace")
         return self._clean(str(value))
 
     def _clean(self, text: str) -> str:
-        return _SECRET.sub(rf"\g<told>{REDACTED}", self._known.sub(REDACTED, text))
+        return _SECRET.sub(rf"\g<label>{REDACTED}", self._known.sub(REDACTED, text))
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     try:
         return orjson.dumps(event)
-    except orjson.JSONEncodeError:  # half a surrogate pair, or a number beyond 64 bits
+    except orjson.JSONEncodeError:  # a lone surrogate, or a number of more than 64 bits
         return orjson.dumps({name: ascii(value) for name, value in event.items()})
 
 
@@ -141,66 +143,69 @@ _console = structlog.dev.ConsoleRenderer(
 
 
 def _text(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    """For eyes: one line, and under it the lines of a traceback."""
-    shown = {
+    """Format an event for a terminal: one line, followed by the lines of a traceback."""
+    printable = {
         name: value if name == "exception" or not isinstance(value, str) else _printable(value)
         for name, value in event.items()
     }
-    return _console(logger, method, shown).encode("utf-8", "backslashreplace")
+    return _console(logger, method, printable).encode("utf-8", "backslashreplace")
 
 
 def _printable(text: str) -> str:
-    # What a terminal would obey is spelled out instead.
+    # Control characters are escaped: a terminal would interpret them.
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class _Forwarder(logging.Handler):
-    """Hands what libraries say (gunicorn, psycopg.pool) to the processors."""
+class StructlogHandler(logging.Handler):
+    """Pass the records of libraries (gunicorn, psycopg.pool) to the processors."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Log the message of a record with its logger's name and its exception."""
         try:
-            told = {"logger": record.name, "exc_info": record.exc_info or None}
-            structlog.get_logger().log(_known_level(record.levelno), record.getMessage(), **told)
+            fields = {"logger": record.name, "exc_info": record.exc_info or None}
+            structlog.get_logger().log(_known_level(record.levelno), record.getMessage(), **fields)
         except Exception:
             self.handleError(record)
 
 
 def _known_level(number: int) -> int:
+    # structlog only knows the five standard levels.
     return max(logging.DEBUG, min(number // 10 * 10, logging.CRITICAL))
 
 
-class Sink:
-    """Writes lines without ever waiting for their reader: what does not fit is dropped and told.
+class NonBlockingStream:
+    """Write lines to a descriptor without blocking.
 
-    A full pipe would otherwise hold every request up until the workers are killed. A line of more
-    than a page may come in pieces then, between others' lines.
+    If a pipe is full, lines are dropped; the number of dropped lines is logged once there is room.
+    A blocking write would stop every request until gunicorn kills the workers. A line longer than
+    a page may be written in parts, with lines of other processes between them.
     """
 
     def __init__(self, fd: int) -> None:
         self._send = _make_sender(fd)
         self._lock = threading.RLock()
-        self._rest = b""
+        self._unsent = b""
         self._dropped = 0
 
     def msg(self, line: bytes) -> None:
-        """Writes one event; the levels of structlog all come here."""
+        """Write an event, or drop it; structlog calls this for every level."""
         with self._lock:
-            if self._rest:
-                self._rest = self._push(self._rest)
-            whole = line + b"\n"
-            unsent = whole if self._rest else self._push(whole)
-            if len(unsent) == len(whole):
+            if self._unsent:
+                self._unsent = self._write(self._unsent)
+            data = line + b"\n"
+            remainder = data if self._unsent else self._write(data)
+            if len(remainder) == len(data):
                 self._dropped += 1
                 return
-            self._rest = unsent
+            self._unsent = remainder
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 structlog.get_logger().warning("log lines were dropped", lines=dropped)
 
     debug = info = warning = error = critical = msg
 
-    def _push(self, data: bytes) -> bytes:
-        """Answers with what could not be sent; of a broken line, the next call sends the rest."""
+    def _write(self, data: bytes) -> bytes:
+        """Write what fits and return the rest."""
         try:
             return data[self._send(data) :]
         except OSError:
@@ -208,13 +213,17 @@ class Sink:
 
 
 def _make_sender(fd: int) -> Callable[[bytes], int]:
-    """How to write without waiting, and without changing what others share with us."""
+    """Return a function that writes without blocking and returns the number of bytes written.
+
+    The descriptor itself stays in blocking mode, because other processes share it.
+    """
     kind = os.fstat(fd).st_mode
     if stat.S_ISSOCK(kind):  # systemd's journal
         conn = socket.socket(fileno=os.dup(fd))
         return lambda data: conn.send(data, socket.MSG_DONTWAIT)
     if stat.S_ISFIFO(kind):
-        with suppress(OSError):  # not ours to open: it will wait, as any program would
-            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            return partial(os.write, own)
+        # Without permission to reopen the pipe, writes block.
+        with suppress(OSError):
+            reopened = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return partial(os.write, reopened)
     return partial(os.write, fd)

@@ -1,8 +1,8 @@
-"""What is counted while the service runs, under the names that Prometheus knows.
+"""Metrics of the service, under the names that Prometheus scrapes.
 
-Every label is one of a few words, never a client's: a family of series cannot grow without bound.
-All families have labels, for one without would be made when this is imported, before
-`exposition` has said where the numbers are kept.
+Label values come from fixed sets, never from a client, so that the number of series is bounded.
+Every metric has labels: prometheus-client creates the series of a metric without labels at
+import, before it is known where a worker stores its numbers.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,31 @@ _KNOWN_SCANNERS = frozenset(("trivy", "grype"))
 _METHODS = frozenset(("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"))
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-_requests = Counter(
-    "harborguard_http_requests", "Requests answered.", ["route", "method", "status"]
-)
+_requests = Counter("harborguard_http_requests", "HTTP requests.", ["route", "method", "status"])
 _durations = Histogram(
     "harborguard_http_request_duration_seconds",
-    "From the first hook to the finished answer, before it is sent.",
+    "Time to produce a response, without the time to send it.",
     ["route"],
     buckets=_BUCKETS,
 )
 _refusals = Counter(
-    "harborguard_credentials_refused", "Requests refused with 401, by what was shown.", ["reason"]
+    "harborguard_credentials_refused", "Requests refused with 401, by reason.", ["reason"]
 )
-_scans = Counter("harborguard_scans_recorded", "Reports received.", ["scanner", "outcome"])
+_scans = Counter(
+    "harborguard_scans_recorded",
+    "Uploaded reports, by scanner and outcome.",
+    ["scanner", "outcome"],
+)
 _pool = Gauge(
     "harborguard_pool",
-    "Connections lent to requests, and requests waiting for one.",
+    "Database connections in use, and requests waiting for one.",
     ["state"],
     multiprocess_mode="livesum",
 )
 
 
-def begin() -> None:
-    """Makes the series whose labels are known: a rate needs to see them at zero first."""
+def initialize_series() -> None:
+    """Create the series whose labels are known: a rate needs their first value, zero."""
     for reason in ("missing", "malformed", "unknown"):
         _refusals.labels(reason)
     for state in ("in_use", "waiting"):
@@ -46,37 +48,37 @@ def begin() -> None:
 
 
 def count_request(route: str, method: str, status: int, seconds: float) -> None:
-    """One request answered; `route` is a rule of ours, or "unmatched"."""
+    """Count a request; `route` is the rule that matched, or "unmatched"."""
     method = method if method in _METHODS else "other"
     _requests_like(route, method, status).inc()
     _durations_of(route).observe(seconds)
 
 
 def count_refusal(reason: str) -> None:
-    """One request without a good credential: missing, malformed or unknown."""
+    """Count a request without a valid credential: missing, malformed or unknown."""
     _refusals.labels(reason).inc()
 
 
 def count_scan(scanners: Sequence[str], outcome: str) -> None:
-    """One report that came in: by which kind of scanner, and whether new, a replay or refused.
+    """Count an uploaded report; `outcome` is new, replay or refused.
 
-    A sensor's report names any scanners it likes; only known ones become a label.
+    A sensor's report may name any scanner. The first known one becomes the label, else "other".
     """
     kind = next((name for name in scanners if name in _KNOWN_SCANNERS), "other")
     _scans.labels(kind, outcome).inc()
 
 
-def waiting() -> AbstractContextManager[None]:
-    """A request waits for a connection as long as this lasts."""
+def track_waiting() -> AbstractContextManager[None]:
+    """Count a request as waiting for a connection during the block."""
     return _pool_state("waiting").track_inprogress()
 
 
-def count_lent(change: int) -> None:
-    """A connection was lent to a request (1) or given back (-1)."""
+def change_in_use(change: int) -> None:
+    """Add to the number of connections in use: 1 for a borrowed one, -1 for a returned one."""
     _pool_state("in_use").inc(change)
 
 
-# A series is looked up once: as a rule that takes longer than to count.
+# `labels` takes longer than counting, so each series is looked up once.
 _requests_like = cache(_requests.labels)
 _durations_of = cache(_durations.labels)
 _pool_state = cache(_pool.labels)

@@ -43,8 +43,8 @@ def test_other_paths_are_not_found(client: FlaskClient, tenants: Tenants, path: 
 @pytest.mark.parametrize(
     "headers",
     [
-        *({"Host": host} for host in ("evil.test:1", "", "a..b", "[::1", "h\xe9.test", "x" * 300)),
-        {"Connection": "Upgrade", "Upgrade": "websocket"},
+        *({"Host": host} for host in ("evil.test:1", "", "[::1", "h\xe9.test")),
+        {"Connection": "Upgrade", "Upgrade": "h2c"},
     ],
     ids=repr,
 )

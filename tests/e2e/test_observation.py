@@ -1,4 +1,4 @@
-"""What operators see of a running service: its log and its metrics."""
+"""The log and the metrics of a running service."""
 
 import fcntl
 import json
@@ -31,53 +31,56 @@ F_SETPIPE_SZ = 1031
 
 
 class Scraper:
-    """Prometheus, as far as it matters here."""
+    """Scrape the metrics of a service, as Prometheus does."""
 
     def __init__(self) -> None:
         self.port = free_port()
 
     def __call__(self) -> dict[str, float]:
-        """All samples, by name and labels as they are written."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        """Return all samples by name and labels, as written."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
     @property
     def setting(self) -> dict[str, str]:
-        """What makes a service answer."""
+        """Return the setting that makes a service serve metrics."""
         return {"HARBORGUARD_METRICS_PORT": str(self.port)}
 
 
 @pytest.fixture
 def scrape() -> Scraper:
-    """A port, and what asks there."""
+    """Return a scraper with a free port."""
     return Scraper()
 
 
 def total(samples: dict[str, float]) -> float:
-    """All requests that were counted."""
+    """Return the number of counted requests."""
     return sum(
         v for name, v in samples.items() if name.startswith("harborguard_http_requests_total")
     )
 
 
-def directories(pid: int) -> list[Path]:
-    """Where a master keeps its workers' numbers."""
-    return [path for path in opened(pid) if path.name.startswith("harborguard-metrics-")]
+def directories(service: Service) -> set[Path]:
+    """Return the directories in which the workers of a service store their metrics."""
+    parents = {path.parent for pid in service.workers() for path in open_files(pid)}
+    return {path for path in parents if path.name.startswith("harborguard-metrics-")}
 
 
-def opened(pid: int) -> list[Path]:
-    """What a process has open."""
+def open_files(pid: int) -> list[Path]:
+    """Return what a process has open."""
     return [fd.readlink() for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
 
 
 def events(service: Service) -> list[dict[str, object]]:
-    """The service's log; every line of it is one event."""
+    """Return the log of a service; every line is one event."""
     return [json.loads(line) for line in service.said]
 
 
-def test_it_works(tenants: Tenants, database_url: str, scrape: Scraper) -> None:
+def test_requests_are_counted_and_logged(
+    tenants: Tenants, database_url: str, scrape: Scraper
+) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         before = scrape()
@@ -107,8 +110,8 @@ def test_it_works(tenants: Tenants, database_url: str, scrape: Scraper) -> None:
     assert after['harborguard_http_request_duration_seconds_count{route="/api/images"}'] == 4
     assert before['harborguard_pool{state="in_use"}'] == 0
 
-    [told] = [event for event in events(service) if event.get("request_id") == "build-4711.a_b"]
-    assert {key: told[key] for key in told.keys() - {"timestamp", "duration_ms"}} == {
+    [logged] = [event for event in events(service) if event.get("request_id") == "build-4711.a_b"]
+    assert {key: logged[key] for key in logged.keys() - {"timestamp", "duration_ms"}} == {
         "event": "request",
         "level": "info",
         "request_id": "build-4711.a_b",
@@ -130,13 +133,13 @@ def test_it_works(tenants: Tenants, database_url: str, scrape: Scraper) -> None:
     assert {"Starting gunicorn 27.0.1", "request"} <= {event["event"] for event in events(service)}
 
 
-def test_totals_are_exact_over_generations_of_workers(
+def test_totals_are_exact_when_workers_are_replaced(
     tenants: Tenants, database_url: str, scrape: Scraper
 ) -> None:
-    """Recycled, reloaded, killed: 40 workers and more in the files of a few places."""
+    """Some 40 workers are recycled, reloaded or killed, and share the files of a few slots."""
     recycle = {"GUNICORN_CMD_ARGS": "--max-requests 10 --max-requests-jitter 0"}
     with serving(DATABASE_URL=database_url, **scrape.setting, **recycle) as service:
-        workers, asked = set(service.workers()), total(scrape())
+        workers, before = set(service.workers()), total(scrape())
         for number in range(300):
             assert service.ask("/api/images", tenants.acme.headers).status == 200
             workers |= set(service.workers())
@@ -146,40 +149,40 @@ def test_totals_are_exact_over_generations_of_workers(
                 service.process.send_signal(signal.SIGHUP)
                 time.sleep(0.5)
         samples = scrape()
-        [directory] = directories(service.process.pid)
+        [directory] = directories(service)
         files = list(directory.iterdir())
         assert oct(directory.stat().st_mode)[-3:] == "700"
         service.end()
     assert len(workers) >= 30
-    assert total(samples) == asked + 300
+    assert total(samples) == before + 300
     assert samples['harborguard_http_request_duration_seconds_count{route="/api/images"}'] == 300
-    # Three kinds; two workers and, while they are replaced, two or three more.
+    # Three files for each slot: two workers and, while they are replaced, two or three more.
     assert len(files) <= 3 * 5
     assert not directory.exists()
 
 
-def test_it_counts_all_that_many_threads_do(
+def test_requests_of_many_threads_are_all_counted(
     tenants: Tenants, database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url, HARBORGUARD_THREADS="4", **scrape.setting) as service:
         before = total(scrape())
-        crowd = [
+        threads = [
             threading.Thread(target=lambda: [service.ask("/api/health") for _ in range(40)])
             for _ in range(8)
         ]
-        for thread in crowd:
+        for thread in threads:
             thread.start()
-        for thread in crowd:
+        for thread in threads:
             thread.join()
         assert total(scrape()) == before + 320
         service.end()
 
 
-def test_a_lost_directory_fails_no_request(
+def test_metrics_directory_removed_fails_no_request(
     tenants: Tenants, database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
-        [directory] = directories(service.process.pid)
+        [directory] = directories(service)
         before = service.workers()
         wait_until(lambda: is_removed(directory))
         for _ in range(10):
@@ -191,87 +194,94 @@ def test_a_lost_directory_fails_no_request(
             assert service.ask("/api/images").status == 401
         assert list(scrape()) == [f'harborguard_release_info{{version="{__version__}"}}']
         assert service.end() == 0
-    assert "a worker's numbers cannot be kept" in {event["event"] for event in events(service)}
+    assert "metrics of a worker cannot be stored" in {event["event"] for event in events(service)}
 
 
 def is_removed(directory: Path) -> bool:
-    """Whether it could be removed: a worker that is being born may still write there."""
+    """Remove a directory and return whether it is gone: a new worker may still create files."""
     shutil.rmtree(directory, ignore_errors=True)
     return not directory.exists()
 
 
-def test_the_pool_shows_who_holds_and_who_is_gone(
+def test_pool_metrics_count_connections_in_use_and_forget_dead_workers(
     tenants: Tenants, conn: Connection, database_url: str, scrape: Scraper
 ) -> None:
     in_use = 'harborguard_pool{state="in_use"}'
     with serving(DATABASE_URL=database_url, HARBORGUARD_WORKERS="1", **scrape.setting) as service:
         with conn.transaction():
             conn.execute("LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
-            asking = threading.Thread(target=ask_in_vain, args=(service, tenants.acme.headers))
-            asking.start()
+            request = threading.Thread(
+                target=expect_no_response, args=(service, tenants.acme.headers)
+            )
+            request.start()
             wait_until(lambda: scrape().get(in_use) == 1)
             service.kill_a_worker()
-            asking.join()
+            request.join()
             wait_until(lambda: scrape().get(in_use) == 0)
         assert service.ask("/api/images", tenants.acme.headers).status == 200
         service.end()
 
 
-def ask_in_vain(service: Service, headers: dict[str, str]) -> None:
-    """A request whose worker dies."""
+def expect_no_response(service: Service, headers: dict[str, str]) -> None:
+    """Send a request whose worker is killed."""
     try:
         service.ask("/api/images", headers)
     except (OSError, ValueError, IndexError):
         return
-    raise AssertionError("it was answered")
+    raise AssertionError("there was a response")
 
 
-def test_what_a_killed_master_leaves_is_removed_by_the_next(
+def test_master_killed_leaves_its_metrics_directory_and_the_next_starts_at_zero(
     database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
-        [left] = directories(service.process.pid)
-        with serving(DATABASE_URL=database_url, **Scraper().setting) as beside:
-            assert left.exists(), "a living one's stays"
-            beside.end()
+        [abandoned] = directories(service)
+        for _ in range(10):
+            service.ask("/api/images")
         service.end(signal.SIGKILL)
-    assert left.exists()
-    with serving(DATABASE_URL=database_url, **scrape.setting) as service:
-        assert not left.exists()
-        service.end()
+    try:
+        files = list(abandoned.iterdir())
+        assert len(files) <= 3 * 3
+        assert sum(file.stat().st_size for file in files) == len(files) * 256 * 1024
+        with serving(DATABASE_URL=database_url, **scrape.setting) as service:
+            assert directories(service).isdisjoint({abandoned})
+            assert scrape()['harborguard_credentials_refused_total{reason="missing"}'] == 0
+            service.end()
+    finally:
+        shutil.rmtree(abandoned)
 
 
-def test_metrics_are_off_by_default_and_a_taken_port_stops_nothing(
+def test_metrics_are_off_by_default_and_a_taken_port_is_logged(
     database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url) as service:
-        assert directories(service.process.pid) == []
+        assert directories(service) == set()
         taken = {"HARBORGUARD_METRICS_PORT": str(service.port)}
         with serving(DATABASE_URL=database_url, **taken) as other:
             assert other.ask("/api/ready").status == 200
             assert other.end() == 0
         service.end()
-    assert any("Metrics are not served" in str(event["event"]) for event in events(other))
+    assert any("metrics are not served" in str(event["event"]) for event in events(other))
     with pytest.raises(urllib.error.URLError):
         scrape()
 
 
-def test_only_the_master_has_the_metrics_port(database_url: str, scrape: Scraper) -> None:
-    """A worker that held it open would keep it from the next master."""
+def test_metrics_port_is_open_in_the_master_only(database_url: str, scrape: Scraper) -> None:
+    """A worker that outlives its master would keep the port from the next one."""
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         [inode] = re.findall(
             rf"0100007F:{scrape.port:04X} 00000000:0000 0A(?: \S+){{3}} +\d+ +\d+ (\d+)",
             Path("/proc/net/tcp").read_text(),
         )
-        everybody = (service.process.pid, *service.workers())
-        holders = [pid for pid in everybody if Path(f"socket:[{inode}]") in opened(pid)]
+        processes = (service.process.pid, *service.workers())
+        holders = [pid for pid in processes if Path(f"socket:[{inode}]") in open_files(pid)]
         assert holders == [service.process.pid]
         service.end()
 
 
-def test_a_log_that_nobody_reads_stops_no_request(tenants: Tenants, database_url: str) -> None:
+def test_log_pipe_full_delays_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
-    # A line of over a page, as at debug, may come in pieces; none is that long here.
+    # A line longer than a page may be written in parts. At the level info none is that long.
     info = {"HARBORGUARD_LOG_LEVEL": "info"}
     with start(PRODUCTION, port, DATABASE_URL=database_url, **info) as process:
         assert process.stdout is not None
@@ -294,7 +304,7 @@ def test_a_log_that_nobody_reads_stops_no_request(tenants: Tenants, database_url
     assert sum(int(str(e.get("lines", 0))) for e in events(service)) >= 100
 
 
-def test_a_log_whose_reader_is_gone_stops_no_request(tenants: Tenants, database_url: str) -> None:
+def test_log_pipe_closed_fails_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
     with start(PRODUCTION, port, DATABASE_URL=database_url) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""`make run`: a database of its own, demo data, a key that works, and nothing left behind."""
+"""`make run` starts a private database, adds demo data and a key, and stops both at the end."""
 
 import os
 import re
@@ -20,30 +20,32 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    """A state directory that a root's server account can enter."""
+    """Create a state directory that the account of root's database server can enter."""
     directory = Path(tempfile.mkdtemp(prefix="harborguard run "))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def postgres_of(state: Path) -> list[int]:
-    """The PostgreSQL processes that serve from a state directory."""
+    """Return the PostgreSQL processes that use a state directory."""
     found = subprocess.run(["pgrep", "-f", f"{state}/postgres"], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
 
 
-def test_it_works(state: Path) -> None:
-    """The first start fills it; the printed curl answers; the second start keeps data and key."""
+def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
     settings = {"HARBORGUARD_STATE_DIR": str(state)}
     with serving(LOCAL, **settings) as service:
         [curl] = re.findall(r"^  (curl .*)$", "".join(service.said), re.MULTILINE)
+        assert f"The demo key is kept in {state}/demo.key\n" in service.said
+        assert f"API reference: http://127.0.0.1:{service.port}/api/docs\n" in service.said
+        assert service.ask("/api/docs").status == 200
         [key] = re.findall(r"hg_ak_[0-9a-f]{48}", curl)
         first = service.ask("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
         assert first["meta"]["total"] > 200
         assert {row["grade"] for row in first["data"]} == {"A", "B", "C", "D", None}
         if shutil.which("curl"):
-            said = subprocess.run(curl, shell=True, capture_output=True, text=True).stdout
-            assert said.startswith('{"data":[{"id":"img-')
+            body = subprocess.run(curl, shell=True, capture_output=True, text=True).stdout
+            assert body.startswith('{"data":[{"id":"img-')
         environment = {"PATH": os.environ["PATH"], **settings}
         command = [ROOT / ".venv/bin/harborguard", "key", "list", "--org", "demo"]
         listed = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
@@ -68,8 +70,8 @@ def test_it_works(state: Path) -> None:
     wait_until(lambda: not postgres_of(state))
 
 
-def test_ctrl_c_ends_it_whenever_it_comes(state: Path) -> None:
-    """A terminal signals the whole group, workers too, and a hasty hand does so again and again."""
+def test_run_interrupted_by_ctrl_c_stops_cleanly(state: Path) -> None:
+    """A terminal signals the whole process group, and a user may press Ctrl-C several times."""
     settings = {"HARBORGUARD_STATE_DIR": str(state)}
     for times in (1, 3, 3):
         port = free_port()
@@ -80,14 +82,14 @@ def test_ctrl_c_ends_it_whenever_it_comes(state: Path) -> None:
             for _ in range(times):
                 os.killpg(process.pid, signal.SIGINT)
                 time.sleep(0.05)
-            said, _ = process.communicate(timeout=60)
-            assert process.returncode == 0, said
-            assert "Traceback" not in said
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, output
+            assert "Traceback" not in output
         wait_until(lambda: not postgres_of(state))
 
 
-def test_it_starts_below_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> None:
-    """Root's server runs as another account, which cannot: its data lies elsewhere then."""
+def test_run_below_a_directory_of_mode_0700_starts(tmp_path: Path) -> None:
+    """Root's database server runs as another account, so its data is stored elsewhere."""
     private = tmp_path / "private"
     private.mkdir(0o700)
     state = private / "state"
@@ -106,23 +108,26 @@ def test_it_starts_below_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> 
             elsewhere.rmdir()
 
 
-def test_a_given_database_is_served_as_it_is(tenants: Tenants, database_url: str) -> None:
+def test_run_with_database_url_uses_that_database_unchanged(
+    tenants: Tenants, database_url: str
+) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(LOCAL, DATABASE_URL=database_url) as service:
         assert service.ask("/api/images", tenants.acme.headers).json["meta"]["total"] == 1
         assert "hg_ak_..." in "".join(service.said)
+        assert "demo key" not in "".join(service.said)
         service.end()
     [(organizations,)] = tenants.acme.conn.execute("SELECT count(*) FROM organizations").fetchall()
     assert organizations == 2
 
 
-def test_a_taken_port_is_told(state: Path) -> None:
+def test_run_with_a_taken_port_exits_and_names_it(state: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with start(LOCAL, port, HARBORGUARD_STATE_DIR=str(state)) as process:
-            said, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"port {port}: Address already in use; set PORT to another" in said
-    assert "Traceback" not in said
+    assert f"port {port}: Address already in use; set PORT to another" in output
+    assert "Traceback" not in output

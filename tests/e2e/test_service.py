@@ -1,4 +1,4 @@
-"""The service as operators run it: gunicorn with the shipped configuration."""
+"""The service as operators run it: gunicorn with deploy/gunicorn.conf.py."""
 
 import os
 import signal
@@ -19,7 +19,9 @@ from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
 
 
-def test_it_works(tenants: Tenants, database_url: str) -> None:
+def test_service_started_lists_images_and_stops_cleanly(
+    tenants: Tenants, database_url: str
+) -> None:
     image_id = tenants.acme.add_image("ghcr.io/acme/api", 31)
 
     with serving(DATABASE_URL=database_url) as service:
@@ -32,7 +34,7 @@ def test_it_works(tenants: Tenants, database_url: str) -> None:
         assert service.end() == 0
 
 
-def test_a_real_chunked_session_cookie_comes_through(tenants: Tenants, database_url: str) -> None:
+def test_session_cookie_of_9_kb_in_chunks_is_accepted(tenants: Tenants, database_url: str) -> None:
     claims = make_claims(time.time(), email=tenants.acme.email, picture="x" * 6000)
     cookie = make_cookie_header(chunk("__Secure-next-auth.session-token", mint_v4(claims)))
     assert len(cookie) > 8190
@@ -45,7 +47,9 @@ def test_a_real_chunked_session_cookie_comes_through(tenants: Tenants, database_
         assert (answer.status, answer.json["data"]) == (200, [])
 
 
-def test_a_client_cannot_move_the_application(tenants: Tenants, database_url: str) -> None:
+def test_headers_that_set_the_script_name_or_prefix_are_ignored(
+    tenants: Tenants, database_url: str
+) -> None:
     with serving(DATABASE_URL=database_url) as service:
         for headers in (
             {"SCRIPT_NAME": "/api"},
@@ -68,10 +72,11 @@ def test_a_client_cannot_move_the_application(tenants: Tenants, database_url: st
         (b"GET /api/images?search=" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"POST /api/images HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
         (b"GET /api/images HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\n", 400),
+        (b"GET /api/images HTTP/1.1\r\nHost: a..b\r\nConnection: close\r\n\r\n", 400),
     ],
-    ids=["nul", "nonsense", "version", "header", "line", "coding", "length"],
+    ids=["nul", "nonsense", "version", "header", "line", "coding", "length", "host"],
 )  # fmt: skip
-def test_what_gunicorn_refuses_is_in_the_envelope(
+def test_malformed_request_returns_an_error_in_the_envelope(
     shared_service: Service, request_bytes: bytes, status: int
 ) -> None:
     answer = shared_service.send(request_bytes)
@@ -82,27 +87,29 @@ def test_what_gunicorn_refuses_is_in_the_envelope(
 
 @pytest.fixture(scope="module")
 def shared_service(database_url: str) -> Iterator[Service]:
-    """One service for the tests that only ask."""
+    """Run one service for the tests that only send requests."""
     with serving(DATABASE_URL=database_url) as service:
         yield service
 
 
-def test_an_older_schema_is_refused_before_anything_listens(
+def test_service_with_an_older_schema_exits_before_it_listens(
     conn: Connection, database_url: str
 ) -> None:
     last = len(read_migrations())
     conn.execute("UPDATE schema_migrations SET number = -number WHERE number = %s", (last,))
     try:
         with start(PRODUCTION, free_port(), DATABASE_URL=database_url) as process:
-            said, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=30)
     finally:
         conn.execute("UPDATE schema_migrations SET number = -number WHERE number = %s", (-last,))
     assert process.returncode == 1
-    assert "older than this release; run: harborguard migrate" in said
-    assert "Traceback" not in said
+    assert "older than this release; run: harborguard migrate" in output
+    assert "Traceback" not in output
 
 
-def test_a_newer_schema_is_served_with_a_warning(conn: Connection, database_url: str) -> None:
+def test_service_with_a_newer_schema_logs_a_warning_and_serves(
+    conn: Connection, database_url: str
+) -> None:
     conn.execute("INSERT INTO schema_migrations (number, name, checksum) VALUES (9999, 'x', 'x')")
     try:
         with serving(DATABASE_URL=database_url) as service:
@@ -110,10 +117,10 @@ def test_a_newer_schema_is_served_with_a_warning(conn: Connection, database_url:
             service.end()
     finally:
         conn.execute("DELETE FROM schema_migrations WHERE number = 9999")
-    assert "newer than this release" in "".join(service.said)
+    assert "schema is newer than this release" in "".join(service.said)
 
 
-def test_without_a_database_it_serves_refusals(tenants: Tenants) -> None:
+def test_service_without_a_database_returns_503(tenants: Tenants) -> None:
     with serving(DATABASE_URL="host=/nowhere", HARBORGUARD_POOL_TIMEOUT="0.3") as service:
         answer = service.ask("/api/images", tenants.acme.headers)
         assert answer.status == 503
@@ -129,18 +136,19 @@ def test_without_a_database_it_serves_refusals(tenants: Tenants) -> None:
         ({}, "DATABASE_URL"),
     ],
 )
-def test_a_bad_setting_stops_it_with_a_reason(
+def test_service_with_an_invalid_setting_exits_and_names_it(
     database_url: str, settings: dict[str, str], reason: str
 ) -> None:
     given = {"DATABASE_URL": database_url, **settings} if settings else {}
     with start(PRODUCTION, free_port(), **given) as process:
-        said, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert reason in said
-    assert "Traceback" not in said
+    assert reason in output
+    assert "Traceback" not in output
 
 
-HASTY = """
+# Signals the first worker between fork and the hook `post_fork`.
+SIGNAL_AT_FORK = """
 import os, signal
 from pathlib import Path
 from runpy import run_path
@@ -157,13 +165,13 @@ def post_fork(server, worker):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_worker_that_is_told_to_end_at_its_birth_does(
+def test_worker_that_gets_a_signal_during_fork_ends(
     database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Whoever stops the service just then would wait for it until it is killed."""
-    marker, configuration = tmp_path / "pid", tmp_path / "hasty.conf.py"
+    """Otherwise a stop at that moment waits for the worker until gunicorn kills it."""
+    marker, configuration = tmp_path / "pid", tmp_path / "signal_at_fork.conf.py"
     configuration.write_text(
-        HASTY.format(path=str(ROOT / PRODUCTION), marker=str(marker), number=int(number))
+        SIGNAL_AT_FORK.format(path=str(ROOT / PRODUCTION), marker=str(marker), number=int(number))
     )
     with serving(str(configuration), DATABASE_URL=database_url) as service:
         wait_until(lambda: marker.exists() and not exists(int(marker.read_text())))
@@ -171,26 +179,27 @@ def test_a_worker_that_is_told_to_end_at_its_birth_does(
         assert service.end() == 0
 
 
-AGAIN = """
+LOAD_TWICE = """
 from runpy import run_path
 from gunicorn.arbiter import Arbiter
 from gunicorn.http.wsgi import Response
-theirs = Response.write, Arbiter.spawn_worker
-for _ in range(3):
-    run_path("deploy/gunicorn.conf.py")
-print((Response.write.original, Arbiter.spawn_worker.original) == theirs)
+original = Response.write, Arbiter.spawn_worker
+run_path("deploy/gunicorn.conf.py")
+patched = Response.write, Arbiter.spawn_worker
+run_path("deploy/gunicorn.conf.py")
+print(original[0] is not patched[0], (Response.write, Arbiter.spawn_worker) == patched)
 """
 
 
-def test_a_reload_adds_nothing_to_the_one_before(database_url: str) -> None:
-    """It reads the configuration again: a layer each time would end in a RecursionError."""
+def test_configuration_read_again_patches_nothing_twice(database_url: str) -> None:
+    """A reload reads it again: one more layer each time would end in a RecursionError."""
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
-    command = [sys.executable, "-c", AGAIN]
+    command = [sys.executable, "-c", LOAD_TWICE]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stdout == "True\n", done.stderr
+    assert done.stdout == "True True\n", done.stderr
 
 
-def test_workers_end_with_a_killed_master(database_url: str) -> None:
+def test_master_killed_ends_its_workers(database_url: str) -> None:
     with serving(DATABASE_URL=database_url) as service:
         workers = service.workers()
         service.end(signal.SIGKILL)
@@ -198,7 +207,7 @@ def test_workers_end_with_a_killed_master(database_url: str) -> None:
 
 
 def exists(pid: int) -> bool:
-    """Whether a process is alive."""
+    """Return whether a process is alive."""
     with suppress(ProcessLookupError):
         os.kill(pid, 0)
         return True

@@ -1,4 +1,4 @@
-"""What was made secret during a run, and what was said: the two must not meet."""
+"""Record the secrets and the output of a test run, and search one for the other."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,24 +18,24 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 @contextmanager
 def recording_secrets() -> Iterator[None]:
-    """Every key, token and session cookie that is made meanwhile is remembered."""
+    """Record every key, token and session cookie that is created during the block."""
     with pytest.MonkeyPatch.context() as patch:
-        # Below the functions that others import by name: what these look up when they are called.
-        patch.setattr(credentials, "NewSecret", _remember(credentials.NewSecret, "secret"))
-        patch.setattr(cookies, "seal", _remember(cookies.seal))
+        # Other modules import the public functions by name. These are looked up at each call.
+        patch.setattr(credentials, "NewSecret", _recording(credentials.NewSecret, "secret"))
+        patch.setattr(cookies, "seal", _recording(cookies.seal))
         yield
 
 
-def _remember(make: Callable[..., Any], attribute: str = "") -> Callable[..., Any]:
-    def remembering(*args: Any, **kwargs: Any) -> Any:
+def _recording(make: Callable[..., Any], attribute: str = "") -> Callable[..., Any]:
+    def record(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
         ISSUED.add(getattr(made, attribute) if attribute else made)
         return made
 
-    return remembering
+    return record
 
 
 def find_leaks(text: str, secrets: set[str]) -> set[str]:
-    """The parts of secrets that stand in a text; a session's header is no secret."""
+    """Return the parts of secrets that a text contains; the header of a JWE is not secret."""
     parts = {word for secret in secrets for word in _WORD.findall(re.sub(r"^eyJ[^.]*", "", secret))}
     return parts & set(_WORD.findall(text))

@@ -1,4 +1,4 @@
-"""Requests that no well-behaved client sends, as bytes."""
+"""Malformed and unusual requests, as bytes."""
 
 import json
 import socket
@@ -32,6 +32,7 @@ REQUESTS: dict[str, bytes] = {
     "DELETE": b"DELETE /api/images HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "no host": b"GET /api/nothing HTTP/1.1\r\nConnection: close\r\n\r\n",
     "two hosts": b"GET /api/nothing HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n",
+    "host with an empty label": b"GET /api/nothing HTTP/1.1\r\nHost: a..b\r\nConnection: close\r\n\r\n",
     "bad host": b"GET /api/nothing HTTP/1.1\r\nHost: x/../y\r\nConnection: close\r\n\r\n",
     "header without a colon": HEAD + b"nonsense\r\n\r\n",
     "header with a NUL": HEAD + b"X-API-Key: a\x00b\r\nConnection: close\r\n\r\n",
@@ -64,19 +65,19 @@ REQUESTS: dict[str, bytes] = {
 
 @dataclass(frozen=True)
 class Reply:
-    """The bytes that came back, and what is wrong with them as an answer."""
+    """The bytes of a response, and what is wrong with them."""
 
     received: bytes
 
     @property
     def status(self) -> int:
-        """0 where the connection was closed without a word."""
+        """Return the status, or 0 if the connection was closed without a response."""
         first = self.received.split(b"\r\n", 1)[0].split()
         return int(first[1]) if len(first) > 1 and first[0].startswith(b"HTTP/") else 0
 
     @property
-    def complaint(self) -> str:
-        """Empty for a success, a silent close, and an error in the envelope."""
+    def problem(self) -> str:
+        """Return a problem, or an empty text for a success, an error in the envelope or a close."""
         if 0 <= self.status < 400 and (self.status or not self.received):
             return ""
         head, _, body = self.received.partition(b"\r\n\r\n")
@@ -90,10 +91,10 @@ class Reply:
 
 
 def send(port: int, request: bytes) -> Reply:
-    """What comes back for any bytes at all."""
+    """Send any bytes and return what comes back."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as conn:
-        # A refusal may come, and the connection end, before all is sent.
+        # The server may respond and close the connection before it has received everything.
         with suppress(ConnectionError):
             conn.sendall(request)
         with suppress(ConnectionError, TimeoutError):
@@ -103,8 +104,8 @@ def send(port: int, request: bytes) -> Reply:
 
 
 def complaints(port: int) -> list[str]:
-    """Each request of the corpus whose answer is an error outside of the envelope."""
+    """Send all requests and list those whose response is an error outside of the envelope."""
     with ThreadPoolExecutor(10) as threads:
-        answers = threads.map(partial(send, port), REQUESTS.values())
-        replies = dict(zip(REQUESTS, answers, strict=True))
-    return [f"{name}: {reply.complaint}" for name, reply in replies.items() if reply.complaint]
+        received = threads.map(partial(send, port), REQUESTS.values())
+        replies = dict(zip(REQUESTS, received, strict=True))
+    return [f"{name}: {reply.problem}" for name, reply in replies.items() if reply.problem]

@@ -1,4 +1,4 @@
-"""The service as a real process, and raw requests to it."""
+"""Run the service as a process, and send requests to it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LOCAL = "deploy/gunicorn.local.conf.py"
 
 @dataclass
 class Answer:
-    """An HTTP answer, as it came over the wire."""
+    """An HTTP response as received."""
 
     status: int
     headers: dict[str, str]
@@ -33,14 +33,14 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, which must be JSON by its own word."""
+        """Return the parsed body; the Content-Type must be JSON."""
         assert self.headers["content-type"] == "application/json", self
         return json.loads(self.body)
 
 
 @dataclass
 class Service:
-    """A running service: its port, its process, what it has said, and how many workers it has."""
+    """A running service: its port, its process, its output and its number of workers."""
 
     port: int
     process: subprocess.Popen[str]
@@ -48,13 +48,13 @@ class Service:
     size: int = 2
 
     def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
-        """A well-formed request's answer."""
+        """Send a well-formed request and return the response."""
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         return self.send("\r\n".join([*lines, "", ""]).encode())
 
     def send(self, request: bytes) -> Answer:
-        """The answer to any bytes at all."""
+        """Send any bytes and return the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as conn:
             conn.sendall(request)
             received = b""
@@ -63,26 +63,26 @@ class Service:
         return parse_answer(received)
 
     def workers(self) -> list[int]:
-        """The processes that answer."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [pid for pid in map(int, children.read_text().split()) if is_python(pid)]
 
     def kill_a_worker(self) -> None:
-        """Ends one that lives, as the kernel does when memory is short."""
+        """Kill one worker with SIGKILL, as the kernel does when memory is short."""
         while True:
             try:
                 return os.kill(random.choice(self.workers()), signal.SIGKILL)
             except (IndexError, ProcessLookupError):
-                time.sleep(0.01)  # it is being replaced
+                time.sleep(0.01)  # the master is replacing it
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signals the master and waits; answers with its exit status."""
+        """Send a signal to the master, wait for its end and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
 
 def parse_answer(received: bytes) -> Answer:
-    """An answer's bytes, apart."""
+    """Split the bytes of a response into status, headers and body."""
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -91,7 +91,7 @@ def parse_answer(received: bytes) -> Answer:
 
 
 def is_python(pid: int) -> bool:
-    """Whether a process runs Python (and not, say, PostgreSQL)."""
+    """Return whether a process runs Python (and not, for example, PostgreSQL)."""
     try:
         return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -99,14 +99,14 @@ def is_python(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def start(configuration: str, port: int, **settings: str) -> subprocess.Popen[str]:
-    """The service as `make run` or an operator starts it."""
+    """Start the service as `make run` or an operator does, with its output in a pipe."""
     return launch(configuration, port, settings, subprocess.PIPE)
 
 
@@ -117,7 +117,7 @@ def launch(
     log: int | IO[bytes],
     group: int | None = None,
 ) -> subprocess.Popen[str]:
-    """The same; what it says goes to `log`, and 0 makes it a process group of its own."""
+    """Start the service with its output going to `log`; `group=0` makes a new process group."""
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / configuration)]
     environment = {
         "PATH": os.environ["PATH"],
@@ -138,7 +138,7 @@ def launch(
 
 @contextmanager
 def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Service]:
-    """A service that answers; at the end it is gone, whatever happened."""
+    """Run a service during the block, which starts when it responds."""
     port, size = free_port(), int(settings.get("HARBORGUARD_WORKERS", "2"))
     with running(start(configuration, port, **settings), port, size) as service:
         yield service
@@ -146,7 +146,7 @@ def serving(configuration: str = PRODUCTION, **settings: str) -> Iterator[Servic
 
 @contextmanager
 def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterator[Service]:
-    """A started service, once it answers on a port with all its workers; gone at the end."""
+    """Wait until a started service responds with all its workers, and stop it after the block."""
     service = Service(port, process, size=size)
     with process:
         listener = threading.Thread(target=listen, args=(service,))
@@ -163,13 +163,13 @@ def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterato
 
 
 def listen(service: Service) -> None:
-    """Keeps what the service says, for the test that asks and so that it never blocks."""
+    """Collect the output of the service, so that its pipe never fills up."""
     assert service.process.stdout is not None
     service.said.extend(service.process.stdout)
 
 
 def await_health(service: Service) -> None:
-    """Returns when the process answers; fails with what it said when it does not."""
+    """Wait until the service responds; fail with its output if it does not."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and service.process.poll() is None:
         with suppress(OSError):

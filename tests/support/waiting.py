@@ -1,16 +1,17 @@
-"""Waiting for what another process or thread does."""
+"""Wait for what another process or thread does."""
 
 import time
 from collections.abc import Callable
 
 
-def wait_until(is_so: Callable[[], object], patience: float = 30) -> float:
-    """Seconds until it is so; fails after `patience` seconds in which it was not.
+def wait_until(condition: Callable[[], object], timeout: float = 30) -> float:
+    """Return the seconds until a condition is true; fail after `timeout` seconds.
 
-    Generous, because only a failure waits that long: a busy machine is none.
+    The default is generous, so that a busy machine does not fail a test. Only a failure takes
+    that long.
     """
     started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started < patience, "waited in vain"
+    while not condition():
+        assert time.monotonic() - started < timeout, "condition is still false"
         time.sleep(0.01)
     return time.monotonic() - started

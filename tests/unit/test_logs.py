@@ -1,4 +1,4 @@
-"""The log: one event a line, and never a secret in it."""
+"""The log has one event per line and contains no secrets."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import structlog
 from harborguard.auth import credentials
 from harborguard.auth.credentials import make_secret
 from harborguard.model import PrincipalKind
-from harborguard.observability.logs import REQUEST_ID, Sink
+from harborguard.observability.logs import REQUEST_ID, NonBlockingStream
 from tests.conftest import Events
 from tests.support import leaks
 from tests.support.cookies import (
@@ -37,16 +37,16 @@ BASIC = "YWRtaW46b3BlbnNlc2FtZW9wZW5zZXNhbWU"
 log = structlog.get_logger()
 
 
-def test_it_works(events: Events) -> None:
-    REQUEST_ID.set("")  # an answer that another test did not close leaves its own
-    log.info("it happened", count=3, name="api", of=None)
+def test_event_logged_has_its_fields_a_level_and_a_time(events: Events) -> None:
+    REQUEST_ID.set("")  # a response that another test did not close leaves its id here
+    log.info("image added", count=3, name="api", of=None)
     [event] = events()
     assert event.pop("timestamp").endswith("Z")
-    assert event == {"event": "it happened", "level": "info", "count": 3, "name": "api", "of": None}
+    assert event == {"event": "image added", "level": "info", "count": 3, "name": "api", "of": None}
 
 
 def secrets_in_every_shape() -> list[Any]:
-    """Values that were logged by mistake somewhere, some time."""
+    """Return values with a secret in them, as code may log them by mistake."""
     v4, v5 = mint_v4(make_claims(0, picture="x" * 6000)), mint_v5(make_claims(0))
     cookie = make_cookie_header(chunk(V4_NAME, v4))
     return [
@@ -78,25 +78,25 @@ def secrets_in_every_shape() -> list[Any]:
 
 
 @pytest.mark.parametrize("number", range(len(secrets_in_every_shape())))
-def test_no_secret_comes_through(events: Events, log_file: Path, number: int) -> None:
+def test_value_with_a_secret_is_redacted(events: Events, log_file: Path, number: int) -> None:
     value = secrets_in_every_shape()[number]
     known = {KEY, PASSWORD, BASIC, *leaks.ISSUED}
     start = log_file.stat().st_size
     log.info("a value", value=value)
     log.info(str(value))
     log.error("an exception", exc_info=ValueError(value))
-    said = log_file.read_bytes()[start:].decode()
+    output = log_file.read_bytes()[start:].decode()
     assert len(events()) == 3
-    assert said.count("[redacted]") >= 3
-    assert not leaks.find_leaks(said, known)
-    assert leaks.find_leaks(str(value), known), "the test itself would see it"
+    assert output.count("[redacted]") >= 3
+    assert not leaks.find_leaks(output, known)
+    assert leaks.find_leaks(str(value), known), "find_leaks does not recognize this secret"
 
 
 @pytest.mark.parametrize(
     "text",
     ["harborguard.store.pool..x", "img-3f2a9c0d71e84b55", "http://127.0.0.1:8000/x", "a@b.test", "key-1 of hg_ak", "..", "eyJ"],
 )  # fmt: skip
-def test_what_is_no_secret_stays(events: Events, text: str) -> None:
+def test_text_without_a_secret_is_unchanged(events: Events, text: str) -> None:
     log.info(text)
     assert events()[0]["event"] == text
 
@@ -117,45 +117,45 @@ FORGERIES = [
 
 
 @pytest.mark.parametrize("value", FORGERIES, ids=ascii)
-def test_an_event_is_one_line_whatever_is_in_it(events: Events, value: Any) -> None:
+def test_event_with_control_characters_is_one_line(events: Events, value: Any) -> None:
     log.info("a value", value=value, **{"forged\nname": value})
     log.warning(str(value))
-    told = events()
-    assert len(told) == 2
-    assert "forged" not in {event["event"] for event in told}
+    logged = events()
+    assert len(logged) == 2
+    assert "forged" not in {event["event"] for event in logged}
 
 
-def test_a_terminal_gets_words_on_one_line_too() -> None:
+def test_text_format_on_a_terminal_escapes_control_characters() -> None:
     program = (
         "import structlog; from harborguard.observability.logs import configure_logging;"
         "from harborguard.config import Config; configure_logging(Config());"
-        "log = structlog.get_logger(); log.debug('unheard'); nan = 0.0;"
-        f"[log.info('told', value=value) for value in {FORGERIES!a}]"
+        "log = structlog.get_logger(); log.debug('below the level'); nan = 0.0;"
+        f"[log.info('logged', value=value) for value in {FORGERIES!a}]"
     )
     ours, theirs = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=theirs) as process:
         os.close(theirs)
-        said = b""
-        with suppress(OSError):  # how a terminal's end is told
+        output = b""
+        with suppress(OSError):  # EIO: the other end of the terminal is closed
             while part := os.read(ours, 65536):
-                said += part
+                output += part
     os.close(ours)
     assert process.returncode == 0
-    lines = said.decode().rstrip().split("\r\n")
+    lines = output.decode().rstrip().split("\r\n")
     assert len(lines) == len(FORGERIES)
-    assert all("[info     ] told" in line for line in lines)
-    assert b"\x1b" not in said
+    assert all("[info     ] logged" in line for line in lines)
+    assert b"\x1b" not in output
 
 
 class Pipe:
-    """A pipe of one page, so that it is full soon."""
+    """A pipe whose reader does not block."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
 
     def read(self) -> bytes:
-        """All that is in it."""
+        """Return all that is in the pipe."""
         received = b""
         try:
             while part := os.read(self.reader, 65536):
@@ -167,45 +167,45 @@ class Pipe:
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("size", [10, 3000, 30_000])
-def test_a_full_pipe_stops_nobody_and_tears_no_line(size: int) -> None:
+def test_write_to_a_full_pipe_does_not_block_and_keeps_lines_complete(size: int) -> None:
     pipe = Pipe()
-    sink = Sink(pipe.writer)
+    stream = NonBlockingStream(pipe.writer)
     received = b""
     for number in range(300):
-        sink.info(json.dumps({"number": number, "fill": "x" * size}).encode())
+        stream.info(json.dumps({"number": number, "fill": "x" * size}).encode())
         if number % 100 == 99:
             received += pipe.read()
     for number in (300, 301, 302):
         received += pipe.read()
-        sink.info(json.dumps({"number": number}).encode())
+        stream.info(json.dumps({"number": number}).encode())
     received += pipe.read()
     numbers = [json.loads(line)["number"] for line in received.splitlines()]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 302
-    assert os.get_blocking(pipe.writer), "others who write there are not changed"
+    assert os.get_blocking(pipe.writer), "other processes write to the same pipe"
 
 
 @pytest.mark.timeout(10)
-def test_what_was_dropped_is_told(events: Events) -> None:
+def test_lines_dropped_are_counted_in_a_warning(events: Events) -> None:
     pipe = Pipe()
-    sink = Sink(pipe.writer)
+    stream = NonBlockingStream(pipe.writer)
     for _ in range(100):
-        sink.info(b"x" * 3000)
+        stream.info(b"x" * 3000)
     assert events() == []
     written = pipe.read().count(b"\n")
-    sink.info(b"x")
-    [told] = events()
-    assert (told["event"], told["lines"]) == ("log lines were dropped", 100 - written)
+    stream.info(b"x")
+    [warning] = events()
+    assert (warning["event"], warning["lines"]) == ("log lines were dropped", 100 - written)
 
 
-def test_a_closed_pipe_stops_nobody() -> None:
+def test_write_to_a_closed_pipe_raises_nothing() -> None:
     pipe = Pipe()
-    sink = Sink(pipe.writer)
+    stream = NonBlockingStream(pipe.writer)
     os.close(pipe.reader)
-    sink.info(b"x")
+    stream.info(b"x")
 
 
-def test_the_guard_of_the_suite_sees_a_leak() -> None:
+def test_leaked_secret_is_found() -> None:
     secret = credentials.make_secret(PrincipalKind.API_KEY).secret
     session = mint_v4(make_claims(0))
     assert {secret, session} <= leaks.ISSUED
