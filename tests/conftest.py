@@ -1,4 +1,4 @@
-"""Fixtures: server -> database -> conn -> app -> client, and the tenants."""
+"""Fixtures: server, database, connection, application, client, tenants and log."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# A developer's own settings must not reach the service under test.
+# Settings of the developer must not affect the service under test.
 for _name in [*os.environ]:
     if _name.startswith(("DATABASE_URL", "NEXTAUTH_SECRET", "PORT", "PG")) or (
         _name.startswith("HARBORGUARD_")
@@ -37,44 +37,44 @@ EMPTY = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
     findings, inventories, image_counts
 """
-# Every answer that the suite sees is held to the OpenAPI document, whichever test makes the client.
+# Each test client checks every response against the OpenAPI document.
 Flask.test_client_class = DocumentedClient
 _CHOICE = pytest.StashKey[postgres.Choice]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settles which server the run is on; it starts when the first test needs it."""
+    """Choose the PostgreSQL server; it starts when the first test needs it."""
     config.stash[_CHOICE] = postgres.choose()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Which servers the run is on, and why."""
+    """Report which servers the tests use, and why."""
     choice = config.stash[_CHOICE]
     return [f"PostgreSQL: {choice.kind} ({choice.reason})", f"registry: {registry.KIND}"]
 
 
 @pytest.fixture(scope="session")
 def server_url(pytestconfig: pytest.Config) -> Iterator[str]:
-    """A role that may create databases."""
+    """Return the URL of a role that may create databases."""
     with postgres.server(pytestconfig.stash[_CHOICE]) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def database_url(server_url: str) -> Iterator[str]:
-    """A database with this release's schema, for the whole run; `conn` empties it."""
+    """Return a migrated database for the whole run; the fixture `conn` empties it."""
     with postgres.migrated_database(server_url) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def config(database_url: str) -> Config:
-    """Settings as an operator could make them."""
+    """Return a configuration, for a direct connection or for a pooler."""
     settings = Config(database_url=database_url, nextauth_secrets=(SECRET,), threads=4)
     pooler = os.environ.get("HARBORGUARD_TEST_POOLER")
     if pooler is None:
         return settings
-    # All but the making of databases goes through the pooler then.
+    # Only databases are created through a direct connection.
     host, port = pooler.split(":")
     through = make_conninfo(database_url, host=host, port=port)
     return replace(settings, database_url=through, pooler=True)
@@ -82,29 +82,29 @@ def config(database_url: str) -> Config:
 
 @pytest.fixture(scope="session", autouse=True)
 def log_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What this process says, at its most talkative; in the end no secret stands in it.
+    """Log this process at the level debug; after the run, search the log for secrets.
 
-    Nor in what the services of the run have said.
+    The output of the services that the tests started is searched too.
     """
     path = tmp_path_factory.mktemp("log") / "log"
     settings = Config(log_level="debug", log_format="json", nextauth_secrets=(SECRET, OTHER_SECRET))
     with path.open("ab") as file, leaks.recording_secrets():
         configure_logging(settings, file.fileno())
         yield path
-    said = "".join([path.read_text(), *("".join(lines) for lines in leaks.SAID)])
-    assert not leaks.find_leaks(said, leaks.ISSUED)
+    output = "".join([path.read_text(), *("".join(lines) for lines in leaks.SAID)])
+    assert not leaks.find_leaks(output, leaks.ISSUED)
 
 
 @pytest.fixture
 def events(log_file: Path) -> Events:
-    """The events that were logged since the test began; a line that is none fails it."""
+    """Return a function that parses the events logged since the test began."""
     start = log_file.stat().st_size
     return lambda: [json.loads(line) for line in log_file.read_bytes()[start:].splitlines()]
 
 
 @pytest.fixture
 def conn(config: Config) -> Iterator[Connection]:
-    """A connection to an empty database."""
+    """Empty the database and return a connection to it."""
     with connect(config) as conn:
         conn.execute(EMPTY)
         yield conn
@@ -112,7 +112,7 @@ def conn(config: Config) -> Iterator[Connection]:
 
 @pytest.fixture(scope="session")
 def app(config: Config) -> Iterator[Flask]:
-    """The application, serving."""
+    """Return the application with its pool open."""
     app = create_app(config)
     with app.extensions["harborguard"].pool:
         yield app
@@ -120,19 +120,19 @@ def app(config: Config) -> Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask, conn: Connection) -> FlaskClient:
-    """A client without a credential, over an empty database."""
+    """Return a client without credentials, with an empty database."""
     return app.test_client(use_cookies=False)
 
 
 @pytest.fixture
 def tenants(conn: Connection) -> Tenants:
-    """Acme and Globex, their people and their keys."""
+    """Return the tenants Acme and Globex with users and keys."""
     return Tenants(conn)
 
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements sent from now on, by whatever connection; liveness checks are not any."""
+    """Record the statements of all connections, without the empty ones that check liveness."""
     sent: list[str] = []
     execute = psycopg.Cursor.execute
 

@@ -126,7 +126,7 @@ def test_first_statement_on_silent_server_fails_before_the_statement_timeout() -
         config = Config(database_url=url, pool_timeout=0.4, statement_timeout_ms=20_000)
         with make_pool(config) as pool:
             pool.wait()
-            relay.speaks.clear()
+            relay.forwarding.clear()
             lent, started = pool.getconn(), time.monotonic()
             with pytest.raises(psycopg.OperationalError) as caught:
                 lent.execute("SELECT 1")
@@ -135,4 +135,4 @@ def test_first_statement_on_silent_server_fails_before_the_statement_timeout() -
             pool.putconn(lent)
             with pytest.raises(psycopg.OperationalError):
                 pool.getconn()
-            relay.speaks.set()
+            relay.forwarding.set()

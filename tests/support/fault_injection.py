@@ -1,4 +1,4 @@
-"""What the fault tests break: a cluster that can be stopped, a silent network, nginx, a pooler."""
+"""Tools of the fault tests: a database server, a network relay, nginx, pgbouncer and load."""
 
 import http.client
 import os
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -34,7 +33,7 @@ from tests.support.waiting import wait_until
 
 
 def need(program: str) -> str:
-    """A program's path; where it is missing the test is skipped, and in CI it fails."""
+    """Return the path of a program; skip the test if it is missing, or fail in CI."""
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
         reason = f"{program} is not installed: apt-get install {program}"
@@ -46,7 +45,7 @@ def need(program: str) -> str:
 
 @contextmanager
 def short_directory() -> Iterator[Path]:
-    """A folder that every account can enter, with a path short enough for sockets."""
+    """Create a directory that every account can enter, with a path short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp"))
     directory.chmod(0o755)
     try:
@@ -55,12 +54,12 @@ def short_directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-# the database
+# -- database
 
 
 @dataclass
 class Cluster:
-    """A PostgreSQL server of our own that can be stopped and started."""
+    """A private PostgreSQL server that can be stopped and started."""
 
     directory: Path
     url: str = ""
@@ -68,28 +67,28 @@ class Cluster:
     stack: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
-        """Starts it; from the main thread, with which it ends."""
+        """Start the server. Call this in the main thread: the server ends with its thread."""
         server = self.stack.enter_context(running_server(self.directory))
         self.url, self.superuser_url = server.url, server.superuser_url
 
     @property
     def sockets(self) -> str:
-        """The folder of its socket."""
+        """Return the directory of its socket."""
         return str(conninfo_to_dict(self.url)["host"])
 
     @property
     def data(self) -> Path:
-        """Its data directory."""
+        """Return its data directory."""
         return self.directory / "postgres-18"
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
-        """Ends it as `pg_ctl stop -m immediate` does, or by another of the postmaster's signals."""
+        """Stop the server as `pg_ctl stop -m immediate` does, or by another signal."""
         pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, number)
         self.stack.close()
 
     def ask(self, query: str) -> list[tuple]:
-        """A superuser's question to the service's database."""
+        """Run a statement in the service's database as superuser and return the rows."""
         url = self.superuser_url.replace("@/postgres", "@/harborguard")
         with psycopg.connect(url, autocommit=True) as conn:
             cursor = conn.execute(query)  # pyright: ignore
@@ -98,43 +97,43 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A running server, gone at the end."""
+    """Run a server during the block."""
     with short_directory() as directory:
-        made = Cluster(directory / "pg")
-        made.start()
+        server = Cluster(directory / "pg")
+        server.start()
         try:
-            yield made
+            yield server
         finally:
-            made.stack.close()
+            server.stack.close()
 
 
 @contextmanager
 def replica_of(primary: Cluster) -> Iterator[Cluster]:
-    """A server that streams from another, and can be promoted."""
-    # The map of accounts names the one that runs us; `all` does not mean replication.
+    """Run a streaming replica of a server during the block."""
+    # Allow this account to replicate: the database name `all` does not include replication.
     with primary.data.with_suffix(".hba").open("a") as rules:
         rules.write("local replication all peer map=harborguard\n")
     primary.ask("SELECT pg_reload_conf()")
     with short_directory() as directory:
-        made = Cluster(directory / "pg")
-        made.directory.mkdir(mode=0o700)
+        replica = Cluster(directory / "pg")
+        replica.directory.mkdir(mode=0o700)
         command = [program("pg_basebackup"), "-h", primary.sockets, "-p", "5432", "-U", "postgres"]
-        command += ["-D", str(made.data), "-R", "-X", "stream", "-c", "fast"]
+        command += ["-D", str(replica.data), "-R", "-X", "stream", "-c", "fast"]
         subprocess.run(command, check=True, capture_output=True)
         owner = primary.data.stat()
-        for path in (made.directory, made.data, *made.data.rglob("*")):
+        for path in (replica.directory, replica.data, *replica.data.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        made.start()
+        replica.start()
         try:
-            yield made
+            yield replica
         finally:
-            made.stack.close()
+            replica.stack.close()
 
 
 def seed(url: str, keys: int = 100, images: int = 40) -> list[str]:
-    """Migrates, adds images, and answers with keys that may list them.
+    """Migrate, add images, and return API keys that may list them.
 
-    There are many keys because nginx counts requests by key.
+    nginx limits the rate of each key, so load needs many keys.
     """
     with connect(Config(database_url=url)) as conn:
         migrate(conn)
@@ -144,20 +143,23 @@ def seed(url: str, keys: int = 100, images: int = 40) -> list[str]:
         return [acme.add_key() for _ in range(keys)]
 
 
-# the network
+# -- network
 
 
 class Relay:
-    """A TCP port before a Unix socket, that can go silent with every connection still alive."""
+    """Forward a TCP port to a Unix socket; while `forwarding` is cleared, connections stay open.
+
+    This is what a frozen host looks like: TCP acknowledges everything, and nothing comes back.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
-        self.speaks = threading.Event()
-        self.speaks.set()
+        self.forwarding = threading.Event()
+        self.forwarding.set()
         self.ends: list[socket.socket] = []
-        self.is_over = False
+        self.is_closed = False
         self.acceptor = self._spawn(self._accept)
 
     def _spawn(self, work: Callable[..., None], *args: object) -> threading.Thread:
@@ -168,33 +170,33 @@ class Relay:
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                near, _ = self.listener.accept()
-                self.ends.append(near)
-                self.speaks.wait()  # the others wait in the kernel, as before a frozen host
-                if self.is_over:
+                client, _ = self.listener.accept()
+                self.ends.append(client)
+                self.forwarding.wait()  # other clients wait in the listen queue of the kernel
+                if self.is_closed:
                     return
-                far = socket.socket(socket.AF_UNIX)
-                self.ends.append(far)
-                far.connect(self.target)
-                self._spawn(self._pump, near, far)
-                self._spawn(self._pump, far, near)
+                server = socket.socket(socket.AF_UNIX)
+                self.ends.append(server)
+                server.connect(self.target)
+                self._spawn(self._forward, client, server)
+                self._spawn(self._forward, server, client)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while part := source.recv(65536):
-                self.speaks.wait()
-                sink.sendall(part)
-        for end in (source, sink):
+                self.forwarding.wait()
+                target.sendall(part)
+        for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Ends all."""
-        self.is_over = True
-        self.speaks.set()
+        """Close the port and all connections."""
+        self.is_closed = True
+        self.forwarding.set()
         with suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
-        self.acceptor.join()  # nothing is added to the ends after that
+        self.acceptor.join()  # after that, no connection is added
         for end in (self.listener, *self.ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -203,7 +205,7 @@ class Relay:
 
 @contextmanager
 def relay_to(server: Cluster) -> Iterator[tuple[Relay, str]]:
-    """A relay before a server, and the URL of its database through the relay."""
+    """Run a relay to a server; yield it and the URL of the database through it."""
     relay = Relay(f"{server.sockets}/.s.PGSQL.5432")
     try:
         yield relay, f"postgresql://harborguard@127.0.0.1:{relay.port}/harborguard"
@@ -211,15 +213,15 @@ def relay_to(server: Cluster) -> Iterator[tuple[Relay, str]]:
         relay.close()
 
 
-# the processes
+# -- processes
 
 
 @contextmanager
 def nginx(directory: Path) -> Iterator[int]:
-    """nginx with the shipped file, on a port of this machine, in a folder of its own."""
+    """Run nginx with deploy/nginx.conf, on a free port and with files in a directory."""
     command, port = need("nginx"), free_port()
     text = (ROOT / "deploy/nginx.conf").read_text()
-    places = {
+    replacements = {
         "listen 80 default_server": f"listen 127.0.0.1:{port} default_server",
         "/run/harborguard/": f"{directory}/",
         "/var/log/nginx/": f"{directory}/",
@@ -229,28 +231,30 @@ def nginx(directory: Path) -> Iterator[int]:
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         ),
     }
-    for shipped, here in places.items():
+    for shipped, replacement in replacements.items():
         assert shipped in text
-        text = text.replace(shipped, here)
+        text = text.replace(shipped, replacement)
     (directory / "nginx.conf").write_text(text)
-    aside = f"daemon off; pid {directory}/nginx.pid;"
-    with listening(port, [command, "-e", "stderr", "-c", f"{directory}/nginx.conf", "-g", aside]):
+    directives = f"daemon off; pid {directory}/nginx.pid;"
+    with listening(
+        port, [command, "-e", "stderr", "-c", f"{directory}/nginx.conf", "-g", directives]
+    ):
         yield port
 
 
 @contextmanager
 def listening(port: int, command: list[str], **options: Any) -> Iterator[None]:
-    """A program, once it listens on a port; gone at the end."""
+    """Run a program during the block, which starts when the program listens on a port."""
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as process:
         try:
-            wait_until(lambda: opens(port))
+            wait_until(lambda: is_listening(port))
             yield
         finally:
             process.terminate()
 
 
-def opens(port: int) -> bool:
-    """Whether somebody listens."""
+def is_listening(port: int) -> bool:
+    """Return whether a port accepts connections."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -258,7 +262,7 @@ def opens(port: int) -> bool:
 
 @contextmanager
 def deployed(database_url: str, **settings: str) -> Iterator[Service]:
-    """The service as an operator deploys it: shipped gunicorn and nginx, a Unix socket between."""
+    """Run the service as an operator deploys it: nginx, a Unix socket and gunicorn."""
     with short_directory() as directory, nginx(directory) as port:
         bind = f"unix:{directory}/harborguard.sock"
         settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
@@ -268,7 +272,7 @@ def deployed(database_url: str, **settings: str) -> Iterator[Service]:
 
 @contextmanager
 def pgbouncer(server: Cluster) -> Iterator[int]:
-    """A pooler in transaction mode before a server; its port."""
+    """Run pgbouncer in transaction mode in front of a server; yield its port."""
     command, port = need("pgbouncer"), free_port()
     with short_directory() as directory:
         file = directory / "pgbouncer.ini"
@@ -279,19 +283,19 @@ def pgbouncer(server: Cluster) -> Iterator[int]:
             "max_client_conn = 500\ndefault_pool_size = 10\n"
         )
         file.chmod(0o644)
-        # The program refuses root; the account that runs the server may use its socket.
+        # pgbouncer does not run as root. The account of the server may use its socket.
         owner = server.data.stat()
         identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         with listening(port, [command, str(file)], **({} if os.geteuid() else identity)):
             yield port
 
 
-# the callers
+# -- clients and load
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: when it began (monotonic), how long it took, the status or the mishap."""
+    """A request: monotonic start time and duration in seconds, and the status or error."""
 
     began: float
     took: float
@@ -299,12 +303,12 @@ class Call:
 
     @property
     def ended(self) -> float:
-        """When the answer was there."""
+        """Return the monotonic time of the response."""
         return self.began + self.took
 
 
 def call(port: int, key: str, path: str = "/api/images?limit=5", method: str = "GET") -> Call:
-    """One request on a connection of its own."""
+    """Send a request on a new connection."""
     began = time.monotonic()
     try:
         conn = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -319,32 +323,32 @@ def call(port: int, key: str, path: str = "/api/images?limit=5", method: str = "
 
 
 @contextmanager
-def callers(
+def clients(
     port: int, keys: list[str], count: int = 4, pause: float = 0.02
 ) -> Iterator[list[Call]]:
-    """People who ask again and again until the block ends; the list of what they got grows."""
-    made: list[Call] = []
-    over = threading.Event()
+    """Run clients that send requests during the block; yield the growing list of their calls."""
+    calls: list[Call] = []
+    stopping = threading.Event()
 
-    def work(mine: list[str]) -> None:
-        for key in cycle(mine):
-            made.append(call(port, key))
-            if over.wait(pause):
+    def work(own_keys: list[str]) -> None:
+        for key in cycle(own_keys):
+            calls.append(call(port, key))
+            if stopping.wait(pause):
                 return
 
     threads = [threading.Thread(target=work, args=(keys[i::count],)) for i in range(count)]
     for thread in threads:
         thread.start()
     try:
-        yield made
+        yield calls
     finally:
-        over.set()
+        stopping.set()
         for thread in threads:
             thread.join()
 
 
 def results(calls: list[Call]) -> Counter[int | str]:
-    """How often each result was had."""
+    """Count the calls by result."""
     return Counter(call.result for call in calls)
 
 
@@ -359,7 +363,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk counted; `failed` is all that is not 200, broken connections too."""
+    """The figures of wrk; `failed` includes error statuses and broken connections."""
 
     requests: int
     failed: int
@@ -372,7 +376,7 @@ class Load:
 def wrk(
     port: int, keys: list[str], seconds: float, *, connections: int = 8, close: bool = False
 ) -> Iterator[list[Load]]:
-    """wrk during the block and for `seconds` at least; what it found is in the list afterwards."""
+    """Run wrk for `seconds`; the list that is yielded has its figures after the block."""
     closing = ', ["Connection"] = "close"' if close else ""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT % (", ".join(f'"{key}"' for key in keys), closing))
@@ -380,35 +384,28 @@ def wrk(
         command = [need("wrk"), "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
         command += ["--timeout", "10s", "-s", script.name, f"http://127.0.0.1:{port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            found: list[Load] = []
-            yield found
-            said, _ = process.communicate(timeout=seconds + 60)
-    found.append(read_wrk(said))
+            loads: list[Load] = []
+            yield loads
+            output, _ = process.communicate(timeout=seconds + 60)
+    loads.append(read_wrk(output))
 
 
-def read_wrk(said: str) -> Load:
-    """wrk's words as figures."""
+def read_wrk(output: str) -> Load:
+    """Parse the output of wrk."""
 
     def number(pattern: str) -> float:
-        match = re.search(pattern, said)
+        match = re.search(pattern, output)
         return float(match[1]) if match else 0
 
     def milliseconds(percent: str) -> float:
-        match = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\s*\n", said)
-        assert match, said
+        match = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\s*\n", output)
+        assert match, output
         return float(match[1]) * {"us": 0.001, "ms": 1, "s": 1000}[match[2]]
 
-    broken = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    broken = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     failed = number(r"Non-2xx or 3xx responses: (\d+)")
     failed += sum(map(int, broken.groups())) if broken else 0
     return Load(
         int(number(r"(\d+) requests in")), int(failed), milliseconds("50"), milliseconds("99"),
         number(r"Requests/sec:\s+([\d.]+)"),
     )  # fmt: skip
-
-
-def through(url: str, port: int) -> str:
-    """A database's URL with another way to it."""
-    return (
-        f"postgresql://harborguard@127.0.0.1:{port}/{quote(str(conninfo_to_dict(url)['dbname']))}"
-    )

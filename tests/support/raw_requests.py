@@ -103,7 +103,7 @@ def send(port: int, request: bytes) -> Reply:
     return Reply(received)
 
 
-def complaints(port: int) -> list[str]:
+def find_problems(port: int) -> list[str]:
     """Send all requests and list those whose response is an error outside of the envelope."""
     with ThreadPoolExecutor(10) as threads:
         received = threads.map(partial(send, port), REQUESTS.values())

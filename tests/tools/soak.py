@@ -1,7 +1,7 @@
-"""`make soak`: every fault in full, one after the other; writes docs/reliability.md as it goes.
+"""Run the fault scenarios in full and write docs/reliability.md: `make soak`.
 
-Takes about three quarters of an hour, all of it on this machine. Names of rows as arguments run those alone and
-keep what the document has of the others.
+All take about 45 minutes on an otherwise idle machine. With names of scenarios as arguments, only
+these run, and the document keeps the sections of the others.
 """
 
 import os
@@ -9,6 +9,7 @@ import platform
 import re
 import signal
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable
@@ -20,122 +21,125 @@ from tests.support.fault_scenarios import Outcome
 from tests.support.service import ROOT
 
 DOCUMENT = ROOT / "docs/reliability.md"
-Row = Callable[[], Outcome | list[Outcome]]
-ROWS: dict[str, tuple[str, Row]] = {
+Scenario = Callable[[], Outcome | list[Outcome]]
+# The promise and the scenario.
+SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "D1": (
-        "the database stops: 503 within 2.5 s, back within 2 s, no restart",
+        "The database stops: 503 within 2.5 s, recovery within 2 s, no restart",
         lambda: scenarios.database_stops(50),
     ),
     "D2": (
-        "its connections are killed: at most 0.1 % 503, no 500",
+        "Database connections are killed: at most 0.1 % 503, no 500",
         lambda: scenarios.backends_die(60),
     ),
     "D3": (
-        "it is silent: 503 within 5 s, back within 3 s, no thread stuck",
+        "The database stops responding: 503 within 5 s, recovery within 3 s, no stuck thread",
         lambda: scenarios.database_is_silent(60),
     ),
     "D5": (
-        "a replica is promoted: back within 5 s",
+        "A replica is promoted: recovery within 5 s",
         scenarios.replica_is_promoted,
     ),
     "D7": (
-        "more callers than connections or workers: refused within 2.5 s, 80 % of the throughput",
+        "More clients than connections or workers: refusal within 2.5 s, 80 % throughput",
         lambda: [
-            scenarios.more_callers_than_connections(20),
-            scenarios.more_callers_than_workers(20),
+            scenarios.more_clients_than_connections(20),
+            scenarios.more_clients_than_workers(20),
         ],
     ),
     "D10": (
-        "migrations race and are killed: none fails, no invalid index, reads go on",
+        "Migrations run at once or are killed: no failure, no invalid index, no failed read",
         lambda: scenarios.migrations_race(50, 100),
     ),
     "D11": (
-        "a pooler in transaction mode: the tests of the API are green",
+        "A pooler in transaction mode: the API tests pass",
         lambda: scenarios.through_a_pooler(["tests/api"]),
     ),
     "P1": (
-        "workers are killed: no failed read",
+        "Workers are killed: no failed read",
         lambda: scenarios.workers_are_killed(200),
     ),
     "P2": (
-        "HUP, replaced workers, restarts: no failed request",
+        "Reloads, replaced workers and restarts: no failed request",
         lambda: [scenarios.workers_are_replaced(300), scenarios.service_restarts(240)],
     ),
     "H1": (
-        "odd requests: every error in the envelope",
-        scenarios.odd_requests,
+        "Malformed requests: every error is in the envelope",
+        scenarios.malformed_requests,
     ),
     "H8": (
-        "slow clients: the good client's p99 below twice its normal, no errors",
+        "Slow clients: p99 of a normal client at most doubles, no errors",
         lambda: scenarios.slow_clients(20),
     ),
     "P4": (
-        "many requests: under 5 MB a worker, descriptors and connections flat",
+        "Many requests: under 5 MB more per worker, constant descriptors and connections",
         lambda: scenarios.memory_is_flat(200_000),
     ),
 }
-HEADER = """# What was seen when things broke
+HEADER = """# Reliability measurements
 
-Written by `make soak`: real PostgreSQL, gunicorn and nginx with the files of `deploy/`, all on the
-machine that a row names, with the load beside them. Small versions run in `make test`.
-
-| row | promise | date, machine | done | found | kept |
-|---|---|---|---|---|---|
+`make soak` writes this document. It runs PostgreSQL, gunicorn and nginx with the files of `deploy/`
+and the load on one machine. `make test` runs small versions of the same scenarios.
 """
 
 
 def machine() -> str:
-    """Where this runs."""
+    """Describe this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GB, Python {platform.python_version()}"
 
 
-def measure(promise: str, row: Row) -> list[str]:
-    """A row's lines; a fault of the test itself is told as what it is."""
+def run_scenario(scenario: Scenario) -> list[Outcome]:
+    """Run a scenario; an exception becomes an outcome that breaks the promise."""
     try:
-        found = row()
+        outcomes = scenario()
     except Exception:
         traceback.print_exc()
-        found = Outcome("broken off", traceback.format_exc().splitlines()[-1], is_kept=False)
-    when = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}"
-    return [
-        f"{promise} | {when} | {one.did} | {one.found.replace('|', '/')} | "
-        f"{'yes' if one.is_kept else '**no**'} |"
-        for one in (found if isinstance(found, list) else [found])
-    ]
+        return [Outcome("aborted", traceback.format_exc().splitlines()[-1], holds=False)]
+    return outcomes if isinstance(outcomes, list) else [outcomes]
 
 
-def read() -> dict[str, list[str]]:
-    """The lines that the document has, by row."""
-    lines: dict[str, list[str]] = {}
-    if DOCUMENT.exists():
-        for name, rest in re.findall(r"^\| (\w+) \| (.*)$", DOCUMENT.read_text(), re.MULTILINE):
-            if name in ROWS:
-                lines.setdefault(name, []).append(rest)
-    return lines
+def format_section(name: str, promise: str, outcomes: list[Outcome]) -> str:
+    """Return the section of a scenario: heading, promise, date and machine, and each outcome."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    lines = [f"## {name}: {promise}", "", f"{day}, {machine()}", ""]
+    for outcome in outcomes:
+        verdict = "Kept" if outcome.holds else "**Not kept**"
+        item = f"- {verdict}: {outcome.action}. Result: {outcome.observed}."
+        lines += textwrap.wrap(item, 100, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join([*lines, ""])
 
 
-def write(lines: dict[str, list[str]]) -> None:
-    """The document, with what is known so far."""
-    table = [f"| {name} | {line}" for name in ROWS for line in lines.get(name, [])]
-    DOCUMENT.write_text(HEADER + "\n".join(table) + "\n", encoding="utf-8")
+def read_sections() -> dict[str, str]:
+    """Return the sections that the document has, by scenario."""
+    if not DOCUMENT.exists():
+        return {}
+    parts = re.split(r"^(?=## )", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = {part.partition(":")[0].removeprefix("## "): part.strip() + "\n" for part in parts[1:]}
+    return {name: section for name, section in named.items() if name in SCENARIOS}
+
+
+def write_sections(sections: dict[str, str]) -> None:
+    """Write the document with the sections known so far, in the order of the scenarios."""
+    known = [sections[name] for name in SCENARIOS if name in sections]
+    DOCUMENT.write_text("\n".join([HEADER, *known]), encoding="utf-8")
 
 
 def main() -> None:
-    """Runs the rows that are named, or all."""
+    """Run the scenarios that are named as arguments, or all."""
     program("postgres")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended then too
-    are_kept = True
-    for name in sys.argv[1:] or ROWS:
-        promise, row = ROWS[name]
+    # SIGTERM raises SystemExit, so that the servers of a scenario are stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    all_hold = True
+    for name in sys.argv[1:] or SCENARIOS:
+        promise, scenario = SCENARIOS[name]
         started = time.monotonic()
-        found = measure(promise, row)
-        lines = read() | {name: found}
-        write(lines)
-        are_kept &= not any("**no**" in line for line in lines[name])
-        for line in lines[name]:
-            print(f"{name} ({time.monotonic() - started:.0f} s): {line}", flush=True)
-    sys.exit(not are_kept)
+        outcomes = run_scenario(scenario)
+        section = format_section(name, promise, outcomes)
+        write_sections(read_sections() | {name: section})
+        all_hold &= all(outcome.holds for outcome in outcomes)
+        print(f"{section}({time.monotonic() - started:.0f} s)\n", flush=True)
+    sys.exit(not all_hold)
 
 
 if __name__ == "__main__":
