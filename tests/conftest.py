@@ -91,7 +91,7 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with path.open("ab") as file, leaks.recording_secrets():
         configure_logging(settings, file.fileno())
         yield path
-    output = "".join([path.read_text(), *("".join(lines) for lines in leaks.SAID)])
+    output = "".join([path.read_text(), *("".join(lines) for lines in leaks.OUTPUTS)])
     assert not leaks.find_leaks(output, leaks.ISSUED)
 
 

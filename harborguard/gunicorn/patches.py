@@ -70,7 +70,7 @@ def patch_response_write(response_class: type[Response]) -> None:
     """Send the head and the first part of the body of a response in one system call.
 
     gunicorn 27: `Response.write` (http/wsgi.py) sends the head first. If the worker dies between
-    the two, nginx has seen a response and cannot retry the request on another worker.
+    the two, nginx has the head of a response and cannot retry the request on another worker.
     """
     original = response_class.write
     if _is_patched(original):

@@ -19,8 +19,8 @@ from tests.support.service import (
     PRODUCTION,
     Service,
     await_health,
+    collect_output,
     free_port,
-    listen,
     serving,
     start,
 )
@@ -75,7 +75,7 @@ def open_files(pid: int) -> list[Path]:
 
 def events(service: Service) -> list[dict[str, object]]:
     """Return the log of a service; every line is one event."""
-    return [json.loads(line) for line in service.said]
+    return [json.loads(line) for line in service.output]
 
 
 def test_requests_are_counted_and_logged(
@@ -85,15 +85,15 @@ def test_requests_are_counted_and_logged(
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         before = scrape()
         given = {**tenants.acme.headers, "X-Request-ID": "build-4711.a_b"}
-        assert service.ask("/api/images", given).headers["x-request-id"] == "build-4711.a_b"
-        service.ask("/api/images")
-        service.ask("/api/images", {"X-API-Key": "hg_ak_" + "0" * 48})
-        service.ask("/api/images", {"X-API-Key": "nonsense"})
-        service.ask("/api/images/img-0", tenants.acme.headers)
-        service.ask("/api/images", method="BREW")
+        assert service.request("/api/images", given).headers["x-request-id"] == "build-4711.a_b"
+        service.request("/api/images")
+        service.request("/api/images", {"X-API-Key": "hg_ak_" + "0" * 48})
+        service.request("/api/images", {"X-API-Key": "nonsense"})
+        service.request("/api/images/img-0", tenants.acme.headers)
+        service.request("/api/images", method="BREW")
         after = scrape()
-        assert service.ask("/metrics").status == 404
-        service.end()
+        assert service.request("/metrics").status == 404
+        service.stop()
 
     assert after['harborguard_release_info{version="' + __version__ + '"}'] == 1
     name = 'harborguard_http_requests_total{{method="{}",route="{}",status="{}"}}'.format
@@ -141,10 +141,10 @@ def test_totals_are_exact_when_workers_are_replaced(
     with serving(DATABASE_URL=database_url, **scrape.setting, **recycle) as service:
         workers, before = set(service.workers()), total(scrape())
         for number in range(300):
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
+            assert service.request("/api/images", tenants.acme.headers).status == 200
             workers |= set(service.workers())
             if number % 50 == 49:
-                service.kill_a_worker()
+                service.kill_worker()
             if number % 100 == 99:
                 service.process.send_signal(signal.SIGHUP)
                 time.sleep(0.5)
@@ -152,7 +152,7 @@ def test_totals_are_exact_when_workers_are_replaced(
         [directory] = directories(service)
         files = list(directory.iterdir())
         assert oct(directory.stat().st_mode)[-3:] == "700"
-        service.end()
+        service.stop()
     assert len(workers) >= 30
     assert total(samples) == before + 300
     assert samples['harborguard_http_request_duration_seconds_count{route="/api/images"}'] == 300
@@ -167,7 +167,7 @@ def test_requests_of_many_threads_are_all_counted(
     with serving(DATABASE_URL=database_url, HARBORGUARD_THREADS="4", **scrape.setting) as service:
         before = total(scrape())
         threads = [
-            threading.Thread(target=lambda: [service.ask("/api/health") for _ in range(40)])
+            threading.Thread(target=lambda: [service.request("/api/health") for _ in range(40)])
             for _ in range(8)
         ]
         for thread in threads:
@@ -175,7 +175,7 @@ def test_requests_of_many_threads_are_all_counted(
         for thread in threads:
             thread.join()
         assert total(scrape()) == before + 320
-        service.end()
+        service.stop()
 
 
 def test_metrics_directory_removed_fails_no_request(
@@ -186,14 +186,14 @@ def test_metrics_directory_removed_fails_no_request(
         before = service.workers()
         wait_until(lambda: is_removed(directory))
         for _ in range(10):
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
+            assert service.request("/api/images", tenants.acme.headers).status == 200
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: not set(service.workers()) & set(before))
         for _ in range(10):
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
-            assert service.ask("/api/images").status == 401
+            assert service.request("/api/images", tenants.acme.headers).status == 200
+            assert service.request("/api/images").status == 401
         assert list(scrape()) == [f'harborguard_release_info{{version="{__version__}"}}']
-        assert service.end() == 0
+        assert service.stop() == 0
     assert "metrics of a worker cannot be stored" in {event["event"] for event in events(service)}
 
 
@@ -215,17 +215,17 @@ def test_pool_metrics_count_connections_in_use_and_forget_dead_workers(
             )
             request.start()
             wait_until(lambda: scrape().get(in_use) == 1)
-            service.kill_a_worker()
+            service.kill_worker()
             request.join()
             wait_until(lambda: scrape().get(in_use) == 0)
-        assert service.ask("/api/images", tenants.acme.headers).status == 200
-        service.end()
+        assert service.request("/api/images", tenants.acme.headers).status == 200
+        service.stop()
 
 
 def expect_no_response(service: Service, headers: dict[str, str]) -> None:
     """Send a request whose worker is killed."""
     try:
-        service.ask("/api/images", headers)
+        service.request("/api/images", headers)
     except (OSError, ValueError, IndexError):
         return
     raise AssertionError("there was a response")
@@ -237,8 +237,8 @@ def test_master_killed_leaves_its_metrics_directory_and_the_next_starts_at_zero(
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         [abandoned] = directories(service)
         for _ in range(10):
-            service.ask("/api/images")
-        service.end(signal.SIGKILL)
+            service.request("/api/images")
+        service.stop(signal.SIGKILL)
     try:
         files = list(abandoned.iterdir())
         assert len(files) <= 3 * 3
@@ -246,7 +246,7 @@ def test_master_killed_leaves_its_metrics_directory_and_the_next_starts_at_zero(
         with serving(DATABASE_URL=database_url, **scrape.setting) as service:
             assert directories(service).isdisjoint({abandoned})
             assert scrape()['harborguard_credentials_refused_total{reason="missing"}'] == 0
-            service.end()
+            service.stop()
     finally:
         shutil.rmtree(abandoned)
 
@@ -258,9 +258,9 @@ def test_metrics_are_off_by_default_and_a_taken_port_is_logged(
         assert directories(service) == set()
         taken = {"HARBORGUARD_METRICS_PORT": str(service.port)}
         with serving(DATABASE_URL=database_url, **taken) as other:
-            assert other.ask("/api/ready").status == 200
-            assert other.end() == 0
-        service.end()
+            assert other.request("/api/ready").status == 200
+            assert other.stop() == 0
+        service.stop()
     assert any("metrics are not served" in str(event["event"]) for event in events(other))
     with pytest.raises(urllib.error.URLError):
         scrape()
@@ -276,7 +276,7 @@ def test_metrics_port_is_open_in_the_master_only(database_url: str, scrape: Scra
         processes = (service.process.pid, *service.workers())
         holders = [pid for pid in processes if Path(f"socket:[{inode}]") in open_files(pid)]
         assert holders == [service.process.pid]
-        service.end()
+        service.stop()
 
 
 def test_log_pipe_full_delays_no_request(tenants: Tenants, database_url: str) -> None:
@@ -291,14 +291,14 @@ def test_log_pipe_full_delays_no_request(tenants: Tenants, database_url: str) ->
         slowest = 0.0
         for _ in range(200):
             began = time.monotonic()
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
+            assert service.request("/api/images", tenants.acme.headers).status == 200
             slowest = max(slowest, time.monotonic() - began)
-        listener = threading.Thread(target=listen, args=(service,))
+        listener = threading.Thread(target=collect_output, args=(service,))
         listener.start()
         time.sleep(0.5)
         for _ in range(4):
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
-        assert service.end() == 0
+            assert service.request("/api/images", tenants.acme.headers).status == 200
+        assert service.stop() == 0
         listener.join()
     assert slowest < 5
     assert sum(int(str(e.get("lines", 0))) for e in events(service)) >= 100
@@ -312,5 +312,5 @@ def test_log_pipe_closed_fails_no_request(tenants: Tenants, database_url: str) -
         await_health(service)
         process.stdout.close()
         for _ in range(20):
-            assert service.ask("/api/images", tenants.acme.headers).status == 200
-        assert service.end() == 0
+            assert service.request("/api/images", tenants.acme.headers).status == 200
+        assert service.stop() == 0

@@ -51,7 +51,7 @@ def shell(commands: str, home: Path, database: Cluster) -> None:
         "PATH": f"{shims}:{Path(program('psql')).parent}:{os.environ['PATH']}",
         "HOME": str(home),
         "PYTHONPATH": str(ROOT),
-        "PGHOST": database.sockets,
+        "PGHOST": database.socket_directory,
         "PGUSER": "postgres",
         "DATABASE_URL": database.url,
     }
@@ -62,8 +62,8 @@ def shell(commands: str, home: Path, database: Cluster) -> None:
 def listed(database: Cluster, key: str) -> bytes:
     """What a service on this database answers."""
     with serving(DATABASE_URL=database.url) as service:
-        assert service.ask("/api/ready").status == 200
-        return service.ask("/api/images?limit=200", {"X-API-Key": key}).body
+        assert service.request("/api/ready").status == 200
+        return service.request("/api/images?limit=200", {"X-API-Key": key}).body
 
 
 def test_what_is_dumped_is_restored(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_what_is_dumped_is_restored(tmp_path: Path) -> None:
         modes = [oct(path.stat().st_mode)[-3:] for path in (dump, dump.parent)]
         assert (dump.suffix, modes) == (".dump", ["600", "700"])
 
-        database.ask("UPDATE images SET name = name || '-spoiled'")
+        database.execute("UPDATE images SET name = name || '-spoiled'")
         shell(f"DUMP={dump}\n{block('systemctl stop')}", tmp_path, database)
         assert listed(database, key) == before
-        names = {name for (name,) in database.ask("SELECT datname FROM pg_database")}
+        names = {name for (name,) in database.execute("SELECT datname FROM pg_database")}
         assert {"harborguard", "harborguard_before"} <= names
         units = "harborguard.socket harborguard.service"
         assert (tmp_path / "systemctl").read_text() == f"stop {units}\nstart {units}\n"
@@ -90,7 +90,7 @@ def test_what_is_dumped_is_restored(tmp_path: Path) -> None:
 
 def test_a_dump_that_fails_leaves_the_others(tmp_path: Path) -> None:
     with cluster() as database:
-        database.ask("SELECT 1")
+        database.execute("SELECT 1")
         missing = block("install -d -m 700 /var/backups").replace(" harborguard'", " nothing'")
         with pytest.raises(subprocess.CalledProcessError):
             shell(missing, tmp_path, database)
@@ -127,7 +127,7 @@ def test_secrets_come_as_files(tenants: Tenants, database_url: str, tmp_path: Pa
         "NEXTAUTH_SECRET_FILE": str(tmp_path / "secret"),
     }
     with serving(**files) as service:
-        assert service.ask("/api/images", tenants.acme.headers).status == 200
+        assert service.request("/api/images", tenants.acme.headers).status == 200
 
 
 @pytest.mark.parametrize("name", ["git", "make", "python3-venv", "openssl", "nginx", "postgresql"])

@@ -35,12 +35,12 @@ def postgres_of(state: Path) -> list[int]:
 def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
     settings = {"HARBORGUARD_STATE_DIR": str(state)}
     with serving(LOCAL, **settings) as service:
-        [curl] = re.findall(r"^  (curl .*)$", "".join(service.said), re.MULTILINE)
-        assert f"The demo key is kept in {state}/demo.key\n" in service.said
-        assert f"API reference: http://127.0.0.1:{service.port}/api/docs\n" in service.said
-        assert service.ask("/api/docs").status == 200
+        [curl] = re.findall(r"^  (curl .*)$", "".join(service.output), re.MULTILINE)
+        assert f"The demo key is kept in {state}/demo.key\n" in service.output
+        assert f"API reference: http://127.0.0.1:{service.port}/api/docs\n" in service.output
+        assert service.request("/api/docs").status == 200
         [key] = re.findall(r"hg_ak_[0-9a-f]{48}", curl)
-        first = service.ask("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
+        first = service.request("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
         assert first["meta"]["total"] > 200
         assert {row["grade"] for row in first["data"]} == {"A", "B", "C", "D", None}
         if shutil.which("curl"):
@@ -50,23 +50,23 @@ def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
         command = [ROOT / ".venv/bin/harborguard", "key", "list", "--org", "demo"]
         listed = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
         assert key[:10] in listed.stdout, listed.stderr
-        assert service.end(signal.SIGINT) == 0
+        assert service.stop(signal.SIGINT) == 0
     wait_until(lambda: not postgres_of(state))
     assert oct((state / "demo.key").stat().st_mode)[-3:] == "600"
 
     with serving(LOCAL, **settings) as service:
-        assert key in "".join(service.said)
-        again = service.ask("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
+        assert key in "".join(service.output)
+        again = service.request("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json
         assert again == first
-        service.end(signal.SIGKILL)
+        service.stop(signal.SIGKILL)
     wait_until(lambda: not postgres_of(state))
 
     with serving(LOCAL, **settings) as service:
-        assert service.ask("/api/images", {"X-API-Key": key}).status == 200
+        assert service.request("/api/images", {"X-API-Key": key}).status == 200
         service.process.send_signal(signal.SIGHUP)
         time.sleep(1)
-        assert service.ask("/api/images", {"X-API-Key": key}).status == 200
-        assert service.end() == 0
+        assert service.request("/api/images", {"X-API-Key": key}).status == 200
+        assert service.stop() == 0
     wait_until(lambda: not postgres_of(state))
 
 
@@ -98,8 +98,8 @@ def test_run_below_a_directory_of_mode_0700_starts(tmp_path: Path) -> None:
     try:
         with serving(LOCAL, HARBORGUARD_STATE_DIR=str(state)) as service:
             key = (state / "demo.key").read_text().strip()
-            assert service.ask("/api/images", {"X-API-Key": key}).status == 200
-            assert service.end() == 0
+            assert service.request("/api/images", {"X-API-Key": key}).status == 200
+            assert service.stop() == 0
         assert oct((state / "demo.key").stat().st_mode)[-3:] == "600"
     finally:
         for made in set(elsewhere.glob("*")) - (before or set()):
@@ -113,10 +113,10 @@ def test_run_with_database_url_uses_that_database_unchanged(
 ) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(LOCAL, DATABASE_URL=database_url) as service:
-        assert service.ask("/api/images", tenants.acme.headers).json["meta"]["total"] == 1
-        assert "hg_ak_..." in "".join(service.said)
-        assert "demo key" not in "".join(service.said)
-        service.end()
+        assert service.request("/api/images", tenants.acme.headers).json["meta"]["total"] == 1
+        assert "hg_ak_..." in "".join(service.output)
+        assert "demo key" not in "".join(service.output)
+        service.stop()
     [(organizations,)] = tenants.acme.conn.execute("SELECT count(*) FROM organizations").fetchall()
     assert organizations == 2
 

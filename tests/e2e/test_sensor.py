@@ -43,7 +43,7 @@ def post(service: Service, key: str, path: Path, *image: str) -> tuple[int, Any]
 
 def row(service: Service, tenants: Tenants) -> dict[str, Any]:
     """Return the only row of the image list."""
-    [image] = service.ask("/api/images", tenants.acme.headers).json["data"]
+    [image] = service.request("/api/images", tenants.acme.headers).json["data"]
     return image
 
 

@@ -25,13 +25,15 @@ def test_service_started_lists_images_and_stops_cleanly(
     image_id = tenants.acme.add_image("ghcr.io/acme/api", 31)
 
     with serving(DATABASE_URL=database_url) as service:
-        answer = service.ask("/api/images?grade=A%2CB&sort=riskScore%3Adesc", tenants.acme.headers)
+        response = service.request(
+            "/api/images?grade=A%2CB&sort=riskScore%3Adesc", tenants.acme.headers
+        )
 
-        assert answer.status == 200
-        assert [row["id"] for row in answer.json["data"]] == [image_id]
-        assert service.ask("/api/ready").json == {"data": {"status": "ready"}}
+        assert response.status == 200
+        assert [row["id"] for row in response.json["data"]] == [image_id]
+        assert service.request("/api/ready").json == {"data": {"status": "ready"}}
         assert len(service.workers()) == 2
-        assert service.end() == 0
+        assert service.stop() == 0
 
 
 def test_session_cookie_of_9_kb_in_chunks_is_accepted(tenants: Tenants, database_url: str) -> None:
@@ -40,11 +42,11 @@ def test_session_cookie_of_9_kb_in_chunks_is_accepted(tenants: Tenants, database
     assert len(cookie) > 8190
 
     with serving(DATABASE_URL=database_url, NEXTAUTH_SECRET=f"{SECRET},{SECRET[::-1]}") as service:
-        assert service.ask("/api/images", {"Cookie": cookie}).status == 200
-        assert service.ask("/api/images", {"Cookie": cookie[:-9]}).status == 401
+        assert service.request("/api/images", {"Cookie": cookie}).status == 200
+        assert service.request("/api/images", {"Cookie": cookie[:-9]}).status == 401
         longest = "%F0%9F%98%80" * 200
-        answer = service.ask(f"/api/images?search={longest}", {"Cookie": cookie})
-        assert (answer.status, answer.json["data"]) == (200, [])
+        response = service.request(f"/api/images?search={longest}", {"Cookie": cookie})
+        assert (response.status, response.json["data"]) == (200, [])
 
 
 def test_headers_that_set_the_script_name_or_prefix_are_ignored(
@@ -56,10 +58,10 @@ def test_headers_that_set_the_script_name_or_prefix_are_ignored(
             {"Script-Name": "/api"},
             {"PATH_INFO": "/api/health"},
         ):
-            assert service.ask("/api/images", {**tenants.acme.headers, **headers}).status == 200
+            assert service.request("/api/images", {**tenants.acme.headers, **headers}).status == 200
         forwarded = {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.test"}
-        answer = service.ask("/api/images", {**tenants.acme.headers, **forwarded})
-        assert answer.json["links"] == {"self": "/api/images?page=1&limit=50"}
+        response = service.request("/api/images", {**tenants.acme.headers, **forwarded})
+        assert response.json["links"] == {"self": "/api/images?page=1&limit=50"}
 
 
 @pytest.mark.parametrize(
@@ -79,10 +81,10 @@ def test_headers_that_set_the_script_name_or_prefix_are_ignored(
 def test_malformed_request_returns_an_error_in_the_envelope(
     shared_service: Service, request_bytes: bytes, status: int
 ) -> None:
-    answer = shared_service.send(request_bytes)
-    assert answer.status in {400, status}
-    assert set(answer.json) == {"error"}
-    assert set(answer.json["error"]) == {"code", "message"}
+    response = shared_service.send(request_bytes)
+    assert response.status in {400, status}
+    assert set(response.json) == {"error"}
+    assert set(response.json["error"]) == {"code", "message"}
 
 
 @pytest.fixture(scope="module")
@@ -113,19 +115,19 @@ def test_service_with_a_newer_schema_logs_a_warning_and_serves(
     conn.execute("INSERT INTO schema_migrations (number, name, checksum) VALUES (9999, 'x', 'x')")
     try:
         with serving(DATABASE_URL=database_url) as service:
-            assert service.ask("/api/ready").status == 200
-            service.end()
+            assert service.request("/api/ready").status == 200
+            service.stop()
     finally:
         conn.execute("DELETE FROM schema_migrations WHERE number = 9999")
-    assert "schema is newer than this release" in "".join(service.said)
+    assert "schema is newer than this release" in "".join(service.output)
 
 
 def test_service_without_a_database_returns_503(tenants: Tenants) -> None:
     with serving(DATABASE_URL="host=/nowhere", HARBORGUARD_POOL_TIMEOUT="0.3") as service:
-        answer = service.ask("/api/images", tenants.acme.headers)
-        assert answer.status == 503
-        assert answer.headers["retry-after"] == "2"
-        assert answer.json["error"]["code"] == "SERVICE_UNAVAILABLE"
+        response = service.request("/api/images", tenants.acme.headers)
+        assert response.status == 503
+        assert response.headers["retry-after"] == "2"
+        assert response.json["error"]["code"] == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_worker_that_gets_a_signal_during_fork_ends(
     )
     with serving(str(configuration), DATABASE_URL=database_url) as service:
         wait_until(lambda: marker.exists() and not exists(int(marker.read_text())))
-        assert service.ask("/api/ready").status == 200
-        assert service.end() == 0
+        assert service.request("/api/ready").status == 200
+        assert service.stop() == 0
 
 
 LOAD_TWICE = """
@@ -202,7 +204,7 @@ def test_configuration_read_again_patches_nothing_twice(database_url: str) -> No
 def test_master_killed_ends_its_workers(database_url: str) -> None:
     with serving(DATABASE_URL=database_url) as service:
         workers = service.workers()
-        service.end(signal.SIGKILL)
+        service.stop(signal.SIGKILL)
         wait_until(lambda: not any(map(exists, workers)))
 
 

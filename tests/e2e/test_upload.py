@@ -18,7 +18,7 @@ from harborguard.model import Role
 from harborguard.store.connection import Connection
 from tests.support import oracle
 from tests.support.reports import SCANNED_AT, envelope, image_rows
-from tests.support.service import Answer, Service, parse_answer, serving
+from tests.support.service import Response, Service, parse_response, serving
 from tests.support.tenants import Tenants
 
 MB = 1 << 20
@@ -44,7 +44,7 @@ def key(tenants: Tenants) -> str:
 
 def post(
     service: Service, key: str, pieces: Iterable[bytes], headers: dict[str, str]
-) -> tuple[Answer, int]:
+) -> tuple[Response, int]:
     """The answer to a body that is sent for as long as anybody takes it, and how much was taken."""
     lines = [
         "POST /api/scans/upload HTTP/1.1",
@@ -70,10 +70,10 @@ def post(
                 received += part
         except ConnectionResetError:
             pass
-    return parse_answer(received), taken
+    return parse_response(received), taken
 
 
-def whole(service: Service, key: str, body: bytes, **headers: str) -> Answer:
+def whole(service: Service, key: str, body: bytes, **headers: str) -> Response:
     """The answer to a body of a told length."""
     return post(service, key, [body], {"Content-Length": str(len(body)), **headers})[0]
 
@@ -126,7 +126,7 @@ def test_a_large_report_is_held_once(service: Service, tenants: Tenants, key: st
     grown = memory(service, "VmHWM") - idle
     print(f"{len(body) / MB:.0f} MB recorded in {took:.1f} s, memory grew by {grown / MB:.0f} MB")
     assert grown < len(body) + 60 * MB
-    [row] = service.ask("/api/images", tenants.acme.headers).json["data"]
+    [row] = service.request("/api/images", tenants.acme.headers).json["data"]
     assert row["vulnerabilities"]["low"] == 6500
 
 
@@ -165,7 +165,7 @@ def test_what_is_too_large_is_refused_early(service: Service, tenants: Tenants, 
         assert taken <= most_taken
         assert grown < most_grown
         assert kept < 8 * MB
-    assert service.ask("/api/health").status == 200
+    assert service.request("/api/health").status == 200
 
 
 def test_a_body_that_is_not_as_told(service: Service, tenants: Tenants, key: str) -> None:
@@ -216,7 +216,7 @@ def test_uploads_race_while_listings_are_whole(
     def watch() -> int:
         seen = 0
         while not over.is_set():
-            for row in service.ask("/api/images?limit=200", tenants.acme.headers).json["data"]:
+            for row in service.request("/api/images?limit=200", tenants.acme.headers).json["data"]:
                 counts = tuple(row["vulnerabilities"].values())
                 seen += 1
                 if (row["name"], *counts, row["riskScore"]) not in allowed:

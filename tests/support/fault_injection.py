@@ -72,22 +72,22 @@ class Cluster:
         self.url, self.superuser_url = server.url, server.superuser_url
 
     @property
-    def sockets(self) -> str:
+    def socket_directory(self) -> str:
         """Return the directory of its socket."""
         return str(conninfo_to_dict(self.url)["host"])
 
     @property
-    def data(self) -> Path:
+    def data_directory(self) -> Path:
         """Return its data directory."""
         return self.directory / "postgres-18"
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """Stop the server as `pg_ctl stop -m immediate` does, or by another signal."""
-        pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        pid = int((self.data_directory / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, number)
         self.stack.close()
 
-    def ask(self, query: str) -> list[tuple]:
+    def execute(self, query: str) -> list[tuple]:
         """Run a statement in the service's database as superuser and return the rows."""
         url = self.superuser_url.replace("@/postgres", "@/harborguard")
         with psycopg.connect(url, autocommit=True) as conn:
@@ -111,17 +111,25 @@ def cluster() -> Iterator[Cluster]:
 def replica_of(primary: Cluster) -> Iterator[Cluster]:
     """Run a streaming replica of a server during the block."""
     # Allow this account to replicate: the database name `all` does not include replication.
-    with primary.data.with_suffix(".hba").open("a") as rules:
+    with primary.data_directory.with_suffix(".hba").open("a") as rules:
         rules.write("local replication all peer map=harborguard\n")
-    primary.ask("SELECT pg_reload_conf()")
+    primary.execute("SELECT pg_reload_conf()")
     with short_directory() as directory:
         replica = Cluster(directory / "pg")
         replica.directory.mkdir(mode=0o700)
-        command = [program("pg_basebackup"), "-h", primary.sockets, "-p", "5432", "-U", "postgres"]
-        command += ["-D", str(replica.data), "-R", "-X", "stream", "-c", "fast"]
+        command = [
+            program("pg_basebackup"),
+            "-h",
+            primary.socket_directory,
+            "-p",
+            "5432",
+            "-U",
+            "postgres",
+        ]
+        command += ["-D", str(replica.data_directory), "-R", "-X", "stream", "-c", "fast"]
         subprocess.run(command, check=True, capture_output=True)
-        owner = primary.data.stat()
-        for path in (replica.directory, replica.data, *replica.data.rglob("*")):
+        owner = primary.data_directory.stat()
+        for path in (replica.directory, replica.data_directory, *replica.data_directory.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
         replica.start()
         try:
@@ -206,7 +214,7 @@ class Relay:
 @contextmanager
 def relay_to(server: Cluster) -> Iterator[tuple[Relay, str]]:
     """Run a relay to a server; yield it and the URL of the database through it."""
-    relay = Relay(f"{server.sockets}/.s.PGSQL.5432")
+    relay = Relay(f"{server.socket_directory}/.s.PGSQL.5432")
     try:
         yield relay, f"postgresql://harborguard@127.0.0.1:{relay.port}/harborguard"
     finally:
@@ -277,14 +285,14 @@ def pgbouncer(server: Cluster) -> Iterator[int]:
     with short_directory() as directory:
         file = directory / "pgbouncer.ini"
         file.write_text(
-            f"[databases]\n* = host={server.sockets} port=5432 user=harborguard\n"
+            f"[databases]\n* = host={server.socket_directory} port=5432 user=harborguard\n"
             "[pgbouncer]\npool_mode = transaction\nauth_type = any\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             "max_client_conn = 500\ndefault_pool_size = 10\n"
         )
         file.chmod(0o644)
         # pgbouncer does not run as root. The account of the server may use its socket.
-        owner = server.data.stat()
+        owner = server.data_directory.stat()
         identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         with listening(port, [command, str(file)], **({} if os.geteuid() else identity)):
             yield port

@@ -124,7 +124,7 @@ def backends_die(seconds: float) -> Outcome:
         with deployed(database.url) as service, clients(service.port, keys, pause=0.002) as calls:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                killed += len(database.ask(kill))
+                killed += len(database.execute(kill))
                 time.sleep(0.09)
     statuses = results(calls)
     return Outcome(
@@ -174,7 +174,7 @@ def replica_is_promoted() -> Outcome:
         primary = stack.enter_context(cluster())
         keys = seed(primary.url)
         replica = stack.enter_context(replica_of(primary))
-        hosts = f"{primary.sockets},{replica.sockets}"
+        hosts = f"{primary.socket_directory},{replica.socket_directory}"
         url = f"postgresql://harborguard@/harborguard?host={hosts}&port=5432,5432"
         url += "&target_session_attrs=read-write"
         with deployed(url, **NO_RECYCLING) as service, clients(service.port, keys) as calls:
@@ -182,7 +182,7 @@ def replica_is_promoted() -> Outcome:
             primary.stop()
             time.sleep(1)
             promoted = time.monotonic()
-            replica.ask("SELECT pg_promote()")
+            replica.execute("SELECT pg_promote()")
             recovery = first_success(calls, promoted)
     statuses = results(calls)
     return Outcome(
@@ -305,8 +305,8 @@ def migrations_race(rounds: int, kills: int) -> Outcome:
                     runner.kill()
             with migrations(database.url, rounds + kills, 1) as [runner]:
                 failed += runner.wait() != 0
-        broken = database.ask("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0]
-        [(steps, last)] = database.ask("SELECT count(*), max(number) FROM schema_migrations")
+        broken = database.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0]
+        [(steps, last)] = database.execute("SELECT count(*), max(number) FROM schema_migrations")
     statuses = results(calls)
     return Outcome(
         f"{rounds} rounds of 4 processes at once, {kills} processes killed, "
@@ -320,10 +320,10 @@ def migrations_race(rounds: int, kills: int) -> Outcome:
 def through_a_pooler(tests: list[str]) -> Outcome:
     """D11: the tests of the API run through pgbouncer in transaction mode."""
     with cluster() as database, pgbouncer(database) as port:
-        database.ask("ALTER ROLE harborguard CREATEDB")
-        database.ask("GRANT SET ON PARAMETER deadlock_timeout TO harborguard")
+        database.execute("ALTER ROLE harborguard CREATEDB")
+        database.execute("GRANT SET ON PARAMETER deadlock_timeout TO harborguard")  # a test sets it
         for statement in role_settings():
-            database.ask(statement)
+            database.execute(statement)
         environment = {
             "PATH": os.environ["PATH"],
             "HARBORGUARD_TEST_DATABASE_URL": database.url,
@@ -359,7 +359,7 @@ def workers_are_killed(count: int) -> Outcome:
         ):
             time.sleep(1)
             while killed < count:
-                service.kill_a_worker()
+                service.kill_worker()
                 killed += 1
                 time.sleep(pause)
     [load] = loads
@@ -509,7 +509,7 @@ def measure_resources(service: Service, database: Cluster) -> tuple[float, int, 
         megabytes += pages * os.sysconf("SC_PAGE_SIZE") / 1e6
         descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'harborguard'"
-    return megabytes, descriptors, database.ask(query)[0][0]
+    return megabytes, descriptors, database.execute(query)[0][0]
 
 
 def malformed_requests() -> list[Outcome]:
@@ -524,7 +524,7 @@ def malformed_requests() -> list[Outcome]:
             while send(service.port, REQUESTS["DELETE"]).status != 429:
                 pass
             problems.append(("nginx, by a client over the rate limit", find_problems(service.port)))
-            service.end()
+            service.stop()
             problems.append(("nginx without the service", find_problems(service.port)))
     return [
         Outcome(

@@ -11,7 +11,7 @@ from harborguard.auth import credentials
 from tests.support import cookies
 
 ISSUED: set[str] = {cookies.SECRET, cookies.OTHER_SECRET}
-SAID: list[list[str]] = []
+OUTPUTS: list[list[str]] = []
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{16,}")
 

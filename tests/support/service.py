@@ -24,7 +24,7 @@ LOCAL = "deploy/gunicorn.local.conf.py"
 
 
 @dataclass
-class Answer:
+class Response:
     """An HTTP response as received."""
 
     status: int
@@ -44,30 +44,32 @@ class Service:
 
     port: int
     process: subprocess.Popen[str]
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     size: int = 2
 
-    def ask(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+    def request(
+        self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+    ) -> Response:
         """Send a well-formed request and return the response."""
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         return self.send("\r\n".join([*lines, "", ""]).encode())
 
-    def send(self, request: bytes) -> Answer:
+    def send(self, request: bytes) -> Response:
         """Send any bytes and return the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as conn:
             conn.sendall(request)
             received = b""
             while part := conn.recv(65536):
                 received += part
-        return parse_answer(received)
+        return parse_response(received)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [pid for pid in map(int, children.read_text().split()) if is_python(pid)]
 
-    def kill_a_worker(self) -> None:
+    def kill_worker(self) -> None:
         """Kill one worker with SIGKILL, as the kernel does when memory is short."""
         while True:
             try:
@@ -75,19 +77,19 @@ class Service:
             except (IndexError, ProcessLookupError):
                 time.sleep(0.01)  # the master is replacing it
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to the master, wait for its end and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
 
-def parse_answer(received: bytes) -> Answer:
+def parse_response(received: bytes) -> Response:
     """Split the bytes of a response into status, headers and body."""
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     lowered = {name.lower(): value for name, value in headers.items()}
-    return Answer(int(status.split()[1]), lowered, body)
+    return Response(int(status.split()[1]), lowered, body)
 
 
 def is_python(pid: int) -> bool:
@@ -149,7 +151,7 @@ def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterato
     """Wait until a started service responds with all its workers, and stop it after the block."""
     service = Service(port, process, size=size)
     with process:
-        listener = threading.Thread(target=listen, args=(service,))
+        listener = threading.Thread(target=collect_output, args=(service,))
         listener.start()
         try:
             await_health(service)
@@ -159,13 +161,13 @@ def running(process: subprocess.Popen[str], port: int, size: int = 2) -> Iterato
             if process.poll() is None:
                 process.terminate()
             listener.join(timeout=60)
-            leaks.SAID.append(service.said)
+            leaks.OUTPUTS.append(service.output)
 
 
-def listen(service: Service) -> None:
+def collect_output(service: Service) -> None:
     """Collect the output of the service, so that its pipe never fills up."""
     assert service.process.stdout is not None
-    service.said.extend(service.process.stdout)
+    service.output.extend(service.process.stdout)
 
 
 def await_health(service: Service) -> None:
@@ -173,7 +175,7 @@ def await_health(service: Service) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and service.process.poll() is None:
         with suppress(OSError):
-            if service.ask("/api/health").status == 200:
+            if service.request("/api/health").status == 200:
                 return
         time.sleep(0.05)
-    raise AssertionError("".join(service.said))
+    raise AssertionError("".join(service.output))

@@ -43,7 +43,7 @@ def test_request_with_odd_host_or_path_returns_json_and_no_redirect(
 
 def test_websocket_upgrade_returns_400_in_json(bare_app: Flask) -> None:
     headers = {"HTTP_CONNECTION": "Upgrade", "HTTP_UPGRADE": "websocket"}
-    response = bare_app.test_client().get("/api/health", environ_overrides=headers)
+    response = bare_app.test_client().get("/api/images", environ_overrides=headers)
     assert response.status_code == 400
     assert response.json is not None
     assert response.json["error"]["code"] == "BAD_REQUEST"

@@ -65,7 +65,7 @@ def measure(config: Config, tenants: dict[str, BenchTenant], directory: Path) ->
     with pool_connection(config) as conn:
         with production_service(config, directory / "log") as service:
             body = directory / "body.json"
-            body.write_bytes(service.ask("/api/images", _key_header(tenants["10k"])).body)
+            body.write_bytes(service.request("/api/images", _key_header(tenants["10k"])).body)
             with static_server(body) as static_port:
                 targets = make_targets(service, tenants, static_port)
                 http, sql = measure_interleaved(targets, conn, tenants)
@@ -94,7 +94,7 @@ def make_targets(
         path, headers = f"/api/images{'?' if query else ''}{query}", _key_header(tenants[size])
         label = query or DEFAULT_PAGE
         if unchanged:
-            headers["If-None-Match"] = service.ask(path, headers).headers["etag"]
+            headers["If-None-Match"] = service.request(path, headers).headers["etag"]
             label = UNCHANGED
         return Case(label, size, connections), lambda: drive(
             service.port, path, headers, connections=connections, seconds=SECONDS
