@@ -1,12 +1,7 @@
-"""HarborGuard's inventory of container images, as one small service.
+"""HarborGuard Images: an inventory of container images and their vulnerabilities.
 
-Two folders are its doors, and everything beside them is the field itself:
-
-api/    the only code that speaks HTTP
-store/  the only code that speaks SQL (statements that never vary lie in ../sql)
-
-One request: credentials -> store.principals -> api.schemas -> store.image_query -> api.pagination.
-One scan: reports -> risk -> store.scans, through the corridor `ingest`.
+`api` is the only package that handles HTTP, `store` the only one that runs SQL, and `oci` the only
+one that calls container registries. ARCHITECTURE.md has the map of all modules.
 """
 
 __version__ = "0.1.0"

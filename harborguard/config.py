@@ -1,5 +1,6 @@
-"""The settings: every name, default and check; the only reader of the environment."""
+"""Settings: names, defaults and checks. Only this module reads environment variables."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +15,10 @@ LOG_FORMATS = ("auto", "json", "text")
 
 @dataclass(frozen=True)
 class Config:
-    """What an operator can set; README.md has the table, a test keeps the two together.
+    """Settings that an operator can change.
 
-    `database_url` is empty where none is set: only a local trial can do without.
-    Times are in seconds but for `statement_timeout_ms`.
+    `database_url` is empty if none is set; the command line and `make run` then use the embedded
+    server. Times are in seconds, except `statement_timeout_ms`.
     """
 
     database_url: str = ""
@@ -42,23 +43,26 @@ class Config:
 
     @property
     def addresses(self) -> list[str]:
-        """Where to listen: host:port or unix:path each."""
+        """Return the addresses to listen on, each host:port or unix:path."""
         return list(_split(self.bind)) or [f"127.0.0.1:{self.port}"]
 
     @property
     def pool_size(self) -> int:
-        """Connections a worker may hold: one for each thread, and one to spare."""
+        """Return the maximum connections of a worker: one per thread and one spare."""
         return self.threads + 1
 
     @classmethod
     def from_env(cls) -> "Config":
-        """The settings of this process; raises ConfigurationError with all that is wrong."""
+        """Read the settings from environment variables and the files that NAME_FILE names.
+
+        Raise ConfigurationError if any value is invalid or a file cannot be read.
+        """
         env = FileAwareEnv(eager=False, strip_whitespace=True)
         try:
             config = cls._read(env)
             env.seal()
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(_describe(error)) from None
         return config
 
     @classmethod
@@ -103,6 +107,22 @@ class Config:
             registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),
             sudo_uid=env.int("SUDO_UID", None),
         )
+
+
+def _describe(error: OSError | ValueError) -> str:
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError):
+        return f"{_file_variable(cause)}: cannot read {cause.filename}: {cause.strerror}"
+    if isinstance(cause, UnicodeDecodeError):
+        return "A file that a NAME_FILE variable names is not UTF-8 text."
+    return str(error)
+
+
+def _file_variable(error: OSError) -> str:
+    """Return the name of the variable that names the unreadable file."""
+    path = Path(error.filename)
+    variables = [name for name, value in os.environ.items() if Path(value) == path]
+    return next((name for name in variables if name.endswith("_FILE")), "NAME_FILE")
 
 
 def _split(text: str | None) -> tuple[str, ...]:

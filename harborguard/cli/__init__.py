@@ -1,7 +1,6 @@
-"""The command line: what an operator does beside the API.
+"""The command line: schema, organizations, credentials, scan reports and registries.
 
-A secret is printed once, alone on standard output; lists go to standard output too, and everything
-that is said about the work to standard error.
+Secrets and tables go to standard output, messages and errors to standard error.
 """
 
 import click
@@ -16,11 +15,11 @@ from harborguard.observability.logs import configure_logging
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="harborguard")
 def main() -> None:
-    """Looks after HarborGuard's inventory of container images.
+    """Manage HarborGuard's inventory of container images.
 
-    Works on the database that DATABASE_URL names; where none is set, on the private one of this
-    checkout, which is started for the length of the command unless `make run` is serving from it.
-    ORG is an organization's id or its name.
+    Commands use the database that DATABASE_URL names. Without DATABASE_URL they use this checkout's
+    embedded database: the running one during `make run`, else they start it and stop it at the end.
+    ORG is the id or the name of an organization.
     """
     configure_logging(Config.from_env())
 

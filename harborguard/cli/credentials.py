@@ -1,4 +1,4 @@
-"""API keys and personal access tokens: made, listed, revoked."""
+"""Commands for API keys and personal access tokens."""
 
 from datetime import datetime
 
@@ -7,7 +7,15 @@ import click
 from harborguard.auth.credentials import make_secret
 from harborguard.cli.database import open_database
 from harborguard.cli.organizations import ROLES
-from harborguard.cli.terminal import Email, Expiry, Name, print_table, printable, say, say_secret
+from harborguard.cli.terminal import (
+    Email,
+    Expiry,
+    Name,
+    print_message,
+    print_secret,
+    print_table,
+    printable,
+)
 from harborguard.model import PrincipalKind, Role
 from harborguard.references import parse_host
 from harborguard.store import organizations, principals
@@ -16,19 +24,19 @@ from harborguard.store.registries import ensure_registry
 
 @click.group()
 def key() -> None:
-    """API keys, which stand for an organization."""
+    """Manage API keys, which authenticate an organization."""
 
 
 @key.command("create")
 @click.argument("name", type=Name())
 @click.option("--org", "organization", required=True, metavar="ORG")
 @click.option("--role", type=ROLES, default="ci", show_default=True)
-@click.option("--expires", type=Expiry(), help="Without it, the key does not expire.")
-@click.option("--registry", metavar="HOST", help="Bind the key to the images of one registry.")
+@click.option("--expires", type=Expiry(), help="Default: never.")
+@click.option("--registry", metavar="HOST", help="Limit the key to one registry.")
 def create_key(
     name: str, *, organization: str, role: str, expires: datetime | None, registry: str | None
 ) -> None:
-    """Make an API key and print it; it cannot be shown again."""
+    """Create an API key and print its secret, which is shown only once."""
     secret = make_secret(PrincipalKind.API_KEY)
     with open_database() as conn, conn.transaction():
         organization_id = organizations.get_organization(conn, organization)
@@ -44,13 +52,13 @@ def create_key(
             registry_id=registry_id,
             expires_at=expires,
         )
-    say_secret(f"API key {key_id}", secret)
+    print_secret(f"API key {key_id}", secret)
 
 
 @key.command("list")
 @click.option("--org", "organization", required=True, metavar="ORG")
 def list_keys(organization: str) -> None:
-    """List an organization's API keys, newest first, without their secrets."""
+    """List an organization's API keys without their secrets, newest first."""
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         print_table(principals.list_api_keys(conn, organization_id))
@@ -59,35 +67,35 @@ def list_keys(organization: str) -> None:
 @key.command("revoke")
 @click.argument("key_id", metavar="ID")
 def revoke_key(key_id: str) -> None:
-    """End an API key, from the next request on and for good."""
+    """Revoke an API key permanently, from the next request on."""
     with open_database() as conn:
         principals.revoke_api_key(conn, key_id)
-    say(f"API key {printable(key_id)} is revoked")
+    print_message(f"revoked API key {printable(key_id)}")
 
 
 @click.group()
 def token() -> None:
-    """Personal access tokens, which stand for a user."""
+    """Manage personal access tokens, which authenticate a user."""
 
 
 @token.command("create")
 @click.argument("name", type=Name())
 @click.option("--user", "email", required=True, type=Email())
-@click.option("--expires", type=Expiry(), help="Without it, the token does not expire.")
+@click.option("--expires", type=Expiry(), help="Default: never.")
 def create_token(name: str, email: str, expires: datetime | None) -> None:
-    """Make a personal access token and print it; it cannot be shown again."""
+    """Create a personal access token and print its secret, which is shown only once."""
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)
     with open_database() as conn:
         token_id = principals.create_access_token(
             conn, secret, name=name, email=email, expires_at=expires
         )
-    say_secret(f"access token {token_id}", secret)
+    print_secret(f"access token {token_id}", secret)
 
 
 @token.command("list")
 @click.option("--user", "email", required=True, type=Email())
 def list_tokens(email: str) -> None:
-    """List a user's personal access tokens, newest first, without their secrets."""
+    """List a user's personal access tokens without their secrets, newest first."""
     with open_database() as conn:
         print_table(principals.list_access_tokens(conn, email))
 
@@ -95,7 +103,7 @@ def list_tokens(email: str) -> None:
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
 def revoke_token(token_id: str) -> None:
-    """End a personal access token, from the next request on and for good."""
+    """Revoke a personal access token permanently, from the next request on."""
     with open_database() as conn:
         principals.revoke_access_token(conn, token_id)
-    say(f"access token {printable(token_id)} is revoked")
+    print_message(f"revoked access token {printable(token_id)}")

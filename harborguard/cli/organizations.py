@@ -1,9 +1,9 @@
-"""Organizations and their users."""
+"""Commands for organizations and their users."""
 
 import click
 
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import Email, Name, printable, say
+from harborguard.cli.terminal import Email, Name, print_message, print_table, printable
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations
 
@@ -13,21 +13,28 @@ STATUSES = click.Choice([status.value for status in UserStatus])
 
 @click.group()
 def org() -> None:
-    """Organizations: the tenants."""
+    """Manage organizations."""
 
 
 @org.command("create")
 @click.argument("name", type=Name())
 def create_org(name: str) -> None:
-    """Make an organization."""
+    """Create an organization and print its id."""
     with open_database() as conn:
         organization_id = organizations.create_organization(conn, name)
-    say(f"organization {printable(name)} is {organization_id}")
+    print_message(f"created organization {printable(name)}: {organization_id}")
+
+
+@org.command("list")
+def list_orgs() -> None:
+    """List all organizations by name."""
+    with open_database() as conn:
+        print_table(organizations.list_organizations(conn))
 
 
 @click.group()
 def user() -> None:
-    """People, who come in with a personal access token or a session."""
+    """Manage users, who authenticate with a personal access token or a session."""
 
 
 @user.command("add")
@@ -35,11 +42,20 @@ def user() -> None:
 @click.option("--org", "organization", required=True, metavar="ORG")
 @click.option("--role", type=ROLES, required=True)
 def add_user(email: str, organization: str, role: str) -> None:
-    """Add a user to an organization, active at once."""
+    """Add an active user to an organization."""
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         user_id = organizations.add_user(conn, organization_id, email, Role(role))
-    say(f"user {printable(email)} is {user_id}")
+    print_message(f"created user {printable(email)}: {user_id}")
+
+
+@user.command("list")
+@click.option("--org", "organization", metavar="ORG", help="Default: all organizations.")
+def list_users(organization: str | None) -> None:
+    """List users by e-mail address."""
+    with open_database() as conn:
+        organization_id = organization and organizations.get_organization(conn, organization)
+        print_table(organizations.list_users(conn, organization_id))
 
 
 @user.command("set")
@@ -47,14 +63,14 @@ def add_user(email: str, organization: str, role: str) -> None:
 @click.option("--role", type=ROLES)
 @click.option("--status", type=STATUSES)
 def set_user(email: str, role: str | None, status: str | None) -> None:
-    """Change a user's role or status; holds from the next request on."""
+    """Change a user's role, status or both, from the next request on."""
     if role is None and status is None:
-        raise click.UsageError("nothing to change: give --role, --status or both")
+        raise click.UsageError("give --role, --status or both")
     with open_database() as conn:
-        held = organizations.set_user(
+        new_role, new_status = organizations.set_user(
             conn,
             email,
             role=None if role is None else Role(role),
             status=None if status is None else UserStatus(status),
         )
-    say(f"user {printable(email)} is {held[1].value}, {held[0].value}")
+    print_message(f"user {printable(email)}: role {new_role}, status {new_status}")

@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import Name, describe, print_table, printable, say
+from harborguard.cli.terminal import Name, describe, print_message, print_table, printable
 from harborguard.config import Config
 from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
 from harborguard.oci import Credentials, RegistryClient
@@ -66,7 +66,7 @@ def add_registry(host: str, *, organization: str, name: str | None, provider: st
             name=name,
             provider=provider,
         )
-    say(f"registry {host} has the id {registry_id}")
+    print_message(f"registry {host} has the id {registry_id}")
 
 
 @registry.command("list")
@@ -158,8 +158,8 @@ def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> No
     except RegistryUnavailable as error:
         failures.append(describe(error))
     for line in failures:
-        say(line)
-    say(
+        print_message(line)
+    print_message(
         f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "
         f"{totals['moved']} moved, {totals['removed']} removed; {len(failures)} failed"
     )
@@ -179,7 +179,7 @@ def _with_progress(
     for number, outcome in enumerate(outcomes, 1):
         yield outcome
         if number % _PROGRESS_INTERVAL == 0:
-            say(f"{number} of {total} repositories")
+            print_message(f"{number} of {total} repositories")
 
 
 def _can_begin_image_name(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Scan reports, recorded from files."""
+"""Command that records scan reports from files."""
 
 import sys
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import describe, printable, progress, say
+from harborguard.cli.terminal import describe, print_message, printable, progress
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
 from harborguard.store import organizations
@@ -16,25 +16,25 @@ from harborguard.store.connection import Connection
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--org", "organization", required=True, metavar="ORG")
-@click.option("--image", metavar="REF", help="The image and tag, whatever the report says.")
+@click.option("--image", metavar="REF", help="Image and tag, instead of the report's own.")
 def ingest(files: tuple[str, ...], organization: str, image: str | None) -> None:
-    """Record scan reports: Trivy JSON, Grype JSON, or the sensor's envelope.
+    """Record scan reports: Trivy JSON, Grype JSON or the sensor's envelope.
 
-    FILE may be - for standard input. A bad file does not stop the others; the exit status is 1 if
-    any failed.
+    FILE may be - for standard input. If a file cannot be recorded, the command continues with the
+    others and its exit status is 1.
     """
     failed = 0
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
-        with progress(files) as (names, tell):
+        with progress(files) as (names, report):
             for name in names:
                 try:
-                    tell(f"{printable(name)}: {_record(conn, organization_id, name, image)}")
+                    report(f"{printable(name)}: {_record(conn, organization_id, name, image)}")
                 except (HarborGuardError, OSError) as error:
                     failed += 1
-                    tell(f"{printable(name)}: not recorded: {_reason(error)}")
+                    report(f"{printable(name)}: not recorded: {_reason(error)}")
     if failed:
-        say(f"{failed} of {len(files)} files were not recorded")
+        print_message(f"{failed} of {len(files)} files were not recorded")
         sys.exit(1)
 
 
@@ -43,8 +43,8 @@ def _record(conn: Connection, organization_id: str, name: str, image: str | None
         body = file.read()
     now = datetime.now(UTC)
     recorded = ingest_report(conn, organization_id, body, image=image, received_at=now)
-    outcome = "recorded" if recorded.is_new else "recorded before"
-    return f"{outcome} as {recorded.scan_id} of {recorded.image_id}"
+    outcome = "recorded as" if recorded.is_new else "already recorded as"
+    return f"{outcome} {recorded.scan_id} of {recorded.image_id}"
 
 
 def _reason(error: HarborGuardError | OSError) -> str:

@@ -1,13 +1,12 @@
-"""The database: its schema, and the connection that the other commands work on."""
+"""Commands for the database: migrate the schema, check the counters."""
 
 import sys
 
 import click
 
-from harborguard.cli.database import open_database
-from harborguard.cli.terminal import say
+from harborguard.cli.database import open_database, provide_database
+from harborguard.cli.terminal import print_message
 from harborguard.config import Config
-from harborguard.dev.local import database
 from harborguard.errors import ConfigurationError
 from harborguard.store import counters, migrations, organizations
 from harborguard.store.connection import Connection, connect
@@ -15,49 +14,48 @@ from harborguard.store.connection import Connection, connect
 
 @click.command()
 def migrate() -> None:
-    """Bring the database's schema up to this release; harmless to repeat."""
-    settings = Config.from_env()
-    if settings.pooler:
+    """Apply the pending migrations of this release; safe to repeat."""
+    if Config.from_env().pooler:
         raise ConfigurationError(
-            "Migrations hold a lock on their connection, which a pooler would share: "
-            "set DATABASE_URL to the server itself and HARBORGUARD_POOLER to off"
+            "Migrations hold a session lock, which does not work through a pooler. "
+            "Set DATABASE_URL to the PostgreSQL server and HARBORGUARD_POOLER=off."
         )
-    with database(settings) as config, connect(config) as conn:
+    with provide_database() as config, connect(config) as conn:
         applied = migrations.migrate(conn)
     for name in applied:
-        say(f"applied {name}")
-    say("the schema is up to date" if not applied else f"{len(applied)} applied")
+        print_message(f"applied {name}")
+    print_message(f"applied {len(applied)} migrations" if applied else "the schema is up to date")
 
 
 @click.command()
-@click.option("--org", "organization", metavar="ORG", help="Without it, every organization.")
-@click.option("--repair", is_flag=True, help="Set what is wrong to what was counted.")
+@click.option("--org", "organization", metavar="ORG", help="Default: all organizations.")
+@click.option("--repair", is_flag=True, help="Correct the wrong counters.")
 def recount(organization: str | None, *, repair: bool) -> None:
-    """Count an organization's images anew and compare with the counters kept beside them.
+    """Count the images and compare the stored counters.
 
-    The exit status is 1 if any counter was wrong and is not repaired.
+    The exit status is 1 if a counter is wrong and --repair is not given.
     """
     wrong = 0
     with open_database() as conn:
-        for organization_id in _chosen(conn, organization):
+        for organization_id in _select_organizations(conn, organization):
             drift = counters.find_counter_drift(conn, organization_id)
             wrong += len(drift)
             for counter in drift:
-                say(f"{organization_id}: {_describe(counter)}")
+                print_message(f"{organization_id}: {_describe(counter)}")
             if drift and repair:
                 counters.reset_counters(conn, organization_id)
-    say(f"{wrong} counters were wrong{' and are repaired' if wrong and repair else ''}")
+    print_message(f"{wrong} wrong counters{', repaired' if wrong and repair else ''}")
     if wrong and not repair:
         sys.exit(1)
 
 
-def _chosen(conn: Connection, organization: str | None) -> list[str]:
+def _select_organizations(conn: Connection, organization: str | None) -> list[str]:
     if organization is not None:
         return [organizations.get_organization(conn, organization)]
-    return [organization_id for organization_id, _ in organizations.list_organizations(conn)]
+    return [row["id"] for row in organizations.list_organizations(conn)]
 
 
 def _describe(counter: counters.CounterDrift) -> str:
     score = "never scanned" if counter.risk_score is None else f"score {counter.risk_score}"
-    what = f"{counter.registry_id}, {score}" if counter.registry_id else "all images"
-    return f"{what}: stored {counter.stored}, counted {counter.counted}"
+    subject = f"{counter.registry_id}, {score}" if counter.registry_id else "all images"
+    return f"{subject}: stored {counter.stored}, counted {counter.counted}"

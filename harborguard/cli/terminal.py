@@ -1,4 +1,4 @@
-"""What the commands say, and how: secrets, tables, errors, expiries."""
+"""Parameter types of the commands, and how they print messages, secrets, tables and errors."""
 
 import re
 import sys
@@ -14,109 +14,110 @@ from harborguard.errors import HarborGuardError
 from harborguard.store.errors import translate_error
 
 MAX_NAME = 200
-MANY_FILES = 5
+PROGRESS_BAR_FROM = 5  # files
 
 
 class Expiry(click.ParamType[datetime]):
-    """A number of days (`90d`) from now, or a date (2027-01-31, at its beginning in UTC)."""
+    """Expiry time: days from now (90d), or an ISO 8601 date or time (UTC if it has no offset)."""
 
     name = "90d|DATE"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        """The moment meant; fails for what is neither, and for one that has passed."""
+        """Return the time; fail if the value is malformed or the time has passed."""
         now = datetime.now(UTC)
         try:
             moment = _parse_moment(value, now)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither a number of days like 90d nor a date like 2027-01-31")
+            self.fail(f"{value!r} is not a number of days like 90d or a date like 2027-01-31")
         if moment <= now:
-            self.fail(f"{value!r} has passed already")
+            self.fail(f"{value!r} is in the past")
         return moment
 
 
 class Name(click.ParamType[str]):
-    """A name for people: 1..200 printable characters, not blank."""
+    """Display name: 1..200 printable characters, not only spaces."""
 
     name = "NAME"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it is; fails for what is none."""
+        """Return the name unchanged; fail if it is not valid."""
         if not (value.strip() and value.isprintable() and len(value) <= MAX_NAME):
-            self.fail(f"a name is 1 to {MAX_NAME} printable characters, not all blank")
+            self.fail(f"a name has 1 to {MAX_NAME} printable characters, not only spaces")
         return value
 
 
 class Email(click.ParamType[str]):
-    """An e-mail address, as far as its form can tell."""
+    """E-mail address; only its form is checked."""
 
     name = "EMAIL"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The address lower-cased, as it is kept; fails for what is none."""
+        """Return the address in lower case; fail if it is malformed."""
         address = value.strip().lower()
         if not re.fullmatch(r"[^@\s]+@[^@\s]+", address) or not address.isprintable():
-            self.fail("an e-mail address is written like person@example.org")
+            self.fail("an e-mail address has the form person@example.org")
         return address
 
 
 class Commands(click.Group):
-    """A group whose commands fail with one clear line and exit status 1."""
+    """Command group that reports expected errors on one line, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; what goes wrong in the field's words is told in them."""
+        """Run a command; raise ClickException for a domain error and an unavailable database."""
         try:
             return super().invoke(ctx)
         except HarborGuardError as error:
             raise click.ClickException(describe(error)) from error
         except Exception as error:
-            known = translate_error(error)
-            if known is None:
+            translated = translate_error(error)
+            if translated is None:
                 raise
-            raise click.ClickException(f"{known.message} ({printable(str(error))})") from error
+            raise click.ClickException(f"{translated.message} ({printable(str(error))})") from error
 
 
-Tell = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @contextmanager
-def progress(names: Sequence[str]) -> Iterator[tuple[Iterable[str], Tell]]:
-    """The names, and how to tell about each: at once, or after a bar where there are many.
+def progress(names: Sequence[str]) -> Iterator[tuple[Iterable[str], PrintLine]]:
+    """Yield the names to process and a function that prints a line about each.
 
-    The bar is for a person who is watching many files; a line in between would break it.
+    With many names on a terminal, show a progress bar and print the lines after it, because a line
+    in between would break the bar.
     """
-    if len(names) < MANY_FILES or not sys.stderr.isatty():
-        yield names, say
+    if len(names) < PROGRESS_BAR_FROM or not sys.stderr.isatty():
+        yield names, print_message
         return
     lines: list[str] = []
     with click.progressbar(names, file=sys.stderr, label="recording") as bar:
         yield bar, lines.append
     for line in lines:
-        say(line)
+        print_message(line)
 
 
 def describe(error: HarborGuardError) -> str:
-    """An error on one line, with what it says of each field."""
-    told = [f"{issue.path}: {issue.message}" for issue in error.issues]
-    return printable(" ".join([error.message, *told]))
+    """Return an error's message and its issues on one line."""
+    issues = [f"{issue.path}: {issue.message}" for issue in error.issues]
+    return printable(" ".join([error.message, *issues]))
 
 
-def say(line: str) -> None:
-    """Tells the person at the terminal."""
+def print_message(line: str) -> None:
+    """Print a line to standard error."""
     click.echo(line, err=True)
 
 
-def say_secret(subject: str, secret: NewSecret) -> None:
-    """Shows a secret the only time it can be shown, so that `KEY=$(...)` catches it alone."""
-    say(f"{subject} is made; its secret cannot be shown again:")
+def print_secret(subject: str, secret: NewSecret) -> None:
+    """Print a new secret alone on standard output, so that `KEY=$(...)` captures only it."""
+    print_message(f"created {subject}; its secret is shown only once:")
     click.echo(secret.secret)
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Rows under their column names; times to the second, UTC."""
+    """Print rows under their column names, with times in UTC to the second."""
     if not rows:
-        say("none")
+        print_message("none")
         return
     table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
@@ -126,7 +127,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def printable(text: str) -> str:
-    """A stranger's text without what a terminal would obey."""
+    """Return text without control characters, which a terminal would execute."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

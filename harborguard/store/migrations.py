@@ -1,4 +1,4 @@
-"""The schema's way from empty to now: sql/migrations, applied once each, in order."""
+"""Schema migrations: apply each file of sql/migrations once, in order of its number."""
 
 import hashlib
 import time
@@ -13,7 +13,7 @@ from harborguard.errors import SchemaMismatch, StoreUnavailable
 from harborguard.store.connection import Connection
 from harborguard.store.statements import MIGRATIONS
 
-_LOCK = 0x48_47_49_4D  # "HGIM": any number that other programs on this database do not lock
+_LOCK = 0x48_47_49_4D  # advisory lock; "HGIM" in ASCII, to differ from other programs' locks
 OUT_OF_DATE = "The database's schema is older than this release; run: harborguard migrate"
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered step of the schema: `checksum` is the SHA-256 of its text."""
+    """A numbered step of the schema."""
 
     number: int
     name: str
@@ -35,20 +35,23 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """What tells whether an applied step has been edited since."""
+        """Return the SHA-256 of the text, which detects a step edited after it was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """Where a database stands: steps it lacks, and steps it has that this release does not know."""
+    """Difference between a database and this release.
+
+    `pending` steps are not applied yet; `unknown` numbers come from a newer release.
+    """
 
     pending: list[Migration]
     unknown: list[int]
 
 
 def read_migrations(texts: dict[str, LiteralString] | None = None) -> list[Migration]:
-    """The steps of this release in order; raises SchemaMismatch where the numbers have a gap."""
+    """Return this release's steps in order; raise SchemaMismatch if the numbers have a gap."""
     named = sorted((MIGRATIONS if texts is None else texts).items())
     steps = [Migration(int(name[:4]), name, text) for name, text in named]
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
@@ -57,12 +60,12 @@ def read_migrations(texts: dict[str, LiteralString] | None = None) -> list[Migra
 
 
 def schema_state(conn: Connection, steps: list[Migration] | None = None) -> SchemaState:
-    """Compares the database with this release; raises SchemaMismatch for an edited step."""
+    """Compare the database with this release; raise SchemaMismatch if a step was edited."""
     steps = read_migrations() if steps is None else steps
-    applied = _applied(conn)
+    applied = _read_checksums(conn)
     for step in steps:
         if applied.get(step.number, step.checksum) != step.checksum:
-            raise SchemaMismatch(f"migration {step.name} was edited after it had been applied")
+            raise SchemaMismatch(f"migration {step.name} was edited after it was applied")
     known = {step.number for step in steps}
     return SchemaState(
         pending=[step for step in steps if step.number not in applied],
@@ -71,14 +74,16 @@ def schema_state(conn: Connection, steps: list[Migration] | None = None) -> Sche
 
 
 def migrate(
-    conn: Connection, steps: list[Migration] | None = None, *, patience: float = 60
+    conn: Connection, steps: list[Migration] | None = None, *, timeout: float = 60
 ) -> list[str]:
-    """Applies what is pending and answers with the names; any number of callers may race.
+    """Apply the pending steps and return their names.
 
-    `patience` is how many seconds to wait for another runner. Each step and its row in the ledger
-    are one transaction, so a killed runner leaves whole steps only.
+    Concurrent calls are safe: one applies the steps, the others wait up to `timeout` seconds. Each
+    step and its row in schema_migrations are one transaction, so an interrupted step leaves
+    nothing. Raise SchemaMismatch if the database is newer than this release or a step was edited,
+    StoreUnavailable after the timeout.
     """
-    with _lock(conn, patience):
+    with _lock(conn, timeout):
         conn.execute(_LEDGER)
         state = schema_state(conn, steps)
         if state.unknown:
@@ -91,7 +96,8 @@ def migrate(
         return [step.name for step in state.pending]
 
 
-def _applied(conn: Connection) -> dict[int, str]:
+def _read_checksums(conn: Connection) -> dict[int, str]:
+    """Return the checksums of the applied steps by number."""
     try:
         return dict(conn.execute("SELECT number, checksum FROM schema_migrations").fetchall())
     except sqlstate.UndefinedTable:
@@ -100,11 +106,11 @@ def _applied(conn: Connection) -> dict[int, str]:
 
 def _apply(conn: Connection, step: Migration) -> None:
     with conn.transaction():
-        # A step that cannot get its lock gives way to the readers and is tried again by hand;
-        # waiting would queue every reader behind it.
+        # Readers queue behind a step that waits for a table lock. Fail soon instead; the operator
+        # runs the command again.
         conn.execute("SET LOCAL lock_timeout = '5s'")
         conn.execute("SET LOCAL statement_timeout = 0")
-        conn.execute(step.text, prepare=False)  # many statements are no prepared one
+        conn.execute(step.text, prepare=False)  # a prepared statement holds one command
         conn.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES (%s, %s, %s)",
             (step.number, step.name, step.checksum),
@@ -112,13 +118,13 @@ def _apply(conn: Connection, step: Migration) -> None:
 
 
 @contextmanager
-def _lock(conn: Connection, patience: float) -> Iterator[None]:
-    # Polled, never waited for: a waiting pg_advisory_lock holds a snapshot, and another runner's
-    # CREATE INDEX CONCURRENTLY waits for all snapshots, which is a deadlock.
-    deadline = time.monotonic() + patience
+def _lock(conn: Connection, timeout: float) -> Iterator[None]:
+    # Poll the lock. A waiting pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY
+    # in the other session waits for all older snapshots: a deadlock.
+    deadline = time.monotonic() + timeout
     while not _try_lock(conn):
         if time.monotonic() > deadline:
-            raise StoreUnavailable(f"another migration has been running for {patience:.0f} s")
+            raise StoreUnavailable(f"another migration has been running for {timeout:.0f} s")
         time.sleep(0.1)
     try:
         yield

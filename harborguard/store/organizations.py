@@ -1,5 +1,9 @@
 """Organizations and their users."""
 
+from typing import Any
+
+from psycopg.rows import dict_row
+
 from harborguard.errors import Conflict, NotFound
 from harborguard.model import Role, UserStatus
 from harborguard.store.connection import Connection
@@ -7,52 +11,52 @@ from harborguard.store.statements import STATEMENTS
 
 
 def create_organization(conn: Connection, name: str) -> str:
-    """Makes an organization and answers with its id; raises Conflict where the name is taken."""
+    """Create an organization and return its id; raise Conflict if the name is taken."""
     row = conn.execute(STATEMENTS["create_organization"], {"name": name}).fetchone()
     if row is None:
-        raise Conflict(f"there is an organization {name!r} already")
+        raise Conflict(f"the organization {name!r} exists already")
     return row[0]
 
 
 def find_organization(conn: Connection, id_or_name: str) -> str | None:
-    """The id of the organization that a person means by an id or a name."""
+    """Return the id of the organization with this id, else with this name, else None."""
     row = conn.execute(STATEMENTS["find_organization"], {"id_or_name": id_or_name}).fetchone()
     return row[0] if row else None
 
 
 def get_organization(conn: Connection, id_or_name: str) -> str:
-    """As `find_organization`; raises NotFound where there is none."""
+    """Return the id of an organization by id or name; raise NotFound if it does not exist."""
     organization_id = find_organization(conn, id_or_name)
     if organization_id is None:
         raise NotFound(f"there is no organization {id_or_name!r}")
     return organization_id
 
 
-def list_organizations(conn: Connection) -> list[tuple[str, str]]:
-    """Ids and names of all organizations, by name."""
-    return [(row[0], row[1]) for row in conn.execute(STATEMENTS["list_organizations"])]
+def list_organizations(conn: Connection) -> list[dict[str, Any]]:
+    """Return the id and name of every organization, ordered by name."""
+    cursor = conn.cursor(row_factory=dict_row)
+    return cursor.execute(STATEMENTS["list_organizations"]).fetchall()
 
 
 def add_user(conn: Connection, organization_id: str, email: str, role: Role) -> str:
-    """Makes an active user and answers with its id; raises Conflict where the address is taken.
+    """Create an active user and return its id; raise Conflict if the address is taken.
 
-    `email` is lower-case, here and below (contract, section 4).
+    `email` must be lower-case, as in all functions of this module (contract 4).
     """
-    parameters = {
-        "organization_id": organization_id,
-        "email": email,
-        "role": role.value,
-    }
+    parameters = {"organization_id": organization_id, "email": email, "role": role.value}
     row = conn.execute(STATEMENTS["add_user"], parameters).fetchone()
     if row is None:
-        raise Conflict(f"there is a user {email} already")
+        raise Conflict(f"the user {email} exists already")
     return row[0]
 
 
 def set_user(
     conn: Connection, email: str, *, role: Role | None = None, status: UserStatus | None = None
 ) -> tuple[Role, UserStatus]:
-    """Changes a user from the next request on; answers with what holds; NotFound for nobody."""
+    """Change a user's role, status or both, and return the resulting role and status.
+
+    The change applies to the user's next request. Raise NotFound if there is no such user.
+    """
     parameters = {
         "email": email,
         "role": role and role.value,
@@ -62,3 +66,13 @@ def set_user(
     if row is None:
         raise NotFound(f"there is no user {email}")
     return Role(row[1]), UserStatus(row[2])
+
+
+def list_users(conn: Connection, organization_id: str | None = None) -> list[dict[str, Any]]:
+    """Return the users of an organization, else of all, ordered by e-mail address.
+
+    Each row has id, email, role, status and the organization's name.
+    """
+    cursor = conn.cursor(row_factory=dict_row)
+    parameters = {"organization_id": organization_id}
+    return cursor.execute(STATEMENTS["list_users"], parameters).fetchall()

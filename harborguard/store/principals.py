@@ -1,4 +1,4 @@
-"""Who is asking: credentials looked up, their use noted; keys and tokens made and revoked."""
+"""Principals: look up credentials, record their use, and manage API keys and access tokens."""
 
 from datetime import datetime
 from typing import Any, LiteralString
@@ -16,7 +16,7 @@ _FIND: dict[PrincipalKind, LiteralString] = {
     PrincipalKind.ACCESS_TOKEN: STATEMENTS["find_principal_by_access_token"],
     PrincipalKind.SESSION: STATEMENTS["find_principal_by_session"],
 }
-_NOTE_USE: dict[PrincipalKind, LiteralString] = {
+_RECORD_USE: dict[PrincipalKind, LiteralString] = {
     PrincipalKind.API_KEY: STATEMENTS["record_api_key_use"],
     PrincipalKind.ACCESS_TOKEN: STATEMENTS["record_access_token_use"],
 }
@@ -24,8 +24,11 @@ _ROLES = {role.value: role for role in Role}
 
 
 def find_principal(conn: Connection, credential: Credential) -> Principal | None:
-    """Whom a credential stands for at this moment, by the database's clock; None for nobody."""
-    rows = conn.fetch(_FIND[credential.kind], _lookup(credential))
+    """Return the principal of a credential, or None if it is not valid now.
+
+    Expiry is checked by the database's clock.
+    """
+    rows = conn.fetch(_FIND[credential.kind], _find_parameters(credential))
     if not rows:
         return None
     [(principal_id, organization_id, registry_id, role, is_use_due)] = rows
@@ -33,18 +36,21 @@ def find_principal(conn: Connection, credential: Credential) -> Principal | None
         kind=credential.kind,
         id=principal_id,
         scope=Scope(organization_id, registry_id),
-        # A newer schema may know roles that this release does not: they may nothing here.
+        # A newer schema may have roles that this release does not know; they permit nothing.
         role=_ROLES.get(role),
         is_use_due=is_use_due,
     )
 
 
 def record_use(conn: Connection, principal: Principal) -> None:
-    """Notes that a key or a token was used; waits for nobody who is noting the same."""
-    conn.execute(_NOTE_USE[principal.kind], {"id": principal.id})
+    """Record that a key or token was used now.
+
+    Skip this if another transaction is recording the same; the request does not wait for it.
+    """
+    conn.execute(_RECORD_USE[principal.kind], {"id": principal.id})
 
 
-def _lookup(credential: Credential) -> dict[str, Any]:
+def _find_parameters(credential: Credential) -> dict[str, Any]:
     if credential.identity is not None:
         identity = credential.identity
         return {"email": identity.email, "user_id": identity.user_id}
@@ -61,7 +67,7 @@ def create_api_key(
     registry_id: str | None = None,
     expires_at: datetime | None = None,
 ) -> str:
-    """Keeps a new key's digest and prefix; answers with its id."""
+    """Store a new key's digest and prefix, never its secret, and return its id."""
     parameters = {
         "organization_id": organization_id,
         "name": name,
@@ -71,13 +77,13 @@ def create_api_key(
         "registry_id": registry_id,
         "expires_at": expires_at,
     }
-    return _made(conn, STATEMENTS["create_api_key"], parameters, "organization")
+    return _returned_id(conn, STATEMENTS["create_api_key"], parameters, "organization")
 
 
 def create_access_token(
     conn: Connection, secret: NewSecret, *, name: str, email: str, expires_at: datetime | None
 ) -> str:
-    """Keeps a new token of a user; answers with its id; raises NotFound for no such user."""
+    """Store a user's new token and return its id; raise NotFound if there is no such user."""
     parameters = {
         "name": name,
         "email": email,
@@ -85,18 +91,18 @@ def create_access_token(
         "sha256": secret.digest,
         "expires_at": expires_at,
     }
-    return _made(conn, STATEMENTS["create_access_token"], parameters, f"user {email}")
+    return _returned_id(conn, STATEMENTS["create_access_token"], parameters, f"user {email}")
 
 
 def list_api_keys(conn: Connection, organization_id: str) -> list[dict[str, Any]]:
-    """An organization's keys with everything but what would open a door, newest first."""
+    """Return an organization's keys without secrets and digests, newest first."""
     cursor = conn.cursor(row_factory=dict_row)
     parameters = {"organization_id": organization_id}
     return cursor.execute(STATEMENTS["list_api_keys"], parameters).fetchall()
 
 
 def list_access_tokens(conn: Connection, email: str) -> list[dict[str, Any]]:
-    """A user's tokens, likewise; raises NotFound for no such user."""
+    """Return a user's tokens, newest first; raise NotFound if there is no such user."""
     cursor = conn.cursor(row_factory=dict_row)
     rows = cursor.execute(STATEMENTS["list_access_tokens"], {"email": email}).fetchall()
     if not rows:
@@ -105,19 +111,22 @@ def list_access_tokens(conn: Connection, email: str) -> list[dict[str, Any]]:
 
 
 def revoke_api_key(conn: Connection, key_id: str) -> None:
-    """Ends a key at once and for good; raises NotFound for no such key."""
-    _made(conn, STATEMENTS["revoke_api_key"], {"id": key_id}, f"API key {key_id}")
+    """Revoke a key permanently from the next request on; raise NotFound if it does not exist."""
+    parameters = {"id": key_id}
+    _returned_id(conn, STATEMENTS["revoke_api_key"], parameters, f"API key {key_id}")
 
 
 def revoke_access_token(conn: Connection, token_id: str) -> None:
-    """Ends a token at once and for good; raises NotFound for no such token."""
-    _made(conn, STATEMENTS["revoke_access_token"], {"id": token_id}, f"access token {token_id}")
+    """Revoke a token permanently from the next request on; raise NotFound if it does not exist."""
+    parameters = {"id": token_id}
+    _returned_id(conn, STATEMENTS["revoke_access_token"], parameters, f"access token {token_id}")
 
 
-def _made(
-    conn: Connection, statement: LiteralString, parameters: dict[str, Any], missing: str
+def _returned_id(
+    conn: Connection, statement: LiteralString, parameters: dict[str, Any], subject: str
 ) -> str:
+    """Return the id that a statement returns; raise NotFound(subject) if it returns no row."""
     row = conn.execute(statement, parameters).fetchone()
     if row is None:
-        raise NotFound(f"there is no {missing}")
+        raise NotFound(f"there is no {subject}")
     return row[0]

@@ -1,5 +1,5 @@
--- Keeps a new personal access token of a user, in the user's organization of this moment; no row
--- where there is no such user.
+-- Store a new personal access token in its user's current organization. Return no row if there is
+-- no such user.
 INSERT INTO personal_access_tokens (organization_id, user_id, name, prefix, sha256, expires_at)
 SELECT users.organization_id, users.id, %(name)s, %(prefix)s, %(sha256)s, %(expires_at)s
 FROM users

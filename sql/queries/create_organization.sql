@@ -1,4 +1,4 @@
--- Makes an organization with its empty inventory, unless the name is taken (no row then).
+-- Create an organization and its empty inventory. Return no row if the name is taken.
 WITH organization AS (
     INSERT INTO organizations (name)
     VALUES (%(name)s)

@@ -1,4 +1,4 @@
--- The organization that a person means by an id or a name; an id wins.
+-- Find an organization by id or name. An id takes precedence over an equal name.
 SELECT id
 FROM organizations
 WHERE id = %(id_or_name)s OR name = %(id_or_name)s

@@ -1,5 +1,5 @@
--- Who a personal access token is: its user with the role of this moment, in the organization the
--- token was made in; a user who has moved to another does not take the token along.
+-- Find the user of a personal access token, with the user's current role. A token belongs to the
+-- organization it was created in and is not valid after its user moves to another.
 SELECT
     token.id,
     token.organization_id,

@@ -1,4 +1,4 @@
--- Who an API key is, by the SHA-256 of its secret: the organization, with the key's own role.
+-- Find the organization of an API key by the SHA-256 of its secret. The role is the key's own.
 SELECT
     id,
     organization_id,

@@ -1,4 +1,5 @@
--- A user's personal access tokens, newest first; of a user without any, one row of nulls.
+-- List a user's personal access tokens, newest first. Return one row of nulls for a user without
+-- tokens, and no row for an unknown user.
 SELECT
     token.id,
     token.name,

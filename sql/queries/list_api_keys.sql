@@ -1,4 +1,4 @@
--- An organization's API keys, newest first.
+-- List an organization's API keys, newest first.
 SELECT
     api_keys.id,
     api_keys.name,

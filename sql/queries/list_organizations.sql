@@ -1,4 +1,4 @@
--- All organizations, by name.
+-- List all organizations by name.
 SELECT id, name
 FROM organizations
 ORDER BY name

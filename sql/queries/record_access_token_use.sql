@@ -1,4 +1,4 @@
--- Record that a token was used, at most once a minute. Skip if another worker is recording it.
+-- Record the use of a token, at most once a minute. Skip it if another transaction holds the row.
 UPDATE personal_access_tokens
 SET last_used_at = now()
 WHERE id = (

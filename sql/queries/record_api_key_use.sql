@@ -1,4 +1,4 @@
--- Record that a key was used, at most once a minute. Skip if another worker is recording it.
+-- Record the use of a key, at most once a minute. Skip it if another transaction holds the row.
 UPDATE api_keys
 SET last_used_at = now()
 WHERE id = (

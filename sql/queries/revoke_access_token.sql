@@ -1,4 +1,4 @@
--- Revokes a token for good; one that is revoked already keeps its first time.
+-- Revoke an access token. A token that is revoked already keeps its first revocation time.
 UPDATE personal_access_tokens
 SET revoked_at = coalesce(revoked_at, now())
 WHERE id = %(id)s

@@ -1,4 +1,4 @@
--- Changes a user's role or status; null leaves it as it is.
+-- Change a user's role, status or both; null keeps the current value.
 UPDATE users
 SET role = coalesce(%(role)s, role),
     status = coalesce(%(status)s, status)

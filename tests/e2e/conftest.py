@@ -1,4 +1,4 @@
-"""The command line, for all who type it."""
+"""Fixtures of the end-to-end tests."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.commands import Commands
 
 @pytest.fixture
 def run(conn: Connection, database_url: str) -> Commands:
-    """The commands, on an empty database with one organization."""
+    """Return the command line on a database that has only the organization acme."""
     commands = Commands(database_url)
     assert commands("org create acme").exit_code == 0
     return commands

@@ -1,7 +1,10 @@
-"""The command line, on a real database."""
+"""The command line on a real database."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from harborguard import __version__
 from harborguard.cli import main
 from harborguard.store.connection import Connection
 from tests.support.commands import Commands
+from tests.support.postgres import scratch_database
 
+ROOT = Path(__file__).parents[2]
 ENVELOPE = {
     "version": "1.0",
     "image": {"ref": "ghcr.io/acme/api:1.4", "name": "api", "tag": "1.4"},
@@ -39,14 +44,15 @@ ENVELOPE = {
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    """A report on disk."""
+    """Return a file with a valid report."""
     path = tmp_path / "report.json"
     path.write_text(json.dumps(ENVELOPE))
     return path
 
 
-def test_it_works(run: Commands, report: Path, client: FlaskClient) -> None:
-    """From nothing to a row, as the README tells."""
+def test_ingested_report_is_listed_for_a_new_key_and_token(
+    run: Commands, report: Path, client: FlaskClient
+) -> None:
     assert run("user add Dev@Acme.test --org acme --role developer").exit_code == 0
     key = run.secret("key create pipeline --org acme --expires 90d")
     token = run.secret("token create laptop --user dev@acme.test")
@@ -67,29 +73,75 @@ def test_it_works(run: Commands, report: Path, client: FlaskClient) -> None:
             25,
             "B",
         )
-    assert run(f"ingest {report} --org acme").stderr.count("recorded before as scan-") == 1
+    assert run(f"ingest {report} --org acme").stderr.count("already recorded as scan-") == 1
 
 
-def test_a_recount_says_what_is_wrong_and_repairs_it(
+def test_ingest_sample_report_of_the_documentation_lists_its_findings(
+    run: Commands, client: FlaskClient
+) -> None:
+    key = run.secret("key create pipeline --org acme")
+
+    result = run(f"ingest {ROOT / 'docs/samples/trivy-report.json'} --org acme")
+
+    assert result.exit_code == 0, result.stderr
+    body = client.get("/api/images", headers={"X-API-Key": key}).json
+    assert body is not None
+    [row] = body["data"]
+    assert (row["name"], row["latestTag"]) == ("ghcr.io/acme/api", "1.4")
+    assert row["vulnerabilities"] == {"critical": 1, "high": 4, "medium": 1, "low": 1}
+
+
+def run_python(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the project's directory, with settings that name a database."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("start", [["-m", "harborguard", "org", "list"], ["-c", "import wsgi"]])
+def test_production_process_does_not_import_harborguard_dev(
+    run: Commands, database_url: str, start: list[str]
+) -> None:
+    result = run_python(database_url, "-X", "importtime", *start)
+    imported = re.findall(r"\| +(harborguard[\w.]*)$", result.stderr, re.MULTILINE)
+    assert "harborguard.store.connection" in imported
+    assert [name for name in imported if name.startswith("harborguard.dev")] == []
+
+
+def test_python_m_harborguard_runs_the_command_line(run: Commands, database_url: str) -> None:
+    usage = run_python(database_url, "-m", "harborguard", "--help").stdout
+    assert usage.startswith("Usage: harborguard [OPTIONS] COMMAND")
+    assert "acme" in run_python(database_url, "-m", "harborguard", "org", "list").stdout
+
+
+def test_recount_reports_wrong_counters_and_repairs_them(
     run: Commands, conn: Connection, report: Path
 ) -> None:
     assert run(f"ingest {report} --org acme").exit_code == 0
-    assert run("recount").stderr == "0 counters were wrong\n"
-    [organization_id, day] = conn.execute(
-        "UPDATE image_days SET n = 3 RETURNING organization_id, day"
+    assert run("recount").stderr == "0 wrong counters\n"
+    [organization_id, registry_id] = conn.execute(
+        "UPDATE image_counts SET n = 3 RETURNING organization_id, registry_id"
     ).fetchone() or ["", ""]
     conn.execute("UPDATE inventories SET image_count = 2")
 
-    told = f"{organization_id}: {day}: kept 3, counted 1\n{organization_id}: all images: kept 2, counted 1\n"
+    lines = (
+        f"{organization_id}: {registry_id}, score 25: stored 3, counted 1\n"
+        f"{organization_id}: all images: stored 2, counted 1\n"
+    )
     wrong = run("recount --org acme")
-    assert (wrong.exit_code, wrong.stderr) == (1, f"{told}2 counters were wrong\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, f"{lines}2 wrong counters\n")
     repaired = run("recount --repair")
     assert repaired.exit_code == 0
-    assert repaired.stderr == f"{told}2 counters were wrong and are repaired\n"
-    assert (run("recount").exit_code, run("recount").stderr) == (0, "0 counters were wrong\n")
+    assert repaired.stderr == f"{lines}2 wrong counters, repaired\n"
+    assert (run("recount").exit_code, run("recount").stderr) == (0, "0 wrong counters\n")
 
 
-def test_every_command_explains_itself(run: Commands) -> None:
+def test_every_command_has_a_help_text(run: Commands) -> None:
     def walk(command: click.Command, path: list[str]) -> None:
         result = run(" ".join([*path, "--help"]))
         assert result.exit_code == 0
@@ -102,18 +154,48 @@ def test_every_command_explains_itself(run: Commands) -> None:
     assert run("--version").stdout == f"harborguard, version {__version__}\n"
 
 
-def test_an_organization_is_an_id_or_a_name(run: Commands, conn: Connection) -> None:
+def test_org_option_accepts_id_and_name_and_refuses_others(run: Commands, conn: Connection) -> None:
     [organization_id] = conn.execute("SELECT id FROM organizations").fetchone() or [None]
     assert run(f"key list --org {organization_id}").exit_code == 0
     assert run("key list --org acme").exit_code == 0
-    result = run("key list --org nobody")
+    result = run("key list --org unknown")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "there is no organization 'nobody'" in result.stderr
+    assert "there is no organization 'unknown'" in result.stderr
     result = run("org create acme")
-    assert (result.exit_code, "already" in result.stderr) == (1, True)
+    assert (result.exit_code, "exists already" in result.stderr) == (1, True)
 
 
-def test_keys_are_listed_without_their_secrets_and_revoked(
+def read_table(text: str) -> list[list[str]]:
+    """Return the cells of a printed table whose values have no spaces."""
+    return [line.split() for line in text.splitlines()]
+
+
+def test_org_list_prints_id_and_name_of_all_organizations(run: Commands, conn: Connection) -> None:
+    assert run("org create aardvark").exit_code == 0
+    expected = conn.execute("SELECT id, name FROM organizations ORDER BY name").fetchall()
+    table = read_table(run("org list").stdout)
+    assert table == [["id", "name"], *map(list, expected)]
+
+
+def test_user_list_prints_users_of_one_organization_or_all(run: Commands) -> None:
+    assert run("user list").stderr == "none\n"
+    run("org create globex")
+    run("user add dev@acme.test --org acme --role developer")
+    run("user add boss@globex.test --org globex --role owner")
+    run("user set boss@globex.test --status suspended")
+
+    header, *rows = read_table(run("user list").stdout)
+
+    assert header == ["id", "email", "role", "status", "organization"]
+    assert [row[1:] for row in rows] == [
+        ["boss@globex.test", "owner", "suspended", "globex"],
+        ["dev@acme.test", "developer", "active", "acme"],
+    ]
+    assert read_table(run("user list --org acme").stdout) == [header, rows[1]]
+    assert run("user list --org unknown").exit_code == 1
+
+
+def test_key_list_omits_the_secret_and_revoked_key_is_refused(
     run: Commands, client: FlaskClient
 ) -> None:
     key = run.secret("key create bound --org acme --role viewer --registry GHCR.io")
@@ -128,34 +210,34 @@ def test_keys_are_listed_without_their_secrets_and_revoked(
     assert run("key revoke key-unknown").exit_code == 1
 
 
-def test_tokens_are_listed_and_revoked(run: Commands, client: FlaskClient) -> None:
+def test_token_list_omits_the_secret_and_revoked_token_is_refused(
+    run: Commands, client: FlaskClient
+) -> None:
     run("user add dev@acme.test --org acme --role viewer")
     token = run.secret("token create laptop --user DEV@acme.test --expires 2099-01-31")
     [line] = run("token list --user dev@acme.test").stdout.splitlines()[1:]
     assert (token not in line, "2099-01-31T00:00:00Z" in line) == (True, True)
     assert run(f"token revoke {line.split()[0]}").exit_code == 0
     assert client.get("/api/images", headers={"X-API-Key": token}).status_code == 401
-    assert (
-        "there is no user nobody@acme.test"
-        in run("token create laptop --user nobody@acme.test").stderr
-    )
+    unknown = run("token create laptop --user unknown@acme.test")
+    assert "there is no user unknown@acme.test" in unknown.stderr
 
 
-def test_who_has_no_tokens_is_not_nobody(run: Commands) -> None:
+def test_token_list_distinguishes_user_without_tokens_from_unknown_user(run: Commands) -> None:
     run("user add dev@acme.test --org acme --role viewer")
-    none, nobody = (run(f"token list --user {name}@acme.test") for name in ("dev", "nobody"))
-    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "none\n")
-    assert (nobody.exit_code, nobody.stdout) == (1, "")
-    assert nobody.stderr == "Error: there is no user nobody@acme.test\n"
+    empty, unknown = (run(f"token list --user {name}@acme.test") for name in ("dev", "unknown"))
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "none\n")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert unknown.stderr == "Error: there is no user unknown@acme.test\n"
 
 
-def test_a_key_is_bound_to_a_host(run: Commands) -> None:
+def test_key_create_registry_with_path_is_refused(run: Commands) -> None:
     refused = run("key create ci --org acme --registry ghcr.io/acme")
     assert refused.exit_code == 1
     assert "The registry's host is malformed; allowed is host, host:port" in refused.stderr
 
 
-def test_users_change_at_the_next_request(run: Commands, client: FlaskClient) -> None:
+def test_user_set_applies_to_the_next_request(run: Commands, client: FlaskClient) -> None:
     run("user add dev@acme.test --org acme --role viewer")
     token = run.secret("token create laptop --user dev@acme.test")
     assert run("user set dev@acme.test --status suspended").exit_code == 0
@@ -163,13 +245,13 @@ def test_users_change_at_the_next_request(run: Commands, client: FlaskClient) ->
     assert run("user set Dev@acme.test --status active --role owner").exit_code == 0
     assert client.get("/api/images", headers={"X-API-Key": token}).status_code == 200
     assert run("user set dev@acme.test").exit_code == 2
-    assert run("user set nobody@acme.test --role owner").exit_code == 1
+    assert run("user set unknown@acme.test --role owner").exit_code == 1
     assert run("user add dev@ACME.test --org acme --role viewer").exit_code == 1
     assert run("user set dev@acme.test --role janitor").exit_code == 2
 
 
 @pytest.mark.parametrize("address", ["dev", "dev@", "@acme.test", "a@b@c", "a\x00@b.test"])
-def test_an_address_must_be_one(run: Commands, address: str) -> None:
+def test_malformed_email_address_is_refused(run: Commands, address: str) -> None:
     result = CliRunner().invoke(
         main, ["user", "add", address, "--org", "acme", "--role", "viewer"], env=run.environment
     )
@@ -178,29 +260,38 @@ def test_an_address_must_be_one(run: Commands, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\x00b", "a\nb", "x" * 300])
-def test_a_name_must_be_one(run: Commands, name: str) -> None:
+def test_invalid_name_is_refused(run: Commands, name: str) -> None:
     for line in (["org", "create", name], ["key", "create", name, "--org", "acme"]):
         result = CliRunner().invoke(main, line, env=run.environment)
         assert (result.exit_code, "name" in result.stderr.lower()) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("expires", "days"), [("90d", 90), ("1D", 1), ("2099-01-31", None), ("2099-01-31T10:00:00Z", None)]
-)  # fmt: skip
-def test_expiry(run: Commands, conn: Connection, expires: str, days: int | None) -> None:
+    ("expires", "days"),
+    [("90d", 90), ("1D", 1), ("2099-01-31", None), ("2099-01-31T10:00:00Z", None)],
+)
+def test_key_create_expires_accepts_days_and_dates(
+    run: Commands, conn: Connection, expires: str, days: int | None
+) -> None:
     run.secret(f"key create k --org acme --expires {expires}")
-    [moment] = conn.execute("SELECT expires_at FROM api_keys").fetchone() or [None]
+    [expires_at] = conn.execute("SELECT expires_at FROM api_keys").fetchone() or [None]
     expected = (
         datetime.now(UTC) + timedelta(days=days)
         if days
         else datetime.fromisoformat(expires.replace("Z", "")).replace(tzinfo=UTC)
     )
-    assert moment is not None
-    assert abs(moment - expected) < timedelta(minutes=1)
+    assert expires_at is not None
+    assert abs(expires_at - expected) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("expires", ["", "90", "d", "-1d", "0d", "1h", "2020-01-01", "tomorrow", "9" * 20 + "d", "9999-12-31T23:59:59-23:59"])  # fmt: skip
-def test_a_bad_expiry_makes_no_key(run: Commands, conn: Connection, expires: str) -> None:
+@pytest.mark.parametrize(
+    "expires",
+    [
+        *["", "90", "d", "-1d", "0d", "1h", "2020-01-01", "tomorrow", "9" * 20 + "d"],
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
+def test_invalid_expiry_creates_no_key(run: Commands, conn: Connection, expires: str) -> None:
     result = CliRunner().invoke(
         main, ["key", "create", "k", "--org", "acme", f"--expires={expires}"], env=run.environment
     )
@@ -208,7 +299,7 @@ def test_a_bad_expiry_makes_no_key(run: Commands, conn: Connection, expires: str
     assert conn.execute("SELECT count(*) FROM api_keys").fetchone() == (0,)
 
 
-def test_a_bad_file_does_not_stop_the_others(
+def test_ingest_continues_after_files_that_cannot_be_recorded(
     run: Commands, report: Path, tmp_path: Path, conn: Connection
 ) -> None:
     bad = tmp_path / "bad.json"
@@ -229,19 +320,21 @@ def test_a_bad_file_does_not_stop_the_others(
     assert conn.execute("SELECT count(*) FROM scans").fetchone() == (1,)
 
 
-def test_a_report_comes_through_standard_input(run: Commands) -> None:
+def test_ingest_reads_standard_input(run: Commands) -> None:
     result = run("ingest - --org acme --image quay.io/acme/web:2", input=json.dumps(ENVELOPE))
     assert (result.exit_code, "-: recorded as" in result.stderr) == (0, True)
 
 
-def test_a_bad_image_is_named(run: Commands, report: Path, conn: Connection) -> None:
+def test_ingest_malformed_image_is_named_and_records_nothing(
+    run: Commands, report: Path, conn: Connection
+) -> None:
     result = run(f"ingest {report} --org acme --image Upper/Case")
     assert result.exit_code == 1
     assert "image" in result.stderr
     assert conn.execute("SELECT count(*) FROM images").fetchone() == (0,)
 
 
-def test_hostile_text_does_not_reach_the_terminal(run: Commands, tmp_path: Path) -> None:
+def test_control_characters_are_not_printed(run: Commands, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         main, ["ingest", "/nowhere/\x1b[31mred\n.json", "--org", "acme"], env=run.environment
     )
@@ -249,7 +342,9 @@ def test_hostile_text_does_not_reach_the_terminal(run: Commands, tmp_path: Path)
     assert len(result.stderr.splitlines()) == 2
 
 
-def test_an_older_schema_is_named_with_the_cure(run: Commands, conn: Connection) -> None:
+def test_older_schema_error_names_the_command_that_migrates(
+    run: Commands, conn: Connection
+) -> None:
     conn.execute("UPDATE schema_migrations SET number = -1 WHERE number = 1")
     try:
         result = run("key list --org acme")
@@ -259,7 +354,16 @@ def test_an_older_schema_is_named_with_the_cure(run: Commands, conn: Connection)
     assert "run: harborguard migrate" in result.stderr
 
 
-def test_migrate_is_harmless_to_repeat(run: Commands) -> None:
+def test_empty_database_of_database_url_is_not_migrated_by_other_commands(server_url: str) -> None:
+    with scratch_database(server_url) as url:
+        commands = Commands(url)
+        result = commands("org list")
+        assert (result.exit_code, "run: harborguard migrate" in result.stderr) == (1, True)
+        assert commands("migrate").stderr.splitlines()[-1] == "applied 2 migrations"
+        assert commands("org list").stderr == "none\n"
+
+
+def test_migrate_repeated_changes_nothing(run: Commands) -> None:
     result = run("migrate")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "the schema is up to date\n"
@@ -268,7 +372,7 @@ def test_migrate_is_harmless_to_repeat(run: Commands) -> None:
 @pytest.mark.parametrize(
     "url", ["host=/nowhere", "postgresql://user:hunter2@127.0.0.1:1/x", "nonsense"]
 )
-def test_without_a_database_it_says_why_and_no_secret(url: str) -> None:
+def test_unusable_database_url_is_reported_without_its_password(url: str) -> None:
     result = CliRunner().invoke(main, ["org", "create", "x"], env={"DATABASE_URL": url})
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")

@@ -1,4 +1,4 @@
-"""docs/operations.md, typed: its lines do what it says."""
+"""The commands of docs/operations.md, executed as written."""
 
 import os
 import re
@@ -20,17 +20,17 @@ TEXT = (ROOT / "docs/operations.md").read_text()
 
 
 def line(beginning: str) -> str:
-    """The line of the document that begins so."""
-    [found] = re.findall(rf"^{beginning}.*$", TEXT, re.MULTILINE)
-    return found
+    """Return the only line of the document with this beginning."""
+    [match] = re.findall(rf"^{beginning}.*$", TEXT, re.MULTILINE)
+    return match
 
 
 def block(beginning: str) -> str:
-    """The lines of the document's block whose first line begins so."""
-    [found] = re.findall(
+    """Return the document's console block whose first line has this beginning."""
+    [match] = re.findall(
         rf"^ *```console\n( *{beginning}.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL
     )
-    return found
+    return match
 
 
 SHIMS = {
@@ -41,7 +41,7 @@ SHIMS = {
 
 
 def shell(commands: str, home: Path, database: Cluster) -> None:
-    """Types lines as an operator of this server, whose accounts and units are stood in for."""
+    """Run commands as an operator would, with substitutes for su, systemctl and harborguard."""
     shims = home / "shims"
     shims.mkdir(exist_ok=True)
     for name, text in SHIMS.items():
@@ -55,22 +55,21 @@ def shell(commands: str, home: Path, database: Cluster) -> None:
         "PGUSER": "postgres",
         "DATABASE_URL": database.url,
     }
-    here = commands.replace("/var/backups", str(home))
-    subprocess.run(["bash", "-ec", here], check=True, cwd=home, env=environment)
+    script = commands.replace("/var/backups", str(home))
+    subprocess.run(["bash", "-ec", script], check=True, cwd=home, env=environment)
 
 
-def listed(database: Cluster, key: str) -> bytes:
-    """What a service on this database answers."""
+def list_images(database: Cluster, key: str) -> bytes:
+    """Return the response of a service on this database to a list request."""
     with serving(DATABASE_URL=database.url) as service:
         assert service.request("/api/ready").status == 200
         return service.request("/api/images?limit=200", {"X-API-Key": key}).body
 
 
-def test_what_is_dumped_is_restored(tmp_path: Path) -> None:
-    """And what was there before stays beside it."""
+def test_restored_dump_lists_the_same_images_and_keeps_the_old_database(tmp_path: Path) -> None:
     with cluster() as database:
         [key, *_] = seed(database.url)
-        before = listed(database, key)
+        before = list_images(database, key)
         assert b"image-39" in before
 
         shell(block("install -d -m 700 /var/backups"), tmp_path, database)
@@ -81,45 +80,46 @@ def test_what_is_dumped_is_restored(tmp_path: Path) -> None:
 
         database.execute("UPDATE images SET name = name || '-spoiled'")
         shell(f"DUMP={dump}\n{block('systemctl stop')}", tmp_path, database)
-        assert listed(database, key) == before
+        assert list_images(database, key) == before
         names = {name for (name,) in database.execute("SELECT datname FROM pg_database")}
         assert {"harborguard", "harborguard_before"} <= names
         units = "harborguard.socket harborguard.service"
         assert (tmp_path / "systemctl").read_text() == f"stop {units}\nstart {units}\n"
 
 
-def test_a_dump_that_fails_leaves_the_others(tmp_path: Path) -> None:
+def test_failed_dump_leaves_no_file(tmp_path: Path) -> None:
     with cluster() as database:
         database.execute("SELECT 1")
-        missing = block("install -d -m 700 /var/backups").replace(" harborguard'", " nothing'")
+        commands = block("install -d -m 700 /var/backups").replace(" harborguard'", " missing'")
         with pytest.raises(subprocess.CalledProcessError):
-            shell(missing, tmp_path, database)
+            shell(commands, tmp_path, database)
     assert not list((tmp_path / "harborguard").glob("*.dump"))
 
 
-def test_the_role_is_given_what_the_options_say(config: Config) -> None:
-    """Behind a pooler there are no options; the document's lines stand for each of them."""
+def test_role_settings_for_a_pooler_equal_the_connection_options(config: Config) -> None:
+    """A pooler does not pass connection options on, so the document sets each on the role."""
     options = request_settings(Config(database_url=config.database_url))["options"]
     expected = dict(re.findall(r"-c (\w+)=(\S+)", options))
-    told = dict(re.findall(r"^ALTER ROLE harborguard SET (\w+) = (.+);$", TEXT, re.MULTILINE))
-    assert set(told) == set(expected)
+    documented = dict(re.findall(r"^ALTER ROLE harborguard SET (\w+) = (.+);$", TEXT, re.MULTILINE))
+    assert set(documented) == set(expected)
     with connect(config) as conn:
-        for name, value in told.items():
+        for name, value in documented.items():
             conn.execute(f"SET {name} = {value}")  # pyright: ignore
-            as_told = conn.execute(f"SHOW {name}").fetchone()  # pyright: ignore
+            shown = conn.execute(f"SHOW {name}").fetchone()  # pyright: ignore
             conn.execute(f"SET {name} = '{expected[name]}'")  # pyright: ignore
-            assert conn.execute(f"SHOW {name}").fetchone() == as_told, name  # pyright: ignore
+            assert conn.execute(f"SHOW {name}").fetchone() == shown, name  # pyright: ignore
 
 
-def test_migrations_refuse_a_pooler(database_url: str) -> None:
+def test_migrate_through_a_pooler_is_refused(database_url: str) -> None:
     environment = {"DATABASE_URL": database_url, "HARBORGUARD_POOLER": "on"}
     result = CliRunner().invoke(main, ["migrate"], env=environment)
     assert result.exit_code == 1
-    assert "set DATABASE_URL to the server itself" in result.stderr
+    assert "Set DATABASE_URL to the PostgreSQL server" in result.stderr
 
 
-def test_secrets_come_as_files(tenants: Tenants, database_url: str, tmp_path: Path) -> None:
-    """As systemd's credentials and containers' secrets do, with a newline, or empty."""
+def test_settings_are_read_from_files_with_newline_or_empty(
+    tenants: Tenants, database_url: str, tmp_path: Path
+) -> None:
     (tmp_path / "url").write_text(f"{database_url}\n")
     (tmp_path / "secret").write_text("")
     files = {
@@ -130,6 +130,25 @@ def test_secrets_come_as_files(tenants: Tenants, database_url: str, tmp_path: Pa
         assert service.request("/api/images", tenants.acme.headers).status == 200
 
 
+@pytest.mark.parametrize("path", ["missing", ".", "file/below"])
+def test_unreadable_secret_file_error_names_variable_and_path(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    environment = {"NEXTAUTH_SECRET_FILE": str(tmp_path / path)}
+    result = CliRunner().invoke(main, ["org", "list"], env=environment)
+    assert result.exit_code == 1
+    expected = (
+        rf"Error: NEXTAUTH_SECRET_FILE: cannot read {re.escape(str(tmp_path / path))}: \w.*\n"
+    )
+    assert re.fullmatch(expected, result.stderr)
+
+
+def test_secret_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff" * 40)
+    environment = {"NEXTAUTH_SECRET_FILE": str(tmp_path / "secret")}
+    result = CliRunner().invoke(main, ["org", "list"], env=environment)
+    assert (result.exit_code, "not UTF-8 text" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("name", ["git", "make", "python3-venv", "openssl", "nginx", "postgresql"])
-def test_what_has_to_be_installed_is_named(name: str) -> None:
+def test_prerequisite_is_in_the_apt_get_line(name: str) -> None:
     assert name in line(r" +apt-get install").split()

@@ -1,4 +1,4 @@
-"""The schema's way from empty to now: raced for, interrupted, edited, out of step."""
+"""Schema migrations: concurrent, interrupted, edited and missing steps."""
 
 import random
 import signal
@@ -40,14 +40,14 @@ SLOW = Migration(2, "0002_slow", "CREATE TABLE second (id integer); SELECT pg_sl
 
 @pytest.fixture
 def url(server_url: str) -> Iterator[str]:
-    """A database of its own, empty."""
+    """Yield the URL of an empty database."""
     with scratch_database(server_url) as url:
         yield url
 
 
 @pytest.fixture
 def empty(url: str) -> Iterator[Connection]:
-    """A connection to an empty database."""
+    """Yield a connection to an empty database."""
     with open_connection(url) as conn:
         yield conn
 
@@ -75,7 +75,7 @@ def runs_statement(observer: Connection, text: str) -> bool:
     return row is not None and row[0] > 0
 
 
-def test_it_works(empty: Connection, conn: Connection) -> None:
+def test_migrate_empty_database_applies_all_steps(empty: Connection, conn: Connection) -> None:
     assert [step.name for step in schema_state(empty).pending] == NAMES
 
     assert migrate(empty) == NAMES
@@ -85,21 +85,21 @@ def test_it_works(empty: Connection, conn: Connection) -> None:
     assert ledger(empty) == list(enumerate(NAMES, 1))
 
 
-def test_a_second_run_does_nothing(empty: Connection) -> None:
+def test_migrate_repeated_changes_nothing(empty: Connection) -> None:
     migrate(empty)
     before = empty.execute("SELECT * FROM schema_migrations ORDER BY number").fetchall()
     assert migrate(empty) == []
     assert empty.execute("SELECT * FROM schema_migrations ORDER BY number").fetchall() == before
 
 
-def test_a_new_step_is_applied_alone(empty: Connection) -> None:
+def test_migrate_applies_only_pending_steps(empty: Connection) -> None:
     assert migrate(empty, [FIRST]) == ["0001_first"]
     assert schema_state(empty, [FIRST, SECOND]) == SchemaState(pending=[SECOND], unknown=[])
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
     assert empty.execute("SELECT id FROM second").fetchall() == [(7,)]
 
 
-def test_a_step_is_taken_literally(empty: Connection) -> None:
+def test_step_text_is_sent_without_placeholder_substitution(empty: Connection) -> None:
     step = Migration(1, "0001_literal", "CREATE TABLE t (a text DEFAULT '100 %s {} %% $1 :x')")
     migrate(empty, [step])
     assert empty.execute("INSERT INTO t DEFAULT VALUES RETURNING a").fetchone() == (
@@ -107,17 +107,17 @@ def test_a_step_is_taken_literally(empty: Connection) -> None:
     )
 
 
-# at the same time
+# concurrent runs
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_of_four_at_once_one_applies(url: str, conn: Connection, attempt: int) -> None:
+def test_concurrent_runs_apply_the_steps_once(url: str, conn: Connection, attempt: int) -> None:
     gate = threading.Barrier(4)
 
     def run(_: int) -> list[str]:
-        with open_connection(url) as mine:
+        with open_connection(url) as runner:
             gate.wait(20)
-            return migrate(mine)
+            return migrate(runner)
 
     with ThreadPoolExecutor(4) as threads:
         applied = sorted(threads.map(run, range(4)))
@@ -128,30 +128,29 @@ def test_of_four_at_once_one_applies(url: str, conn: Connection, attempt: int) -
         assert ledger(migrated) == list(enumerate(NAMES, 1))
 
 
-def test_a_runner_that_waits_holds_nothing(url: str, empty: Connection) -> None:
-    """It polls: a lock it waited for, or a snapshot, would stop CREATE INDEX CONCURRENTLY."""
+def test_waiting_run_holds_no_lock_and_no_snapshot(url: str, empty: Connection) -> None:
+    """Both would block CREATE INDEX CONCURRENTLY in the running migration."""
     with (
         open_connection(url) as slow,
-        open_connection(url) as patient,
+        open_connection(url) as waiting,
         ThreadPoolExecutor(2) as threads,
     ):
         first = threads.submit(migrate, slow, [FIRST, SLOW])
         wait_until(lambda: runs_statement(empty, "pg_sleep(1)"))
-        second = threads.submit(migrate, patient, [FIRST, SLOW])
-        seen = list(watch(empty, patient.info.backend_pid, first))
+        second = threads.submit(migrate, waiting, [FIRST, SLOW])
+        samples = list(sample_backend(empty, waiting.info.backend_pid, first))
         assert second.result() == []
         assert first.result() == ["0001_first", "0002_slow"]
-    assert len(seen) > 5
-    # Whether it is asking or resting at the moment, it never waits for a lock.
-    assert {waits for _, waits, _ in seen} == {0}
-    assert ("idle", 0, None) in seen
-    assert {horizon for state, _, horizon in seen if state == "idle"} == {None}
+    assert len(samples) > 5
+    assert {waits for _, waits, _ in samples} == {0}
+    assert ("idle", 0, None) in samples
+    assert {xmin for state, _, xmin in samples if state == "idle"} == {None}
 
 
-def watch(
+def sample_backend(
     observer: Connection, pid: int, until: Future[list[str]]
 ) -> Iterator[tuple[str, int, str | None]]:
-    """What a backend is doing, how many locks it waits for, and the snapshot that it holds."""
+    """Yield a backend's state, number of awaited locks and snapshot xmin, repeatedly."""
     query = """
         SELECT state, backend_xmin::text,
             (SELECT count(*) FROM pg_locks WHERE pid = activity.pid AND NOT granted)
@@ -159,17 +158,17 @@ def watch(
         WHERE pid = %s
     """
     while not until.done():
-        for state, horizon, waits in observer.execute(query, [pid]):
-            yield state, waits, horizon
+        for state, xmin, waits in observer.execute(query, [pid]):
+            yield state, waits, xmin
         time.sleep(0.01)
 
 
-def test_patience_ends(url: str, empty: Connection) -> None:
+def test_wait_for_another_run_ends_after_the_timeout(url: str, empty: Connection) -> None:
     with open_connection(url) as slow, ThreadPoolExecutor(1) as threads:
         first = threads.submit(migrate, slow, [FIRST, SLOW])
         wait_until(lambda: runs_statement(empty, "pg_sleep(1)"))
         with pytest.raises(StoreUnavailable, match="another migration has been running for 0 s"):
-            migrate(empty, [FIRST, SLOW], patience=0.1)
+            migrate(empty, [FIRST, SLOW], timeout=0.1)
         assert first.result() == ["0001_first", "0002_slow"]
     assert migrate(empty, [FIRST, SLOW]) == []
 
@@ -192,7 +191,7 @@ with connect(Config(database_url=sys.argv[1])) as conn:
 
 @contextmanager
 def runner(url: str, steps: list[Migration]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is about to migrate; it begins with the first byte it is sent."""
+    """Start a process that migrates, and send the byte that it waits for."""
     texts = repr([(step.name, step.text) for step in steps])
     command = [sys.executable, "-c", RUNNER, url, texts]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -204,7 +203,9 @@ def runner(url: str, steps: list[Migration]) -> Iterator[subprocess.Popen[bytes]
         yield process
 
 
-def test_a_runner_killed_in_a_step_leaves_whole_steps(url: str, empty: Connection) -> None:
+def test_runner_killed_during_a_step_leaves_only_complete_steps(
+    url: str, empty: Connection
+) -> None:
     with runner(url, [FIRST, SLOW]) as process:
         wait_until(lambda: runs_statement(empty, "pg_sleep(1)"))
         process.kill()
@@ -212,14 +213,16 @@ def test_a_runner_killed_in_a_step_leaves_whole_steps(url: str, empty: Connectio
     assert ledger(empty) == [(1, "0001_first")]
     assert tables(empty) == {"schema_migrations", "first"}
 
-    # The server ends the dead runner's step, and then its lock.
+    # The server first ends the dead session's statement, then releases its lock.
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
     assert ledger(empty) == [(1, "0001_first"), (2, "0002_second")]
     assert empty.execute("SELECT id FROM second").fetchall() == [(7,)]
 
 
 @pytest.mark.parametrize("attempt", range(6))
-def test_a_runner_killed_at_any_moment(url: str, conn: Connection, attempt: int) -> None:
+def test_runner_killed_at_a_random_moment_next_run_completes(
+    url: str, conn: Connection, attempt: int
+) -> None:
     with runner(url, read_migrations()) as process:
         time.sleep(random.uniform(0, 0.04))
         process.kill()
@@ -230,38 +233,42 @@ def test_a_runner_killed_at_any_moment(url: str, conn: Connection, attempt: int)
         assert ledger(survivor) == list(enumerate(NAMES, 1))
 
 
-def test_a_backend_that_ends_in_a_step_leaves_whole_steps(url: str, empty: Connection) -> None:
-    with open_connection(url) as doomed, ThreadPoolExecutor(1) as threads:
-        applied = threads.submit(migrate, doomed, [FIRST, SLOW])
+def test_backend_terminated_during_a_step_leaves_only_complete_steps(
+    url: str, empty: Connection
+) -> None:
+    with open_connection(url) as killed, ThreadPoolExecutor(1) as threads:
+        applied = threads.submit(migrate, killed, [FIRST, SLOW])
         wait_until(lambda: runs_statement(empty, "pg_sleep(1)"))
-        empty.execute("SELECT pg_terminate_backend(%s)", [doomed.info.backend_pid])
+        empty.execute("SELECT pg_terminate_backend(%s)", [killed.info.backend_pid])
         with pytest.raises(psycopg.OperationalError) as caught:
             applied.result()
     assert isinstance(translate_error(caught.value), StoreUnavailable)
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
 
 
-def test_a_step_that_fails_leaves_nothing(url: str, empty: Connection) -> None:
-    bad = Migration(2, "0002_bad", "CREATE TABLE half (id integer); SELECT 1 / 0")
+def test_failed_step_leaves_nothing_and_releases_the_lock(url: str, empty: Connection) -> None:
+    failing = Migration(2, "0002_failing", "CREATE TABLE half (id integer); SELECT 1 / 0")
     with pytest.raises(sqlstate.DivisionByZero):
-        migrate(empty, [FIRST, bad, Migration(3, "0003_third", "CREATE TABLE third ()")])
+        migrate(empty, [FIRST, failing, Migration(3, "0003_third", "CREATE TABLE third ()")])
     assert tables(empty) == {"schema_migrations", "first"}
     assert schema_state(empty, [FIRST, SECOND]).pending == [SECOND]
     with open_connection(url) as other:
-        # The lock was given back, though the connection lives on.
-        assert migrate(other, [FIRST, SECOND], patience=0) == ["0002_second"]
+        # The first connection is still open, so only an explicit unlock releases the lock.
+        assert migrate(other, [FIRST, SECOND], timeout=0) == ["0002_second"]
 
 
-# beside readers
+# concurrent readers
 
 
-def test_a_step_gives_way_to_readers(url: str, empty: Connection) -> None:
+def test_step_that_cannot_lock_a_table_fails_soon_and_unblocks_readers(
+    url: str, empty: Connection
+) -> None:
     alter = Migration(2, "0002_alter", "CREATE TABLE half (); ALTER TABLE first ADD name text")
     migrate(empty, [FIRST])
     with (
         open_connection(url) as reader,
         open_connection(url) as runner,
-        open_connection(url) as latecomer,
+        open_connection(url) as second_reader,
         ThreadPoolExecutor(2) as threads,
     ):
         with reader.transaction():
@@ -269,19 +276,19 @@ def test_a_step_gives_way_to_readers(url: str, empty: Connection) -> None:
             started = time.monotonic()
             applied = threads.submit(migrate, runner, [FIRST, alter])
             wait_until(lambda: runs_statement(empty, "ALTER TABLE first"))
-            late = threads.submit(latecomer.execute, "SELECT * FROM first")
+            blocked = threads.submit(second_reader.execute, "SELECT * FROM first")
             reader.execute("SELECT * FROM first")
             with pytest.raises(sqlstate.LockNotAvailable) as caught:
                 applied.result()
-            assert late.result().fetchall() == []
+            assert blocked.result().fetchall() == []
             assert 4.5 < time.monotonic() - started < 20
         assert isinstance(translate_error(caught.value), StatementTimeout)
         assert tables(empty) == {"schema_migrations", "first"}
         assert migrate(runner, [FIRST, alter]) == ["0002_alter"]
 
 
-def test_a_step_may_take_long(empty: Connection) -> None:
-    """The limits are the runner's own, and no other statement's after it."""
+def test_step_has_a_lock_timeout_and_no_statement_timeout(empty: Connection) -> None:
+    """The session's own settings are the same before and after the step."""
     text = """
         CREATE TABLE limits AS SELECT
             current_setting('lock_timeout') AS lock, current_setting('statement_timeout') AS run
@@ -293,21 +300,21 @@ def test_a_step_may_take_long(empty: Connection) -> None:
     assert empty.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
-# out of step
+# edited, unknown and missing steps
 
 
-def test_a_step_that_was_edited_is_refused(empty: Connection) -> None:
+def test_edited_step_is_refused(empty: Connection) -> None:
     migrate(empty, [FIRST])
     edited = Migration(1, "0001_first", f"{FIRST.text} -- edited")
-    refusal = "migration 0001_first was edited after it had been applied"
-    for refused in (migrate, schema_state):
-        with pytest.raises(SchemaMismatch, match=refusal):
-            refused(empty, [edited, SECOND])
+    message = "migration 0001_first was edited after it was applied"
+    for function in (migrate, schema_state):
+        with pytest.raises(SchemaMismatch, match=message):
+            function(empty, [edited, SECOND])
     assert ledger(empty) == [(1, "0001_first")]
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
 
 
-def test_a_database_that_is_ahead(empty: Connection) -> None:
+def test_database_newer_than_the_release_is_refused(empty: Connection) -> None:
     migrate(empty, [FIRST, SECOND])
     assert schema_state(empty, [FIRST]) == SchemaState(pending=[], unknown=[2])
     with pytest.raises(SchemaMismatch, match=r"newer than this release \(it has steps \[2\]\)"):
@@ -324,12 +331,12 @@ def test_a_database_that_is_ahead(empty: Connection) -> None:
         ["0000_none", "0001_first"],
     ],
 )
-def test_a_gap_in_the_numbers_is_refused(names: list[str]) -> None:
+def test_step_numbers_that_are_not_consecutive_are_refused(names: list[str]) -> None:
     with pytest.raises(SchemaMismatch, match=r"migrations are not numbered 1\.\.n"):
         read_migrations(dict.fromkeys(names, "SELECT 1"))
 
 
-def test_the_steps_of_this_release() -> None:
+def test_release_steps_match_their_files() -> None:
     steps = read_migrations()
     assert [(step.number, step.name) for step in steps] == list(enumerate(NAMES, 1))
     assert {len(step.checksum) for step in steps} == {64}

@@ -1,6 +1,7 @@
-"""`harborguard`, typed by a test."""
+"""The command line, called by tests."""
 
 import re
+from typing import Any
 
 from click.testing import CliRunner, Result
 
@@ -8,16 +9,17 @@ from harborguard.cli import main
 
 
 class Commands:
-    """`harborguard`, typed."""
+    """Runs `harborguard` in this process, on one database."""
 
     def __init__(self, database_url: str) -> None:
         self.environment = {"DATABASE_URL": database_url}
 
     def __call__(self, line: str, **kwargs: object) -> Result:
-        return CliRunner().invoke(main, line.split(), env=self.environment, **kwargs)  # pyright: ignore
+        options: Any = {"env": self.environment, **kwargs}
+        return CliRunner().invoke(main, line.split(), **options)
 
     def secret(self, line: str) -> str:
-        """What a command that makes a secret prints on standard output: that alone."""
+        """Run a command that creates a secret; return the secret, its only standard output."""
         result = self(line)
         assert result.exit_code == 0, result.output
         assert re.fullmatch(r"hg_(ak|pat)_[0-9a-f]{48}\n", result.stdout)

