@@ -1,1 +1,1 @@
-"""Local trial and tests: embedded PostgreSQL and demo data. No production command imports it."""
+"""Embedded PostgreSQL and demo data, for trials and tests. No production command imports it."""

@@ -1,6 +1,6 @@
-"""A believable inventory for whoever tries the service out: scan reports made from small tables.
+"""Demo data: generate scan reports in all three formats from small tables.
 
-The images are invented; the vulnerabilities are real, with the versions that repaired them.
+The images are invented. The vulnerabilities and the versions that fix them are real.
 """
 
 from base64 import b64encode
@@ -13,8 +13,8 @@ from random import Random
 from string import Template
 from uuid import UUID
 
-# Registry; how many of the names to take (0: all); what is inside (?: one of the languages); one
-# or two lists of words that make the names.
+# Registry, number of names to use (0: all), languages (-: none, ?: one at random), and one or two
+# lists of words whose combinations are the names.
 _IMAGES: str = """
 docker.io/library 0 - nginx,redis,postgres,mariadb,memcached,haproxy,httpd,rabbitmq,mongo,nextcloud
 docker.io/library 0 - drupal,wordpress,varnish,mysql,couchdb,perl,php,bash,gcc,buildpack-deps,irssi
@@ -30,7 +30,7 @@ europe-west1-docker.pkg.dev/harbor-demo 51 ? forecast,labs,recommender,routing,v
 _COMPONENTS = "admin,api,batch,cron,events,frontend,gateway,importer,notifier,proxy,sync,worker"
 _LANGUAGES: tuple[str, ...] = ("npm", "python", "go", "java")
 _NOTHING, _EVERYTHING = ((0, 0),) * 4, ((999, 999),) * 4
-# How many images are like this; their systems; the least and most critical, high, medium, low.
+# Weight, operating systems, and (min, max) numbers of critical, high, medium and low findings.
 _PROFILES = (
     (8, "apk apk deb", _NOTHING),
     (27, "apk deb", ((0, 0), (0, 0), (1, 9), (0, 26))),
@@ -40,9 +40,9 @@ _PROFILES = (
 )
 _SEVERITIES = {"C": ("Critical", 25), "H": ("High", 10), "M": ("Medium", 3), "L": ("Low", 1)}
 _RELEASES = {"apk": "alpine 3.18.2", "deb": "debian 12.1", "wheezy": "debian 7.4"}
-# What Grype calls a kind of package, where that is another word.
+# Grype's names of package types, where they differ.
 _KINDS = {"wheezy": "deb", "go": "go-module", "java": "java-archive"}
-# What is written in capitals stands for the packages that Debian makes of one source.
+# Binary packages that Debian builds from one source. Capitals in _ADVISORIES name the source.
 _BINARIES = {
     "GCC": "libgcc-s1,libstdc++6,gcc-12-base,gcc-12,cpp-12,g++-12,libasan8,libatomic1,libgomp1",
     "GLIBC": "libc6,libc-bin,libc6-dev,libc-dev-bin,libc-l10n,locales,locales-all,nscd",
@@ -50,7 +50,7 @@ _BINARIES = {
     "KRB5": "libkrb5-3,libk5crypto3,libgssapi-krb5-2,libkrb5support0,libkrb5-dev,libkdb5-10",
     "UTIL": "util-linux,libuuid1,libblkid1,libmount1,libsmartcols1,mount,bsdutils,uuid-dev",
 }
-# Several packages, or versions of one, can be there side by side.
+# Columns of _ADVISORIES. Packages and versions are lists; each combination is one finding.
 _COLUMNS: tuple[str, ...] = ("id", "severity", "score", "package", "version", "fixed", "title")
 _ADVISORIES = {
     "deb": """
@@ -120,7 +120,7 @@ CVE-2016-1000027 C 9.8 org.springframework:spring-web 5.3.9,5.3.17,5.3.27 6.0.0 
 CVE-2021-44228 C 10.0 org.apache.logging.log4j:log4j-core 2.8.2,2.13.3,2.14.1 2.15.0,2.3.1 Log4Shell
 CVE-2022-22965 C 9.8 org.springframework:spring-beans 5.3.9,5.3.13,5.3.17 5.3.18 Spring4Shell""",
 }
-# A document of each format and a finding in it; the last format can tell that a scan failed.
+# Document and finding templates of each format. Only the last can report a failed scan.
 _TRIVY = """{"SchemaVersion": 2, "CreatedAt": "$finished", "ArtifactName": "$reference",
 "ArtifactType": "container_image", "Metadata": {"OS": {"Family": "$family", "Name": "$release"},
 "RepoTags": [$tags], "RepoDigests": ["$name@$digest"], "ImageConfig": {"created": "$built"}},
@@ -151,8 +151,8 @@ _Bounds = tuple[tuple[int, int], ...]
 
 
 def make_reports(now: datetime) -> Iterator[bytes]:
-    """JSON documents in all three formats, the same at every call, with times up to `now` (UTC)."""
-    rng = Random(52)  # noqa: S311 - keeps no secret, and has to repeat itself
+    """Yield the same JSON reports at each call, with no time later than `now` (UTC)."""
+    rng = Random(52)  # noqa: S311 - reproducible data, not a secret
     images = list(_list_images(rng))
     for name, languages in rng.sample(images, len(images)):
         yield from _scan_builds(rng, name, languages, now)
@@ -160,15 +160,15 @@ def make_reports(now: datetime) -> Iterator[bytes]:
 
 def _list_images(rng: Random) -> Iterator[tuple[str, list[str]]]:
     for line in _IMAGES.replace("COMPONENTS", _COMPONENTS).strip().splitlines():
-        registry, count, inside, *words = line.split()
+        registry, count, languages, *words = line.split()
         paths = list(product(*(word.split(",") for word in words)))
         for path in rng.sample(paths, int(count) or len(paths)):
-            languages = rng.choice(_LANGUAGES) if inside == "?" else inside
-            yield "/".join((registry, *path)), languages.split(",")
+            chosen = rng.choice(_LANGUAGES) if languages == "?" else languages
+            yield "/".join((registry, *path)), chosen.split(",")
 
 
 def _scan_builds(rng: Random, name: str, languages: list[str], now: datetime) -> Iterator[bytes]:
-    """A scan of each build of an image, the newest build first, all in one format."""
+    """Yield one scan of each build of an image, newest build first, all in one format."""
     _, systems, bounds = rng.choices(_PROFILES, [weight for weight, *_ in _PROFILES])[0]
     if len(languages) > 1:
         systems, bounds = "deb", _EVERYTHING
@@ -192,7 +192,7 @@ def _scan_builds(rng: Random, name: str, languages: list[str], now: datetime) ->
 
 
 def _list_tags(rng: Random) -> list[str]:
-    """The tags of an image's builds, the newest first: %Y is a build's year, "" is no tag."""
+    """Return the tags of an image's builds, newest first: strftime formats, "" for no tag."""
     count = rng.choices((1, 2, rng.randint(3, 6), rng.randint(7, 14)), (88, 6, 4, 2))[0]
     style = rng.choices(("{}", "v{}", "%Y.%m.%d", "latest", "main", ""), (40, 12, 10, 22, 13, 3))[0]
     major, minor = rng.randint(0, 4), rng.randint(count, 30)
@@ -203,15 +203,15 @@ def _list_tags(rng: Random) -> list[str]:
 
 
 def _pick_findings(rng: Random, ecosystems: list[str], bounds: _Bounds) -> Iterator[_Fields]:
-    for severity, (least, most) in zip(_SEVERITIES, bounds, strict=True):
-        known = list(chain.from_iterable(_read_advisories(e, severity) for e in ecosystems))
-        rng.shuffle(known)
-        yield from islice(chain.from_iterable(known), rng.randint(least, most))
+    for severity, (minimum, maximum) in zip(_SEVERITIES, bounds, strict=True):
+        advisories = list(chain.from_iterable(_read_advisories(e, severity) for e in ecosystems))
+        rng.shuffle(advisories)
+        yield from islice(chain.from_iterable(advisories), rng.randint(minimum, maximum))
 
 
 @cache
 def _read_advisories(ecosystem: str, severity: str) -> list[list[_Fields]]:
-    """Of each advisory a finding in each package and version."""
+    """Return, for each advisory, its findings: one per package and version."""
     rows = [row.split(maxsplit=6) for row in _ADVISORIES.get(ecosystem, "").strip().splitlines()]
     advisories = [dict(zip(_COLUMNS, row, strict=True)) for row in rows if row[1] == severity]
     return [list(_list_findings(ecosystem, advisory)) for advisory in advisories]

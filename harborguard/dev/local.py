@@ -1,4 +1,4 @@
-"""A database for trying the service out: the one that is set, else a private one of our own."""
+"""A trial database: the embedded server, filled with demo data."""
 
 import os
 from collections.abc import Iterator
@@ -24,21 +24,19 @@ DEMO_ORGANIZATION = "demo"
 
 @contextmanager
 def database(config: Config) -> Iterator[Config]:
-    """The configuration with a database to use: one is started where none is set or running.
+    """Yield the configuration with the embedded server's URL; start the server if none runs.
 
-    Raises EmbeddedServerError where none is set and none can be started.
+    Raise EmbeddedServerError if it cannot be started.
     """
-    if config.database_url:
-        yield config
-    else:
-        with running_server(config.state_directory, sudo_uid=config.sudo_uid) as server:
-            yield replace(config, database_url=server.url)
+    with running_server(config.state_directory, sudo_uid=config.sudo_uid) as server:
+        yield replace(config, database_url=server.url)
 
 
 def prepare_demo(config: Config) -> str:
-    """Migrates, fills an organization with demo data at the first start, and answers with a key.
+    """Migrate the database, create the demo organization if it is missing, and return a key.
 
-    The key is kept in the state directory, for its owner's eyes; a second start finds it there.
+    The key is stored in `demo.key` of the state directory, readable only by its owner, and reused
+    as long as it is valid.
     """
     with connect(config) as conn:
         migrate(conn)
@@ -46,11 +44,11 @@ def prepare_demo(config: Config) -> str:
         with conn.transaction():
             organization_id = find_organization(conn, DEMO_ORGANIZATION)
             if organization_id is None:
-                organization_id = _fill(conn)
-            return _kept_key(conn, key_file) or _new_key(conn, organization_id, key_file)
+                organization_id = _create_demo_organization(conn)
+            return _read_key(conn, key_file) or _create_key(conn, organization_id, key_file)
 
 
-def _fill(conn: Connection) -> str:
+def _create_demo_organization(conn: Connection) -> str:
     organization_id = create_organization(conn, DEMO_ORGANIZATION)
     now = datetime.now(UTC)
     for report in demo.make_reports(now):
@@ -58,7 +56,8 @@ def _fill(conn: Connection) -> str:
     return organization_id
 
 
-def _kept_key(conn: Connection, key_file: Path) -> str | None:
+def _read_key(conn: Connection, key_file: Path) -> str | None:
+    """Return the stored key if it is still valid."""
     if key_file.is_symlink() or not key_file.exists():
         return None
     secret = key_file.read_text(encoding="utf-8").strip()
@@ -69,12 +68,12 @@ def _kept_key(conn: Connection, key_file: Path) -> str | None:
     return secret if find_principal(conn, credential) else None
 
 
-def _new_key(conn: Connection, organization_id: str, key_file: Path) -> str:
+def _create_key(conn: Connection, organization_id: str, key_file: Path) -> str:
     secret = make_secret(PrincipalKind.API_KEY)
     create_api_key(conn, organization_id, secret, name="demo", role=Role.ADMIN)
-    # Where root cannot use the state directory, the database lies elsewhere.
+    # The embedded server may use another directory, so this one may not exist yet.
     key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The directory may be another account's: nothing that it planted there is written through.
+    # The directory may belong to another account. Do not follow a symbolic link of its making.
     key_file.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(key_file, flags, 0o600), "w", encoding="ascii") as file:

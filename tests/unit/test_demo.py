@@ -1,4 +1,4 @@
-"""The demo inventory: what a newcomer sees first."""
+"""The demo data."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from harborguard.risk import count_severities, grade, risk_score
 
 NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 FINISHED = {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
-# The CVSS scores of each severity; a distribution may call low what others rate high.
+# CVSS scores of each severity. Distributions rate some vulnerabilities lower than their score.
 SCORES = {
     Severity.CRITICAL: (9.0, 10.0),
     Severity.HIGH: (7.0, 8.9),
@@ -41,7 +41,7 @@ def find_end(report: Report) -> datetime:
 
 
 def find_newest(reports: list[Report]) -> dict[str, Report]:
-    """The newest finished report of each image that has one."""
+    """Return the newest finished report of each image that has one."""
     finished = [report for report in reports if report.status in FINISHED]
     return {report.reference.name: report for report in sorted(finished, key=find_end)}
 
@@ -53,7 +53,9 @@ def list_tags(reports: list[Report]) -> dict[str, set[str | None]]:
     return tags
 
 
-def test_it_works(documents: list[bytes], reports: list[Report]) -> None:
+def test_reports_have_expected_number_size_images_and_hosts(
+    documents: list[bytes], reports: list[Report]
+) -> None:
     assert 400 <= len(documents) <= 500
     assert sum(map(len, documents)) < 6_000_000
     assert len({report.reference.name for report in reports}) == 320
@@ -67,11 +69,11 @@ def test_it_works(documents: list[bytes], reports: list[Report]) -> None:
     }
 
 
-def test_every_call_makes_the_same_documents(documents: list[bytes]) -> None:
+def test_make_reports_called_twice_returns_the_same_documents(documents: list[bytes]) -> None:
     assert list(make_reports(NOW)) == documents
 
 
-def test_only_times_and_tags_that_are_dates_hang_on_now(reports: list[Report]) -> None:
+def test_later_now_changes_only_times_and_date_tags(reports: list[Report]) -> None:
     def pick(report: Report) -> tuple[str, str, str | None, tuple[Finding, ...], ScanStatus]:
         tag = re.sub(r"\d{4}\.\d\d\.\d\d", "date", report.reference.tag or "")
         return report.reference.name, tag, report.digest, report.findings, report.status
@@ -81,32 +83,29 @@ def test_only_times_and_tags_that_are_dates_hang_on_now(reports: list[Report]) -
     assert min(map(find_end, later)) > NOW
 
 
-def test_all_three_formats_are_there(documents: list[bytes]) -> None:
-    marks = {"SchemaVersion": "trivy", "matches": "grype", "version": "envelope"}
+def test_reports_use_all_three_formats(documents: list[bytes]) -> None:
+    keys = {"SchemaVersion": "trivy", "matches": "grype", "version": "envelope"}
     formats = Counter(
-        kind
-        for document in documents
-        for mark, kind in marks.items()
-        if mark in json.loads(document)
+        name for document in documents for key, name in keys.items() if key in json.loads(document)
     )
     assert set(formats) == {"trivy", "grype", "envelope"}
     assert formats.total() == len(documents)
     assert min(formats.values()) > 100
 
 
-def test_nothing_happened_in_the_future(reports: list[Report]) -> None:
+def test_scan_times_are_within_the_year_before_now(reports: list[Report]) -> None:
     for report in reports:
-        begun = report.started_at or report.built_at
-        assert begun is not None
-        assert NOW - timedelta(days=365) < begun < find_end(report) <= NOW
+        started_at = report.started_at or report.built_at
+        assert started_at is not None
+        assert NOW - timedelta(days=365) < started_at < find_end(report) <= NOW
 
 
-def test_all_are_recorded_each_as_a_scan_of_its_own(documents: list[bytes]) -> None:
+def test_each_report_is_a_different_scan(documents: list[bytes]) -> None:
     scans = [read_scan(document, received_at=NOW) for document in documents]
     assert len({scan.external_id for scan in scans}) == len(documents)
 
 
-def test_grades_are_spread(reports: list[Report]) -> None:
+def test_all_grades_have_their_intended_share(reports: list[Report]) -> None:
     newest = find_newest(reports)
     grades = Counter(
         grade(risk_score(count_severities(report.findings))).value for report in newest.values()
@@ -115,7 +114,7 @@ def test_grades_are_spread(reports: list[Report]) -> None:
     assert shares == pytest.approx({"A": 0.35, "B": 0.30, "C": 0.20, "D": 0.15}, abs=0.03)
 
 
-def test_some_images_are_clean_and_some_are_terrible(reports: list[Report]) -> None:
+def test_some_images_have_no_findings_and_some_have_hundreds(reports: list[Report]) -> None:
     counts = [len(report.findings) for report in find_newest(reports).values()]
     assert counts.count(0) > 10
     assert 3 <= sum(count >= 200 for count in counts) <= 10
@@ -129,37 +128,37 @@ def test_some_images_were_never_scanned(reports: list[Report]) -> None:
     assert 5 <= len(never) <= 20
 
 
-def test_images_have_up_to_fourteen_tags(reports: list[Report]) -> None:
+def test_images_have_up_to_fourteen_tags_or_none(reports: list[Report]) -> None:
     tags = list_tags(reports)
     assert max(map(len, tags.values())) == 14
     assert {"latest", "main"} <= set().union(*tags.values())
-    assert [name for name, known in tags.items() if known == {None}]
+    assert {None} in tags.values()
 
 
-def test_every_digest_is_of_one_build(reports: list[Report]) -> None:
+def test_each_build_has_its_own_digest(reports: list[Report]) -> None:
     digests = [report.digest or "" for report in reports]
     assert len(set(digests)) == len(reports)
     assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in digests)
 
 
-def test_a_build_was_scanned_before_the_next_was_made(reports: list[Report]) -> None:
+def test_each_build_is_scanned_before_the_next_one_is_built(reports: list[Report]) -> None:
     for newer, older in pairwise(reports):
         if newer.reference.name == older.reference.name:
-            begun = newer.built_at or newer.started_at
-            assert begun is not None
-            assert find_end(older) < begun
+            built_at = newer.built_at or newer.started_at
+            assert built_at is not None
+            assert find_end(older) < built_at
 
 
-def test_findings_are_real_ones(reports: list[Report]) -> None:
-    found = {
+def test_findings_have_known_ids_and_scores_that_fit_their_severity(reports: list[Report]) -> None:
+    findings = {
         (finding.vulnerability_id, finding.severity, finding.cvss_score)
         for report in reports
         for finding in report.findings
     }
-    ids = {vulnerability_id for vulnerability_id, *_ in found}
+    ids = {vulnerability_id for vulnerability_id, *_ in findings}
     assert {"CVE-2021-44228", "CVE-2014-0160", "CVE-2023-44487"} <= ids
     assert len(ids) > 50
-    for vulnerability_id, severity, score in found:
-        least, most = SCORES[severity]
+    for vulnerability_id, severity, score in findings:
+        minimum, maximum = SCORES[severity]
         assert score is not None
-        assert least <= score <= most, vulnerability_id
+        assert minimum <= score <= maximum, vulnerability_id
