@@ -1,4 +1,5 @@
-# The verbs of the project; `make` alone lists them.
+# Development tasks; run `make` to list them. Scripts run as `python -m`, because a script's first
+# line cannot name an interpreter whose path contains a space.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -6,52 +7,54 @@ BIN := .venv/bin
 
 .PHONY: help run install test bench soak lint format types check schema openapi lock clean
 
-help: ## list the verbs
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile \
+	  | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: .venv/local ## serve on PORT (8000) from a private database with demo data, or from DATABASE_URL
+run: .venv/local ## serve demo data from an embedded database, or DATABASE_URL, on PORT (8000)
 	@exec $(BIN)/python -m gunicorn -c deploy/gunicorn.local.conf.py
 
-install: .venv/local ## make the virtual environment with the service and its command line
+install: .venv/local ## create the virtual environment with the service and the command line
 
-test: .venv/dev ## run every test on a real PostgreSQL
+test: .venv/dev ## run all tests on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: .venv/dev ## measure the list at 1k to 1M images; writes docs/performance.md
+bench: .venv/dev ## measure the image list at 1k to 1M images and write docs/performance.md
 	@$(BIN)/python -m tests.tools.bench
 
-soak: .venv/dev ## break everything in full for most of an hour, and write docs/reliability.md
+soak: .venv/dev ## inject faults for about an hour and write docs/reliability.md
 	@$(BIN)/python -m tests.tools.soak
 
-lint: .venv/dev ## check style, types and the direction of imports
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/basedpyright
-	@$(BIN)/lint-imports --no-cache
+lint: .venv/dev ## check style, types and import directions
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m basedpyright
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()' --no-cache
 
-format: .venv/dev ## put the code into the one format
-	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix .
+format: .venv/dev ## format the code
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff check --fix .
 
-check: lint test ## what has to pass before a change lands
+check: lint test ## run all checks that a change must pass
 
-schema: .venv/dev ## write sql/schema.sql anew from sql/migrations
+schema: .venv/dev ## write sql/schema.sql from sql/migrations
 	@$(BIN)/python -m tests.tools.schema
 
-openapi: .venv/dev ## write docs/openapi.json anew from the code
+openapi: .venv/dev ## write docs/openapi.json from the code
 	@$(BIN)/python -m tests.support.openapi
 
-lock: ## write the lock files anew from pyproject.toml (needs uv)
-	@uv pip compile $(LOCK) pyproject.toml -o requirements.lock
-	@uv pip compile $(LOCK) pyproject.toml --extra embedded --group build -o requirements-local.lock
-	@uv pip compile $(LOCK) pyproject.toml --extra embedded --group build --group dev -o requirements-dev.lock
+lock: ## write the lock files from pyproject.toml (needs uv)
+	@$(COMPILE) -o requirements.lock
+	@$(COMPILE) --extra embedded --group build -o requirements-local.lock
+	@$(COMPILE) --extra embedded --group build --group dev -o requirements-dev.lock
 
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url pyproject.toml
 
-clean: ## remove the virtual environment; .state, with its data, stays
+clean: ## remove the virtual environment, but not the data in .state
 	rm -rf .venv
 
-# What is installed is stamped with the lock file it came from; dev holds all that local does.
+# These files record when a lock file was installed. The dev lock includes the local one.
 .venv/local: requirements-local.lock pyproject.toml
 	@test .venv/dev -nt $< || { $(call install,$<); }
 	@touch $@
@@ -62,11 +65,13 @@ clean: ## remove the virtual environment; .state, with its data, stays
 
 define install
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+  || { echo "Python 3.11 or newer is required: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+    exit 1; }; \
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-  || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
+  || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; \
+    exit 1; }; \
 echo "installing from $(1)" >&2; \
-test -x $(BIN)/pip || $(PYTHON) -m venv .venv; \
+test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
 $(PIP) --require-hashes -r $(1) && $(PIP) --no-deps --no-build-isolation -e .
 endef
 
