@@ -1,33 +1,35 @@
-"""The API: the only room that speaks HTTP. Here is the list of all its resources."""
+"""The HTTP API: the only package that uses Flask. RESOURCES lists what needs a credential."""
 
 from flask import Blueprint, Flask, Response
 
-from harborguard.api import auth, details, docs, health, images, openapi, scans
+from harborguard.api import auth, docs, health, images, openapi, scans
 from harborguard.api.errors import register_error_handlers
-from harborguard.api.json import OrjsonProvider
 from harborguard.api.request_log import observe_requests
+from harborguard.api.responses import OrjsonProvider
 from harborguard.api.services import Services, release_connection
 
 __all__ = ["Services", "init_api"]
 
-RESOURCES = (images.blueprint, details.blueprint, scans.blueprint)
+RESOURCES = (images.blueprint, scans.blueprint)
 
 
 def init_api(app: Flask, services: Services) -> None:
-    """Puts the API on an application; the pool may still be closed."""
+    """Register the API on an application. The services' pool may still be closed."""
     app.json = OrjsonProvider(app)
     app.extensions["harborguard"] = services
     app.teardown_request(release_connection)
     observe_requests(app)
     register_error_handlers(app)
     app.register_blueprint(_make_api())
-    for resource in (health, openapi, *([docs] if services.config.docs else [])):
-        app.register_blueprint(resource.blueprint, url_prefix="/api")
+    app.register_blueprint(health.blueprint)
+    app.register_blueprint(openapi.blueprint)
+    if services.config.docs:
+        app.register_blueprint(docs.blueprint)
 
 
 def _make_api() -> Blueprint:
-    # The hooks sit on the parent, so that they run for every resource, and only where a route has
-    # matched: 404 and 405 reach neither them nor the database.
+    # Hooks of the parent run for every resource, but not for 404 and 405, where no route matches:
+    # those responses need no database.
     api = Blueprint("api", __name__, url_prefix="/api")
     api.before_request(auth.authenticate)
     api.after_request(_forbid_shared_caching)

@@ -1,6 +1,7 @@
-"""Who is asking: the hook before each request of the API, and what a view demands."""
+"""Authentication before every request to a resource, and the role that a view requires."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -20,10 +21,18 @@ R = TypeVar("R")
 log = structlog.get_logger()
 
 
-def authenticate() -> None:
-    """Finds the principal of the request, or refuses it.
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a view requires of a principal: a lowest role, and an API key if `api_key_only`."""
 
-    No connection is taken for a credential that cannot be one, and none for OPTIONS.
+    role: Role
+    api_key_only: bool
+
+
+def authenticate() -> None:
+    """Set `g.principal` to the request's principal; raise Unauthenticated if there is none.
+
+    OPTIONS and a credential of no known form are handled without a database connection.
     """
     if request.method == "OPTIONS":
         return
@@ -34,7 +43,7 @@ def authenticate() -> None:
         g.refused = error.reason
         raise
     if principal.is_use_due:
-        _note_use_later(principal)
+        _record_use_after_response(principal)
 
 
 def _find_principal() -> Principal:
@@ -46,14 +55,17 @@ def _find_principal() -> Principal:
 
 
 def _cookies() -> Iterator[tuple[str, str]]:
-    # Parsed only for who looks at them.
+    # A generator, so that cookies are parsed only if no header has a credential.
     yield from request.cookies.items(multi=True)
 
 
 def require(
     role: Role, *, api_key_only: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The least role a view asks for, and whether people may not; others get Forbidden."""
+    """Return a decorator for a view that raises Forbidden if the principal's role is too low.
+
+    With `api_key_only`, access tokens and sessions are refused as well.
+    """
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
@@ -61,28 +73,29 @@ def require(
             principal: Principal = g.principal
             held = principal.role
             if held is None or held.level < role.level:
-                raise Forbidden(f"This needs the role {role.value} or a higher one.")
+                raise Forbidden(f"The role {role.value} or higher is required.")
             if api_key_only and principal.kind is not PrincipalKind.API_KEY:
-                raise Forbidden("This needs an API key.")
+                raise Forbidden("An API key is required.")
             return view(*args, **kwargs)
 
+        vars(guarded)["requirement"] = Requirement(role, api_key_only)
         return guarded
 
     return decorate
 
 
-def _note_use_later(principal: Principal) -> None:
+def _record_use_after_response(principal: Principal) -> None:
     pool = services().pool
 
-    def note() -> None:
-        # The answer is out already: whatever goes wrong here may only be told to the log.
+    def record() -> None:
+        # The response is already sent, so an error can only be logged.
         try:
             with pool.connection(timeout=0.05) as conn:
                 record_use(conn, principal)
         except Exception as error:
-            log.warning("use of a credential was not noted", error=str(error))
+            log.warning("credential use not recorded", error=str(error))
 
     @after_this_request
-    def note_after_sending(response: Response) -> Response:
-        response.call_on_close(note)
+    def record_on_close(response: Response) -> Response:
+        response.call_on_close(record)
         return response

@@ -1,4 +1,4 @@
-"""Conditional requests: an answer's tag, and 304 for who has the answer (RFC 9110, 13.1.2)."""
+"""Conditional requests: the ETag of a response, and 304 (RFC 9110, 13.1.2)."""
 
 from hashlib import sha256
 
@@ -8,28 +8,31 @@ from harborguard import __version__
 from harborguard.model import Scope
 
 
-def make_etag(scope: Scope, version: int, question: str) -> str:
-    """What tells two answers apart: who may see what, at which version, asked what, by us.
+def make_etag(scope: Scope, version: int, query: str) -> str:
+    """Return the ETag: a hash of scope, inventory version, normalized query and release.
 
-    `question` is the answer's own link: path and query, as understood.
+    `query` is the response's own link: path and normalized query string.
     """
-    parts = (scope.organization_id, scope.registry_id or "", str(version), question, __version__)
+    parts = (scope.organization_id, scope.registry_id or "", str(version), query, __version__)
     return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def is_conditional() -> bool:
-    """Whether the request says which answers it has."""
+    """Return whether the request has the header If-None-Match."""
     return "If-None-Match" in request.headers
 
 
-def has_already(etag: str) -> bool:
-    """Whether the client has this answer; weakly compared, as a proxy that compresses weakens."""
+def matches_request(etag: str) -> bool:
+    """Return whether If-None-Match has the ETag.
+
+    The comparison is weak, because a proxy that compresses responses weakens their ETags.
+    """
     tags = request.if_none_match
     return tags.star_tag or tags.contains_weak(etag)
 
 
 def not_modified(etag: str) -> Response:
-    """304: what the client has still holds."""
+    """Return the 304 response."""
     response = Response(status=304)
     response.set_etag(etag)
     return response

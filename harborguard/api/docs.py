@@ -1,7 +1,6 @@
-"""GET /api/docs: a page to read the OpenAPI document on, and to try the service with.
+"""GET /api/docs: the API reference, which shows the OpenAPI document and can call the service.
 
-Swagger UI's files come from a package; everything is served from here, and the page may load
-nothing from anywhere else.
+The files of Swagger UI come from a Python package. The page loads nothing from other hosts.
 """
 
 from pathlib import Path
@@ -9,42 +8,53 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Response, send_from_directory
 
+from harborguard.api.openapi import documented
 from harborguard.errors import NotFound
 
-blueprint = Blueprint("docs", __name__)
+blueprint = Blueprint("docs", __name__, url_prefix="/api/docs")
 
-_OURS = Path(__file__).parent / "docs_page"
+_PAGE = Path(__file__).parent / "docs_page"
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _FILES = {
-    "init.js": _OURS,
+    "init.js": _PAGE,
     "swagger-ui.css": _SWAGGER_UI,
     "swagger-ui-bundle.js": _SWAGGER_UI,
 }
-# Swagger UI writes style attributes; its pictures are data.
-_POLICY = (
+# Swagger UI needs inline styles, and its images are data URLs.
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 
 
-@blueprint.get("/docs")
-def docs() -> Response:
-    """The page."""
-    return send_from_directory(_OURS, "index.html")
+@blueprint.get("")
+@documented(tag="service", responses={200: ["text/html"]}, errors=[404])
+def get_docs_page() -> Response:
+    """Return the API reference as a page.
+
+    404 if the operator has switched it off.
+    """
+    return send_from_directory(_PAGE, "index.html")
 
 
-@blueprint.get("/docs/<name>")
-def docs_file(name: str) -> Response:
-    """One of the page's files; raises NotFound for any other."""
+@blueprint.get("/<name>")
+@documented(
+    tag="service",
+    path_parameters={"name": "The name of a file that the page loads."},
+    responses={200: ["text/css", "text/javascript"]},
+    errors=[404],
+)
+def get_docs_file(name: str) -> Response:
+    """Return a file of the API reference."""
     if name not in _FILES:
-        raise NotFound
+        raise NotFound("File not found.")
     return send_from_directory(_FILES[name], name)
 
 
 @blueprint.after_request
-def _confine(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _POLICY
+def _set_security_headers(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

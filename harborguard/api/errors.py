@@ -1,9 +1,11 @@
-"""Errors as clients see them: one table of codes and statuses, one envelope."""
+"""Error responses: the table of codes and statuses, and the envelope (contract 3)."""
 
 import structlog
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
+from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
+from harborguard.api.responses import ResponseSchema, json_response, text, word
 from harborguard.errors import Conflict, HarborGuardError, RateLimited
 from harborguard.store.errors import translate_error
 
@@ -22,34 +24,57 @@ STATUSES = {
     "SERVICE_UNAVAILABLE": 503,
     "TIMEOUT": 504,
 }
+_CODES = {status: code for code, status in STATUSES.items() if code != "VALIDATION_ERROR"}
 _HEADERS = {
     "UNAUTHORIZED": {"WWW-Authenticate": "Bearer"},
     "SERVICE_UNAVAILABLE": {"Retry-After": "2"},
 }
-_OPAQUE = "Something went wrong on our side."
-_CODES = {status: code for code, status in STATUSES.items() if code != "VALIDATION_ERROR"}
+_INTERNAL_ERROR = "The service failed to process the request."
+_NO_SUCH_PATH = "The path does not exist."
 
 log = structlog.get_logger()
 
 
+class ErrorIssue(ResponseSchema):
+    """A problem with one field: a query parameter or a JSON path."""
+
+    path = text("limit")
+    message = text("must be an integer from 1 to 200")
+
+
+class ErrorBody(ResponseSchema):
+    """The code, for programs, and the message, for people."""
+
+    code = word(STATUSES, "BAD_REQUEST")
+    message = text("The query is not valid.")
+    issues = fields.List(fields.Nested(ErrorIssue))
+
+
+class ErrorResponse(ResponseSchema):
+    """The envelope of errors. A conflict has the `scanId` of the recorded scan."""
+
+    error = fields.Nested(ErrorBody, required=True)
+    scan_id = fields.String()
+
+
 def register_error_handlers(app: Flask) -> None:
-    """Whatever goes wrong while answering leaves in the envelope."""
-    app.register_error_handler(HarborGuardError, _answer)
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(Exception, _answer_unexpected)
+    """Return every error of an application as an error envelope."""
+    app.register_error_handler(HarborGuardError, _error_response)
+    app.register_error_handler(HTTPException, _http_error_response)
+    app.register_error_handler(Exception, _unexpected_error_response)
 
 
-def _answer(error: HarborGuardError) -> Response:
-    if error.code == "INTERNAL_ERROR" and error.message != _OPAQUE:
+def _error_response(error: HarborGuardError) -> Response:
+    if error.code == "INTERNAL_ERROR" and error.message != _INTERNAL_ERROR:
         log.error("internal error", error=error.message)
-        error = HarborGuardError(_OPAQUE)
-    body: dict[str, object] = {"code": error.code, "message": error.message}
+        error = HarborGuardError(_INTERNAL_ERROR)
+    error_body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.issues:
-        body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
-    answer: dict[str, object] = {"error": body}
+        error_body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
+    body: dict[str, object] = {"error": error_body}
     if isinstance(error, Conflict) and error.scan_id:
-        answer["scanId"] = error.scan_id
-    response = jsonify(answer)
+        body["scanId"] = error.scan_id
+    response = json_response(body)
     response.status_code = STATUSES[error.code]
     response.headers.update(_HEADERS.get(error.code, {}))
     if isinstance(error, RateLimited):
@@ -57,11 +82,12 @@ def _answer(error: HarborGuardError) -> Response:
     return response
 
 
-def _answer_http(error: HTTPException) -> Response:
-    """Werkzeug's own refusals keep their status and their Allow header."""
+def _http_error_response(error: HTTPException) -> Response:
+    """Return an error of Werkzeug, with its status and its Allow header."""
     status = error.code or 500
     code = _CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
-    response = jsonify({"error": {"code": code, "message": error.description}})
+    message = _NO_SUCH_PATH if code == "NOT_FOUND" else error.description
+    response = json_response({"error": {"code": code, "message": message}})
     response.status_code = STATUSES[code]
     for name, value in error.get_headers():
         if name == "Allow":
@@ -69,11 +95,12 @@ def _answer_http(error: HTTPException) -> Response:
     return response
 
 
-def _answer_unexpected(error: Exception) -> Response:
-    known = translate_error(error)
-    if known is None:
+def _unexpected_error_response(error: Exception) -> Response:
+    """Return the error that a database error means, or 500 for every other exception."""
+    translated = translate_error(error)
+    if translated is None:
         log.error("unexpected error", exc_info=error)
-        known = HarborGuardError(_OPAQUE)
+        translated = HarborGuardError(_INTERNAL_ERROR)
     else:
-        log.warning("the database did not answer", error=type(error).__name__)
-    return _answer(known)
+        log.warning("database error", error=type(error).__name__)
+    return _error_response(translated)

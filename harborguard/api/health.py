@@ -1,10 +1,13 @@
-"""Is it alive, is it ready: for supervisors and proxies, without a credential."""
+"""The service itself, without a credential: name and version, health and readiness."""
 
 from time import monotonic
 from typing import Any
 
 from flask import Blueprint
 
+import harborguard
+from harborguard.api.openapi import documented
+from harborguard.api.responses import ResponseSchema, data_of, text, word
 from harborguard.api.services import read, services
 from harborguard.errors import StoreUnavailable
 from harborguard.store.migrations import schema_state
@@ -12,19 +15,53 @@ from harborguard.store.migrations import schema_state
 blueprint = Blueprint("health", __name__)
 
 
-@blueprint.get("/health")
-def health() -> dict[str, Any]:
-    """The process answers."""
+class ServiceResponse(ResponseSchema):
+    """The service's name and version, and the paths of its resources."""
+
+    name = text("HarborGuard Images")
+    version = text(harborguard.__version__)
+    documentation = text("/api/docs", allow_none=True)
+    openapi = text("/api/openapi.json")
+    images = text("/api/images")
+
+
+class HealthResponse(ResponseSchema):
+    """The state of the process or of the service."""
+
+    status = word(["ok", "ready"], "ok")
+
+
+@blueprint.get("/")
+@documented(tag="service", responses={200: data_of(ServiceResponse)})
+def get_service() -> dict[str, Any]:
+    """Return the service's name, its version and where its documentation is."""
+    return {
+        "data": {
+            "name": "HarborGuard Images",
+            "version": harborguard.__version__,
+            "documentation": "/api/docs" if services().config.docs else None,
+            "openapi": "/api/openapi.json",
+            "images": "/api/images",
+        }
+    }
+
+
+@blueprint.get("/api/health")
+@documented(tag="service", responses={200: data_of(HealthResponse)})
+def get_health() -> dict[str, Any]:
+    """Return 200 if the process serves requests."""
     return {"data": {"status": "ok"}}
 
 
-@blueprint.get("/ready")
-def ready() -> dict[str, Any]:
-    """The database answers and has the schema this release needs; asked once a second at most."""
-    state = services().readiness
-    if monotonic() > state.holds_until:
-        state.is_current = not read(schema_state).pending
-        state.holds_until = monotonic() + 1
-    if not state.is_current:
+@blueprint.get("/api/ready")
+@documented(tag="service", responses={200: data_of(HealthResponse)}, errors=[500, 503, 504])
+def get_readiness() -> dict[str, Any]:
+    """Return 200 if the database is reachable and has the schema that this release needs."""
+    readiness = services().readiness
+    # Supervisors may poll often; the database is queried at most once per second.
+    if monotonic() > readiness.valid_until:
+        readiness.is_current = not read(schema_state).pending
+        readiness.valid_until = monotonic() + 1
+    if not readiness.is_current:
         raise StoreUnavailable("The database's schema is older than this release.")
     return {"data": {"status": "ready"}}

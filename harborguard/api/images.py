@@ -1,46 +1,154 @@
-"""GET /api/images: an organization's images, a page at a time."""
+"""The views under /api/images: the list and its summary, one image, its tags, its findings."""
 
 from functools import lru_cache
+from typing import Any
 
 from flask import Blueprint, Response, g, request
 
 from harborguard.api.auth import require
-from harborguard.api.conditional import has_already, is_conditional, make_etag, not_modified
-from harborguard.api.json import json_response
-from harborguard.api.pagination import Link, envelope, make_link
-from harborguard.api.schemas import ListImagesQuery, dump_criteria, dump_image, parse_query
+from harborguard.api.conditional import is_conditional, make_etag, matches_request, not_modified
+from harborguard.api.openapi import documented
+from harborguard.api.pagination import Link, make_link, page_of, serialize_page
+from harborguard.api.queries import (
+    ListFindingsQuery,
+    ListImagesQuery,
+    ListTagsQuery,
+    SummarizeImagesQuery,
+    parse_query,
+)
+from harborguard.api.responses import (
+    ImageDetailsResponse,
+    ImageResponse,
+    SummaryResponse,
+    TagResponse,
+    VulnerabilityResponse,
+    data_of,
+    json_response,
+    serialize_image,
+    serialize_image_details,
+    serialize_summary,
+    serialize_tag,
+    serialize_vulnerability,
+)
 from harborguard.api.services import read
 from harborguard.listing import ImageCriteria, Page
 from harborguard.model import Role
-from harborguard.store.images import list as store
+from harborguard.store.images import details, findings, summary
+from harborguard.store.images import list as image_list
 
 blueprint = Blueprint("images", __name__, url_prefix="/images")
 
-_QUERY = ListImagesQuery()
+_LIST_QUERY = ListImagesQuery()
+_SUMMARY_QUERY = SummarizeImagesQuery()
+_TAGS_QUERY = ListTagsQuery()
+_FINDINGS_QUERY = ListFindingsQuery()
+_IMAGE_ID = {"image_id": "An image's id, as the list returns it."}
 
 
 @lru_cache(maxsize=256)
-def _understand(_query_string: bytes) -> tuple[ImageCriteria, Page, Link]:
-    # Who polls asks the same again and again: what it means is remembered, a refusal is not.
-    criteria, page = parse_query(_QUERY, request.args)
-    return criteria, page, make_link(request.path, page, dump_criteria(criteria))
+def parse_query_string(_query_string: bytes) -> tuple[ImageCriteria, Page, Link]:
+    """Return the criteria, the page and the links of the list for the request's query string.
+
+    Clients that poll repeat the same few query strings. A refused query string is not cached.
+    """
+    # Flask decodes the same query string for `request.args`.
+    criteria, page = parse_query(_LIST_QUERY, request.args)
+    return criteria, page, make_link(request.path, _LIST_QUERY.to_parameters(criteria, page))
 
 
 @blueprint.get("")
 @require(Role.VIEWER)
+@documented(
+    tag="images",
+    query=ListImagesQuery,
+    request_headers={"If-None-Match": "ETags of cached responses. A match returns 304."},
+    responses={200: page_of(ImageResponse), 304: None},
+    response_headers={"ETag": "Changes with the inventory, the query and the release."},
+)
 def list_images() -> Response:
-    """The images that match, filtered, searched, sorted; 304 for who has this answer already."""
-    criteria, page, link = _understand(request.query_string)
-    question = link(page.number)
+    """List images.
+
+    A row is one image: a unique registry and name, independent of any tag or scan.
+    """
+    criteria, page, link = parse_query_string(request.query_string)
+    query = link(page.number)
     scope = g.principal.scope
     if is_conditional():
-        version = read(lambda conn: store.find_inventory_version(conn, scope))
-        etag = make_etag(scope, version, question)
-        if has_already(etag):
+        version = read(lambda conn: image_list.find_inventory_version(conn, scope))
+        etag = make_etag(scope, version, query)
+        if matches_request(etag):
             return not_modified(etag)
-    listing = read(lambda conn: store.list_images(conn, scope, criteria, page))
-    rows = [dump_image(image) for image in listing.items]
+    listing = read(lambda conn: image_list.list_images(conn, scope, criteria, page))
+    rows = [serialize_image(image) for image in listing.items]
     g.rows = len(rows)
-    response = json_response(envelope(rows, listing.total, page, link))
-    response.set_etag(make_etag(scope, listing.version, question))
+    response = json_response(serialize_page(rows, listing.total, page, link))
+    response.set_etag(make_etag(scope, listing.version, query))
     return response
+
+
+@blueprint.get("/summary")
+@require(Role.VIEWER)
+@documented(tag="images", query=SummarizeImagesQuery, responses={200: data_of(SummaryResponse)})
+def summarize_images() -> dict[str, Any]:
+    """Count the images that match, in total, by grade, never scanned and by registry."""
+    criteria = parse_query(_SUMMARY_QUERY, request.args)
+    scope = g.principal.scope
+    counts = read(lambda conn: summary.count_images(conn, scope, criteria))
+    return {"data": serialize_summary(counts)}
+
+
+@blueprint.get("/<image_id>")
+@require(Role.VIEWER)
+@documented(
+    tag="images",
+    path_parameters=_IMAGE_ID,
+    responses={200: data_of(ImageDetailsResponse)},
+    errors=[404],
+)
+def get_image(image_id: str) -> dict[str, Any]:
+    """Return an image with its registry and its last scan."""
+    scope = g.principal.scope
+    image = read(lambda conn: details.get_image(conn, scope, image_id))
+    return {"data": serialize_image_details(image)}
+
+
+@blueprint.get("/<image_id>/tags")
+@require(Role.VIEWER)
+@documented(
+    tag="images",
+    path_parameters=_IMAGE_ID,
+    query=ListTagsQuery,
+    responses={200: page_of(TagResponse)},
+    errors=[404],
+)
+def list_tags(image_id: str) -> dict[str, Any]:
+    """List an image's tags, the latest first."""
+    criteria, page = parse_query(_TAGS_QUERY, request.args)
+    scope = g.principal.scope
+    listing = read(lambda conn: details.list_tags(conn, scope, image_id, page))
+    rows = [serialize_tag(tag) for tag in listing.items]
+    g.rows = len(rows)
+    link = make_link(request.path, _TAGS_QUERY.to_parameters(criteria, page))
+    return serialize_page(rows, listing.total, page, link)
+
+
+@blueprint.get("/<image_id>/vulnerabilities")
+@require(Role.VIEWER)
+@documented(
+    tag="images",
+    path_parameters=_IMAGE_ID,
+    query=ListFindingsQuery,
+    responses={200: page_of(VulnerabilityResponse)},
+    errors=[404],
+)
+def list_vulnerabilities(image_id: str) -> dict[str, Any]:
+    """List the findings of an image's last scan, by default the worst first."""
+    criteria, page = parse_query(_FINDINGS_QUERY, request.args)
+    scope = g.principal.scope
+    listing = read(
+        lambda conn: findings.list_findings(conn, scope, image_id, criteria=criteria, page=page)
+    )
+    rows = [serialize_vulnerability(finding) for finding in listing.items]
+    g.rows = len(rows)
+    link = make_link(request.path, _FINDINGS_QUERY.to_parameters(criteria, page))
+    return serialize_page(rows, listing.total, page, link)

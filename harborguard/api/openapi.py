@@ -1,173 +1,294 @@
-"""GET /api/openapi.json: the document, made from the schemas that the views use."""
+"""GET /api/openapi.json: the document, collected from the views, and `documented` to describe one.
+
+The path and the method come from the URL map, the operation's id from the view's name, its summary
+and description from the view's docstring, its role from `require`, the rest from `documented`.
+"""
 
 import re
-from collections.abc import Callable
-from enum import StrEnum
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from inspect import getdoc
+from typing import Any, TypeVar
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Blueprint
+from flask import Blueprint, Flask, current_app
 from marshmallow import Schema, fields
 
 import harborguard
-from harborguard.api import answers
-from harborguard.api.detail_schemas import Flag
-from harborguard.api.errors import STATUSES
-from harborguard.api.operations import OPERATIONS, Operation
-from harborguard.api.schemas import SortOrder, StrictInteger, Text, WordList
+from harborguard.api.auth import Requirement
+from harborguard.api.errors import STATUSES, ErrorResponse
+from harborguard.api.fields import DescribedField
+from harborguard.api.responses import ENUMERATIONS
+from harborguard.api.services import services
+from harborguard.config import Config
 
-blueprint = Blueprint("openapi", __name__)
+Headers = Mapping[str, str]
+View = TypeVar("View", bound=Callable[..., Any])
 
-_SECURITY = {
+blueprint = Blueprint("openapi", __name__, url_prefix="/api")
+
+_INFO = {
+    "description": (
+        "The inventory of an organization's container images and their vulnerabilities. If a"
+        " request has several credentials, X-API-Key decides, then Authorization: Bearer, then the"
+        " session cookie."
+    ),
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
+_TAGS = {
+    "images": "The images of the caller's organization, their tags and their vulnerabilities.",
+    "scans": "Reports of scanners.",
+    "service": "The service itself: health, readiness and documentation. No credential is needed.",
+}
+_SECURITY_SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "session": {"type": "apiKey", "in": "cookie", "name": "next-auth.session-token"},
 }
-_ANSWER_HEADERS = {
+_ERROR_HEADERS = {
     401: {"WWW-Authenticate": "Bearer."},
     429: {"Retry-After": "Seconds to wait."},
     503: {"Retry-After": "Seconds to wait."},
 }
-_ABOUT = (
-    "An organization's container images and their vulnerabilities. Of the credentials sent, "
-    "X-API-Key decides, else Authorization: Bearer, else the session cookie."
-)
-# Category Cc of Unicode: what a text may not hold.
-_PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What a view's route, name, docstring and role do not express. Used as a decorator.
+
+    `responses` has by status a schema, a list of media types, or None for no body. `errors` are
+    statuses in addition to those that follow from the query, the body, the role and the rate limit.
+    """
+
+    tag: str
+    responses: Mapping[int, type[Schema] | Sequence[str] | None]
+    errors: Sequence[int] = ()
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
+    query: type[Schema] | None = None
+    request_headers: Headers = field(default_factory=dict)
+    response_headers: Headers = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    example: Mapping[str, Any] | None = None
+    requests_per_minute: Callable[[Config], int] | None = None
+
+    def __call__(self, view: View) -> View:
+        """Attach the operation to a view, which stays as it is."""
+        vars(view)["operation"] = self
+        return view
+
+
+documented = Operation
 
 
 @blueprint.get("/openapi.json")
-def openapi() -> dict[str, Any]:
-    """The OpenAPI document."""
-    return make_document()
+@documented(tag="service", responses={200: ["application/json"]})
+def get_open_api_document() -> dict[str, Any]:
+    """Return this document."""
+    document = services().openapi_document
+    if not document:
+        document.update(make_document(current_app))
+    return document
 
 
-@cache
-def make_document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document of this release; the same whatever the configuration."""
-    plugin = MarshmallowPlugin(schema_name_resolver=_name)
-    info = {"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}}
-    version = harborguard.__version__
-    spec = APISpec("HarborGuard Images", version, "3.1.0", [plugin], info=info)
+def make_document(app: Flask) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of an application."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = APISpec(
+        "HarborGuard Images",
+        harborguard.__version__,
+        "3.1.0",
+        [plugin],
+        info=_INFO,
+        servers=[{"url": "/"}],
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+    )
     if plugin.converter:
         plugin.converter.add_attribute_function(_describe_field)
-    for name, scheme in _SECURITY.items():
+    for name, scheme in _SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
+    for words in ENUMERATIONS:
+        schema = {"type": "string", "enum": [word.value for word in words]}
+        spec.components.schema(words.__name__, schema)
     for status in sorted(set(STATUSES.values())):
-        spec.components.response(_error(status), _refuse(status))
+        spec.components.response(_error_name(status), _error_response(status))
+    config = app.extensions["harborguard"].config
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _tell(operation)
-    for path, methods in paths.items():
-        spec.path(path, operations=methods)
+    for path, method, view in _documented_views(app):
+        paths.setdefault(path, {})[method] = _operation_object(view, config)
+    for path, operations in paths.items():
+        spec.path(path, operations=operations)
     return spec.to_dict()
 
 
-def _name(schema: type[Schema] | Schema) -> str:
-    kind = schema if isinstance(schema, type) else type(schema)
-    return kind.__name__
+def _documented_views(app: Flask) -> Iterable[tuple[str, str, Callable[..., Any]]]:
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions[rule.endpoint]
+        if "operation" in vars(view):
+            path = re.sub("<(.+?)>", r"{\1}", rule.rule)
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                yield path, method.lower(), view
+
+
+def _schema_name(schema: type[Schema] | Schema) -> str:
+    return (schema if isinstance(schema, type) else type(schema)).__name__
 
 
 def _describe_field(_converter: Any, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
-    describe = _FIELDS.get(type(field))
-    return describe(field) if describe else {}
+    return field.describe() if isinstance(field, DescribedField) else {}
 
 
-def _list_of(words: type[StrEnum]) -> str:
-    items = "|".join("".join(f"[{c.upper()}{c.lower()}]" for c in word) for word in words)
-    return rf"^ *({items})? *(, *({items})? *)*$"
-
-
-# The bounds of the fields that are our own.
-_FIELDS: dict[type, Callable[[Any], dict[str, Any]]] = {
-    StrictInteger: lambda field: {
-        "type": "integer",
-        "minimum": field.least,
-        "maximum": field.most,
-    },
-    Text: lambda field: {"type": "string", "maxLength": field.most, "pattern": _PLAIN},
-    WordList: lambda field: {
-        "type": "string",
-        "pattern": _list_of(field.allowed),
-        "examples": [",".join(list(field.allowed)[:2])],
-    },
-    Flag: lambda _: {"type": "string", "enum": ["true", "false"]},
-    SortOrder: lambda field: {
-        "type": "string",
-        "examples": list(field.orders),
-        "default": field.usual,
-    },
-}
-
-
-def _tell(operation: Operation) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "summary": operation.summary,
-        "operationId": "-".join(re.findall(r"\w+", f"{operation.method} {operation.path}")),
-        "parameters": [*_list_parameters(operation)],
-        "security": [{name: []} for name in operation.security],
+def _operation_object(view: Callable[..., Any], config: Config) -> dict[str, Any]:
+    operation: Operation = vars(view)["operation"]
+    requirement: Requirement | None = vars(view).get("requirement")
+    summary, _, description = (getdoc(view) or "").partition("\n")
+    first, *others = view.__name__.split("_")
+    result: dict[str, Any] = {
+        "operationId": first + "".join(word.title() for word in others),
+        "tags": [operation.tag],
+        "summary": summary,
+        "description": " ".join([*description.split(), *_describe_access(requirement)]),
+        "parameters": _parameters(operation),
+        "security": [{scheme: []} for scheme in _security(requirement)],
+        "x-required-role": requirement.role.value if requirement else "none",
         "responses": {
-            **{status: _answer(operation, status) for status in operation.answers},
-            **{status: _error(status) for status in sorted(operation.errors)},
+            **{status: _response(operation, status) for status in operation.responses},
+            **{status: _error_name(status) for status in _errors(operation, requirement)},
         },
     }
-    if operation.role:
-        told["description"] = f"Least role: {operation.role}."
+    if operation.requests_per_minute:
+        limit = {"requests": operation.requests_per_minute(config), "seconds": 60}
+        result["x-rate-limit"] = {**limit, "scope": "API key and worker process"}
     if operation.body:
         content = {"schema": operation.body, "example": operation.example}
-        told["requestBody"] = {"required": True, "content": {"application/json": content}}
-    return told
+        result["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return result
 
 
-def _list_parameters(operation: Operation) -> list[dict[str, Any]]:
-    parts = [part for part in operation.path.split("/") if part.startswith("{")]
-    path = [
-        {"in": "path", "name": part[1:-1], "required": True, "schema": {"type": "string"}}
-        for part in parts
-    ]
+def _describe_access(requirement: Requirement | None) -> list[str]:
+    if requirement is None:
+        return ["No credential is needed."]
+    only_keys = ["Only API keys are accepted."] if requirement.api_key_only else []
+    return [f"Requires the role {requirement.role.value} or higher.", *only_keys]
+
+
+def _security(requirement: Requirement | None) -> list[str]:
+    if requirement is None:
+        return []
+    return ["apiKey", "bearer"] if requirement.api_key_only else list(_SECURITY_SCHEMES)
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    path = _plain_parameters("path", operation.path_parameters, required=True)
     query = [{"in": "query", "schema": operation.query}] if operation.query else []
-    headers = [
-        {"in": "header", "name": name, "description": text, "schema": {"type": "string"}}
-        for name, text in operation.request_headers.items()
+    return [*path, *query, *_plain_parameters("header", operation.request_headers)]
+
+
+def _plain_parameters(
+    location: str, descriptions: Mapping[str, str], *, required: bool = False
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "in": location,
+            "name": name,
+            "description": text,
+            "required": required,
+            "schema": {"type": "string"},
+        }
+        for name, text in descriptions.items()
     ]
-    return [*path, *query, *headers]
 
 
-def _answer(operation: Operation, status: int) -> dict[str, Any]:
-    body = operation.answers[status]
-    told: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if isinstance(body, str):
-        told["content"] = {body: {"schema": {"type": "object"} if "json" in body else {}}}
+def _response(operation: Operation, status: int) -> dict[str, Any]:
+    body = operation.responses[status]
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(body, type):
+        content = {"schema": body, "example": _example_of(body())}
+        response["content"] = {"application/json": content}
     elif body is not None:
-        told["content"] = {"application/json": {"schema": body}}
-    if operation.answer_headers:
-        told["headers"] = _headers(operation.answer_headers)
-    return told
+        response["content"] = {
+            media_type: {"schema": {"type": "object" if "json" in media_type else "string"}}
+            for media_type in body
+        }
+    if operation.response_headers:
+        response["headers"] = _headers(operation.response_headers)
+    return response
 
 
-def _error(status: int) -> str:
+def _example_of(schema: Schema) -> dict[str, Any]:
+    """Return an object of the examples of the schema's fields. Fields without one are left out."""
+    examples = {each.data_key: _examples_of(each) for each in schema.fields.values()}
+    return {key: found[0] for key, found in examples.items() if key and found}
+
+
+def _examples_of(field: fields.Field[Any]) -> list[Any]:
+    match field:
+        case fields.Nested():
+            return [_example_of(field.schema)]
+        case fields.List():
+            return [_examples_of(field.inner)]
+        case _:
+            return field.metadata.get("examples", [])
+
+
+def _errors(operation: Operation, requirement: Requirement | None) -> list[int]:
+    errors = set(operation.errors)
+    if operation.query or operation.body:
+        errors |= {400}
+    if requirement:
+        errors |= {401, 403, 500, 503, 504}
+    if operation.requests_per_minute:
+        errors |= {429}
+    return sorted(errors)
+
+
+def _error_name(status: int) -> str:
     return HTTPStatus(status).name.title().replace("_", "")
 
 
-def _refuse(status: int) -> dict[str, Any]:
-    codes = [code for code, number in STATUSES.items() if number == status]
-    examples = {
-        code: {"value": {"error": {"code": code, "message": "What is wrong."}}} for code in codes
-    }
-    content = {"schema": answers.Error, "examples": examples}
-    told: dict[str, Any] = {
+def _error_response(status: int) -> dict[str, Any]:
+    codes = [code for code, code_status in STATUSES.items() if code_status == status]
+    examples = {code: {"value": _example_error(code)} for code in codes}
+    content = {"schema": ErrorResponse, "examples": examples}
+    response: dict[str, Any] = {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}.",
         "content": {"application/json": content},
     }
-    if status in _ANSWER_HEADERS:
-        told["headers"] = _headers(_ANSWER_HEADERS[status])
-    return told
+    if status in _ERROR_HEADERS:
+        response["headers"] = _headers(_ERROR_HEADERS[status])
+    return response
 
 
-def _headers(told: Any) -> dict[str, Any]:
+def _example_error(code: str) -> dict[str, Any]:
+    message, *issue = _EXAMPLE_ERRORS[code]
+    issues = {"issues": [dict(zip(("path", "message"), issue, strict=True))]} if issue else {}
+    return {"error": {"code": code, "message": message, **issues}}
+
+
+_EXAMPLE_ERRORS = {
+    "BAD_REQUEST": ("The query is not valid.", "limit", "must be an integer from 1 to 200"),
+    "VALIDATION_ERROR": (
+        "The report breaks its format at scan.id: is required.",
+        "scan.id",
+        "is required",
+    ),
+    "UNAUTHORIZED": ("A valid API key, personal access token or session is required.",),
+    "FORBIDDEN": ("The role ci or higher is required.",),
+    "NOT_FOUND": ("Image not found.",),
+    "METHOD_NOT_ALLOWED": ("The method is not allowed for the requested URL.",),
+    "CONFLICT": ("Scan b7c1e0f2-nightly is already recorded with other content.",),
+    "PAYLOAD_TOO_LARGE": ("The body is larger than 67108864 bytes.",),
+    "UNSUPPORTED_MEDIA_TYPE": ("The Content-Type must be application/json.",),
+    "RATE_LIMITED": ("At most 120 requests per minute are allowed.",),
+    "INTERNAL_ERROR": ("The service failed to process the request.",),
+    "SERVICE_UNAVAILABLE": ("The database cannot be reached; try again shortly.",),
+    "TIMEOUT": ("The database took too long to answer.",),
+}
+
+
+def _headers(descriptions: Headers) -> dict[str, Any]:
     return {
-        name: {"description": text, "schema": {"type": "string"}} for name, text in told.items()
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in descriptions.items()
     }

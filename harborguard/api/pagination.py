@@ -1,17 +1,53 @@
-"""A page of a listing as the contract's envelope; the only builder of links."""
+"""The envelope of lists: `data`, `meta` and `links` (contract 2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from marshmallow import Schema, fields
+
+from harborguard.api.responses import ResponseSchema, boolean, integer, text
 from harborguard.listing import Page
 
-Filters = Sequence[tuple[str, str]]
 Link = Callable[[int], str]
 
 
-def envelope(data: list[dict[str, Any]], total: int, page: Page, link: Link) -> dict[str, Any]:
-    """`{data, meta, links}` (contract, section 2)."""
+class PageMeta(ResponseSchema):
+    """The position of a page in the list. `total` is exact."""
+
+    page = integer(1, min=1)
+    page_size = integer(50, min=1, max=200)
+    total = integer(312)
+    total_pages = integer(7)
+    has_next = boolean(example=True)
+    has_prev = boolean(example=False)
+
+
+class PageLinks(ResponseSchema):
+    """Links to the page and its neighbours, relative to the host. A missing page has no key."""
+
+    self = text("/api/images?page=1&limit=50")
+    next = fields.String(metadata={"examples": ["/api/images?page=2&limit=50"]})
+    prev = fields.String()
+
+
+@cache
+def page_of(row: type[ResponseSchema]) -> type[Schema]:
+    """Return the schema of a page of rows, `XPage` for `XResponse`."""
+    body = {
+        "data": fields.List(fields.Nested(row), required=True),
+        "meta": fields.Nested(PageMeta, required=True),
+        "links": fields.Nested(PageLinks, required=True),
+        "Meta": ResponseSchema.Meta,
+    }
+    return type(f"{row.__name__.removesuffix('Response')}Page", (ResponseSchema,), body)
+
+
+def serialize_page(
+    rows: list[dict[str, Any]], total: int, page: Page, link: Link
+) -> dict[str, Any]:
+    """Return a page of rows, where `total` is the number of rows on all pages."""
     pages = -(-total // page.size)
     has_next = page.number < pages
     has_prev = page.number > 1 and total > 0
@@ -28,10 +64,14 @@ def envelope(data: list[dict[str, Any]], total: int, page: Page, link: Link) -> 
         "hasNext": has_next,
         "hasPrev": has_prev,
     }
-    return {"data": data, "meta": meta, "links": links}
+    return {"data": rows, "meta": meta, "links": links}
 
 
-def make_link(path: str, page: Page, filters: Filters = ()) -> Link:
-    """From a page's number to its link, relative to the host; `filters` are as understood."""
-    query = urlencode([("limit", page.size), *filters], quote_via=quote, safe="")
+def make_link(path: str, parameters: Mapping[str, str]) -> Link:
+    """Return a function from the number of a page to its link.
+
+    `parameters` are those of any page, in the order of links.
+    """
+    others = [(name, value) for name, value in parameters.items() if name != "page"]
+    query = urlencode(others, quote_via=quote, safe="")
     return lambda number: f"{path}?page={number}&{query}"

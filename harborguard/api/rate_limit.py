@@ -1,4 +1,4 @@
-"""How often a credential may do what costs much: a budget for each, kept in this process."""
+"""Rate limits per credential, counted in the memory of each worker process."""
 
 import math
 import time
@@ -11,21 +11,21 @@ from limits.strategies import MovingWindowRateLimiter
 from harborguard.errors import RateLimited
 
 
-class Budget:
-    """So many in any minute for each key; every worker counts for itself."""
+class RateLimit:
+    """A greatest number of requests per key in any minute. Each worker counts separately."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)
 
-    def spend(self, key: str) -> None:
-        """Counts one; raises RateLimited, with the time to wait, where none is left."""
+    def consume(self, key: str) -> None:
+        """Count a request; raise RateLimited, with the seconds to wait, if the limit is reached."""
         if not self._limiter.hit(self._limit, key):
             window = self._limiter.get_window_stats(self._limit, key)
             wait = max(1, math.ceil(window.reset_time - time.time()))
-            message = f"At most {self._limit.amount} a minute are allowed."
+            message = f"At most {self._limit.amount} requests per minute are allowed."
             raise RateLimited(message, retry_after=wait)
 
     @cached_property
     def _limiter(self) -> MovingWindowRateLimiter:
-        # Made at first use: the storage has a thread, which would not come through a fork.
+        # Created at first use: the storage starts a thread, which would not survive a fork.
         return MovingWindowRateLimiter(MemoryStorage())

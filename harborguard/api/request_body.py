@@ -1,4 +1,4 @@
-"""A request's body, read within bounds and held once; inflated where it comes as gzip."""
+"""Request bodies: read up to a limit, inflated if compressed with gzip, kept in memory once."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -8,80 +8,80 @@ from flask import request
 
 from harborguard.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
-_PIECE = 1 << 16
+_CHUNK = 1 << 16  # bytes
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 def read_json_body(limit: int) -> bytes:
-    """The bytes of a JSON body, as sent or inflated, of which there may be `limit`.
+    """Return the bytes of a JSON body, inflated if necessary: at most `limit` bytes.
 
-    Raises UnsupportedMediaType for another kind of body or coding, PayloadTooLarge without
-    reading on, InvalidRequest for a body that breaks off.
+    Raise UnsupportedMediaType for another Content-Type or Content-Encoding, PayloadTooLarge as soon
+    as the limit is passed, and InvalidRequest if the body is incomplete.
     """
     if not request.is_json:
-        raise UnsupportedMediaType("The body must be of the type application/json.")
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in {"identity", "gzip"}:
-        raise UnsupportedMediaType("The body may be coded as gzip, or not at all.")
+        raise UnsupportedMediaType("The Content-Type must be application/json.")
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise UnsupportedMediaType("The Content-Encoding must be gzip or identity.")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    pieces = _cap(_receive(), limit)
-    return _join(_cap(_inflate(pieces), limit) if coding == "gzip" else pieces)
+    chunks = _cap(_receive(), limit)
+    return _join(_cap(_inflate(chunks), limit) if encoding == "gzip" else chunks)
 
 
 def _receive() -> Iterator[bytes]:
-    while piece := _read():
-        yield piece
+    while chunk := _read():
+        yield chunk
 
 
 def _read() -> bytes:
     try:
-        return request.stream.read(_PIECE)
+        return request.stream.read(_CHUNK)
     except Exception as error:
-        # Each server has errors of its own for a client that sends less than it said.
-        raise InvalidRequest("The body broke off.") from error
+        # Each server has its own exception for a body shorter than its Content-Length.
+        raise InvalidRequest("The body is incomplete.") from error
 
 
-def _cap(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+def _cap(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     total = 0
-    for piece in pieces:
-        total += len(piece)
+    for chunk in chunks:
+        total += len(chunk)
         if total > limit:
             raise _too_large(limit)
-        yield piece
+        yield chunk
 
 
-def _inflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _inflate(chunks: Iterable[bytes]) -> Iterator[bytes]:
     stream = zlib.decompressobj(_GZIP)
-    for piece in pieces:
+    for chunk in chunks:
         if stream.eof:
-            raise _broken_gzip()
-        yield from _decompress(stream, piece)
+            raise _invalid_gzip()
+        yield from _decompress(stream, chunk)
     if stream.unused_data or not stream.eof:
-        raise _broken_gzip()
+        raise _invalid_gzip()
 
 
-def _decompress(stream: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
-    waiting, inflated = piece, b""
-    # A full piece may have more behind it though all that came is used up.
-    while (waiting or len(inflated) == _PIECE) and not stream.eof:
+def _decompress(stream: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
+    remaining, inflated = chunk, b""
+    # After a full output chunk, zlib may hold more output although all input is consumed.
+    while (remaining or len(inflated) == _CHUNK) and not stream.eof:
         try:
-            inflated = stream.decompress(waiting, _PIECE)
+            inflated = stream.decompress(remaining, _CHUNK)
         except zlib.error as error:
-            raise _broken_gzip() from error
+            raise _invalid_gzip() from error
         yield inflated
-        waiting = stream.unconsumed_tail
+        remaining = stream.unconsumed_tail
 
 
-def _broken_gzip() -> InvalidRequest:
-    return InvalidRequest("The body is not one whole gzip stream.")
+def _invalid_gzip() -> InvalidRequest:
+    return InvalidRequest("The body is not one complete gzip stream.")
 
 
-def _join(pieces: Iterable[bytes]) -> bytes:
-    # A list joined would hold the body twice; this buffer grows in place and is handed over.
+def _join(chunks: Iterable[bytes]) -> bytes:
+    # b"".join would keep the body twice. BytesIO grows in place, and getvalue does not copy.
     body = BytesIO()
-    for piece in pieces:
-        body.write(piece)
+    for chunk in chunks:
+        body.write(chunk)
     return body.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""POST /api/scans/upload: scanners' reports, recorded."""
+"""POST /api/scans/upload: record the report of a scanner."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 from flask import Blueprint, g, request
 
 from harborguard.api.auth import require
+from harborguard.api.openapi import documented
+from harborguard.api.queries import UploadScanQuery, parse_query
 from harborguard.api.request_body import read_json_body
-from harborguard.api.schemas import UploadScanQuery, parse_query
+from harborguard.api.responses import UploadResponse, serialize_upload
 from harborguard.api.services import connection, services
+from harborguard.api.upload_schema import EXAMPLE, REPORT
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
 from harborguard.model import Role
@@ -21,14 +24,27 @@ _QUERY = UploadScanQuery()
 
 @blueprint.post("/upload")
 @require(Role.CI, api_key_only=True)
+@documented(
+    tag="scans",
+    query=UploadScanQuery,
+    body=REPORT,
+    example=EXAMPLE,
+    responses={201: UploadResponse, 200: UploadResponse},
+    errors=[409, 413, 415],
+    requests_per_minute=lambda config: config.uploads_per_minute,
+)
 def upload_scan() -> tuple[dict[str, Any], int]:
-    """Records a report: 201, or 200 where the same one is recorded already."""
-    services().uploads.spend(g.principal.id)
+    """Record the report of a scanner.
+
+    The body may be compressed with gzip. 201 if the scan is new. 200 if the same report is already
+    recorded, which changes nothing.
+    """
+    services().upload_limit.consume(g.principal.id)
     scope = g.principal.scope
     image = parse_query(_QUERY, request.args)
     body = read_json_body(services().config.max_upload_bytes)
     try:
-        recorded = ingest_report(
+        scan = ingest_report(
             connection(),
             scope.organization_id,
             body,
@@ -39,6 +55,5 @@ def upload_scan() -> tuple[dict[str, Any], int]:
     except HarborGuardError:
         metrics.count_scan((), "refused")
         raise
-    metrics.count_scan(recorded.scanners, "new" if recorded.is_new else "replay")
-    answer = {"success": True, "scanId": recorded.scan_id, "imageId": recorded.image_id}
-    return answer, 201 if recorded.is_new else 200
+    metrics.count_scan(scan.scanners, "new" if scan.is_new else "replay")
+    return serialize_upload(scan), 201 if scan.is_new else 200

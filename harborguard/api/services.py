@@ -1,13 +1,13 @@
-"""What a request can use: pool, session reader and settings, and one connection of its own."""
+"""What requests share: the application's services, and one database connection per request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import current_app, g
 
-from harborguard.api.rate_limit import Budget
+from harborguard.api.rate_limit import RateLimit
 from harborguard.auth.sessions import SessionReader
 from harborguard.config import Config
 from harborguard.observability import metrics
@@ -19,34 +19,38 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Readiness:
-    """What was found out about the schema, and until when that holds."""
+    """Whether the schema was current at the last check; valid until a monotonic time in seconds."""
 
     is_current: bool = False
-    holds_until: float = 0
+    valid_until: float = 0
 
 
 @dataclass(frozen=True)
 class Services:
-    """What `create_app` made; one for each application."""
+    """The services of an application. `openapi_document` is filled by the first request for it."""
 
     pool: Pool
     sessions: SessionReader | None
     config: Config
     readiness: Readiness = field(default_factory=Readiness)
+    openapi_document: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def uploads(self) -> Budget:
-        """How many reports each key may upload."""
-        return Budget(self.config.uploads_per_minute)
+    def upload_limit(self) -> RateLimit:
+        """Return the rate limit of uploads per API key."""
+        return RateLimit(self.config.uploads_per_minute)
 
 
 def services() -> Services:
-    """The services of the application that is answering."""
+    """Return the services of the current application."""
     return current_app.extensions["harborguard"]
 
 
 def connection() -> Connection:
-    """This request's connection, borrowed at first use and given back when the request ends."""
+    """Return the request's connection, taken from the pool at first use.
+
+    `release_connection` returns it to the pool when the request ends.
+    """
     conn = g.get("connection")
     if conn is None:
         with metrics.track_waiting():
@@ -56,7 +60,10 @@ def connection() -> Connection:
 
 
 def read(work: Callable[[Connection], T]) -> T:
-    """What `work`, which only reads, finds; once more where its connection broke under it."""
+    """Return the result of `work`, which must only read.
+
+    If the connection breaks, `work` runs once more on another connection.
+    """
     conn = connection()
     try:
         return work(conn)
@@ -68,7 +75,7 @@ def read(work: Callable[[Connection], T]) -> T:
 
 
 def release_connection(_error: BaseException | None = None) -> None:
-    """Gives the request's connection back, if it took one."""
+    """Return the request's connection to the pool, if it has one."""
     if conn := g.pop("connection", None):
         metrics.change_in_use(-1)
         services().pool.putconn(conn)

@@ -1,4 +1,4 @@
-"""Who may enter: three schemes, one refusal, and what holds at the next request."""
+"""Authentication: three schemes, one 401 body, and changes that apply to the next request."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from tests.support.cookies import (
 )
 from tests.support.tenants import Tenant, Tenants
 
-REFUSED = {
+UNAUTHORIZED = {
     "error": {
         "code": "UNAUTHORIZED",
         "message": "A valid API key, personal access token or session is required.",
@@ -31,52 +31,52 @@ REFUSED = {
 DAY = timedelta(days=1)
 
 
-def session(member: Tenant, **claims: object) -> dict[str, str]:
-    """What a signed-in browser sends."""
-    token = mint_v4(make_claims(time.time(), **{"email": member.email, **claims}))
+def session(tenant: Tenant, **claims: object) -> dict[str, str]:
+    """Return the headers of a browser in which the tenant's user is signed in."""
+    token = mint_v4(make_claims(time.time(), **{"email": tenant.email, **claims}))
     return {"Cookie": make_cookie_header([(V4_NAME, token)])}
 
 
 def status(client: FlaskClient, headers: dict[str, str]) -> int:
-    """How a request with these headers ends; a refusal must be the one refusal."""
+    """Return the status of a request; a 401 must have the one body for all reasons."""
     response = client.get("/api/images", headers=headers)
     if response.status_code == 401:
-        assert response.json == REFUSED
+        assert response.json == UNAUTHORIZED
         assert response.headers["WWW-Authenticate"] == "Bearer"
     return response.status_code
 
 
-def carriers(member: Tenant) -> list[dict[str, str]]:
-    """Every way a member can come in."""
-    v5 = mint_v5(make_claims(time.time(), email=member.email.upper()))
-    long = mint_v4(make_claims(time.time(), email=member.email, picture="x" * 6000))
+def all_credentials(tenant: Tenant) -> list[dict[str, str]]:
+    """Return headers for every scheme and carrier of a tenant's credentials."""
+    v5 = mint_v5(make_claims(time.time(), email=tenant.email.upper()))
+    long = mint_v4(make_claims(time.time(), email=tenant.email, picture="x" * 6000))
     return [
-        {"X-API-Key": member.key},
-        {"Authorization": f"Bearer {member.key}"},
-        {"Authorization": f"bearer {member.token}"},
-        {"X-API-Key": member.token},
-        session(member),
+        {"X-API-Key": tenant.key},
+        {"Authorization": f"Bearer {tenant.key}"},
+        {"Authorization": f"bearer {tenant.token}"},
+        {"X-API-Key": tenant.token},
+        session(tenant),
         {"Cookie": make_cookie_header([(V5_NAME, v5)])},
         {"Cookie": make_cookie_header(chunk(f"__Secure-{V4_NAME}", long))},
-        session(member, email=..., sub=member.user_id),
-        {"Authorization": "Basic dXNlcjpwYXNz", **session(member)},
+        session(tenant, email=..., sub=tenant.user_id),
+        {"Authorization": "Basic dXNlcjpwYXNz", **session(tenant)},
     ]
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants) -> None:
+def test_every_credential_lists_its_own_organization(client: FlaskClient, tenants: Tenants) -> None:
     tenants.acme.add_image("ghcr.io/acme/api")
     tenants.globex.add_image("ghcr.io/globex/api")
-    for member, name in (
+    for tenant, name in (
         (tenants.acme, "ghcr.io/acme/api"),
         (tenants.globex, "ghcr.io/globex/api"),
     ):
-        for headers in carriers(member):
+        for headers in all_credentials(tenant):
             body = client.get("/api/images", headers=headers).json
             assert body is not None
             assert [row["name"] for row in body["data"]] == [name], headers
 
 
-def test_without_a_credential(client: FlaskClient, tenants: Tenants) -> None:
+def test_no_credential_returns_401(client: FlaskClient, tenants: Tenants) -> None:
     assert status(client, {}) == 401
 
 
@@ -97,7 +97,7 @@ def test_without_a_credential(client: FlaskClient, tenants: Tenants) -> None:
         {"Cookie": "next-auth.session-tokenX=x"},
     ],
 )
-def test_what_cannot_be_a_credential_is_not_looked_up(
+def test_malformed_credential_returns_401_without_a_statement(
     client: FlaskClient, tenants: Tenants, statements: list[str], headers: dict[str, str]
 ) -> None:
     statements.clear()
@@ -105,7 +105,7 @@ def test_what_cannot_be_a_credential_is_not_looked_up(
     assert statements == []
 
 
-def test_an_unknown_key_costs_one_statement(
+def test_unknown_key_returns_401_after_one_statement(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     statements.clear()
@@ -113,7 +113,7 @@ def test_an_unknown_key_costs_one_statement(
     assert len(statements) == 1
 
 
-def test_the_first_one_present_decides(client: FlaskClient, tenants: Tenants) -> None:
+def test_first_credential_present_decides(client: FlaskClient, tenants: Tenants) -> None:
     bad = "hg_ak_" + "0" * 48
     good_bearer = {"Authorization": f"Bearer {tenants.acme.key}"}
     assert status(client, {"X-API-Key": bad, **good_bearer, **session(tenants.acme)}) == 401
@@ -122,7 +122,7 @@ def test_the_first_one_present_decides(client: FlaskClient, tenants: Tenants) ->
     assert status(client, {**good_bearer, "Cookie": f"{V4_NAME}=bad"}) == 200
 
 
-def test_revoked_and_expired_keys_end_at_once(
+def test_credential_revoked_or_expired_returns_401_at_the_next_request(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     acme = tenants.acme
@@ -140,7 +140,7 @@ def test_revoked_and_expired_keys_end_at_once(
 
 
 @pytest.mark.parametrize("user_status", [UserStatus.INVITED, UserStatus.SUSPENDED])
-def test_only_active_users_enter(
+def test_user_not_active_returns_401_at_the_next_request(
     client: FlaskClient, tenants: Tenants, conn: Connection, user_status: UserStatus
 ) -> None:
     token = {"Authorization": f"Bearer {tenants.acme.token}"}
@@ -152,7 +152,7 @@ def test_only_active_users_enter(
     assert (status(client, token), status(client, session(tenants.acme))) == (200, 200)
 
 
-def test_a_token_stays_with_its_organization(
+def test_token_of_a_user_moved_to_another_organization_returns_401(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     tenants.globex.add_image("ghcr.io/globex/secret")
@@ -167,13 +167,11 @@ def test_a_token_stays_with_its_organization(
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_every_role_may_read(client: FlaskClient, tenants: Tenants, role: Role) -> None:
+def test_list_is_allowed_for_every_role(client: FlaskClient, tenants: Tenants, role: Role) -> None:
     assert status(client, {"X-API-Key": tenants.acme.add_key(role)}) == 200
 
 
-def test_a_role_this_release_does_not_know_may_nothing(
-    client: FlaskClient, tenants: Tenants, conn: Connection
-) -> None:
+def test_unknown_role_returns_403(client: FlaskClient, tenants: Tenants, conn: Connection) -> None:
     with conn.transaction():
         conn.execute("ALTER TABLE api_keys DROP CONSTRAINT api_keys_role_check")
         conn.execute("UPDATE api_keys SET role = 'janitor'")
@@ -187,11 +185,13 @@ def test_a_role_this_release_does_not_know_may_nothing(
         )
     assert response.status_code == 403
     assert response.json == {
-        "error": {"code": "FORBIDDEN", "message": "This needs the role viewer or a higher one."}
+        "error": {"code": "FORBIDDEN", "message": "The role viewer or higher is required."}
     }
 
 
-def test_claims_grant_nothing(client: FlaskClient, tenants: Tenants) -> None:
+def test_session_claims_do_not_choose_role_or_organization(
+    client: FlaskClient, tenants: Tenants
+) -> None:
     tenants.globex.add_image("ghcr.io/globex/secret")
     claims = {"role": "owner", "organizationId": tenants.globex.organization_id, "org": "globex"}
     headers = {**session(tenants.acme, **claims), "X-Org-Id": tenants.globex.organization_id}
@@ -200,20 +200,20 @@ def test_claims_grant_nothing(client: FlaskClient, tenants: Tenants) -> None:
     assert body["meta"]["total"] == 0
 
 
-def test_a_session_of_nobody(client: FlaskClient, tenants: Tenants) -> None:
-    stranger = mint_v4(make_claims(time.time(), email="nobody@acme.test"))
-    assert status(client, {"Cookie": f"{V4_NAME}={stranger}"}) == 401
+def test_session_of_an_unknown_user_returns_401(client: FlaskClient, tenants: Tenants) -> None:
+    unknown = mint_v4(make_claims(time.time(), email="unknown@acme.test"))
+    assert status(client, {"Cookie": f"{V4_NAME}={unknown}"}) == 401
     wrong_sub = session(tenants.acme, email=..., sub="usr-unknown")
     assert status(client, wrong_sub) == 401
-    # The address decides where there is one; the subject is not a second chance.
-    other = mint_v4(make_claims(time.time(), email="nobody@acme.test", sub=tenants.acme.user_id))
+    # A session with an e-mail address is not looked up by its subject.
+    other = mint_v4(make_claims(time.time(), email="unknown@acme.test", sub=tenants.acme.user_id))
     assert status(client, {"Cookie": f"{V4_NAME}={other}"}) == 401
 
 
 @pytest.mark.parametrize(
     ("table", "secret"), [("api_keys", "key"), ("personal_access_tokens", "token")]
 )
-def test_the_use_of_a_credential_is_noted_once_a_minute(
+def test_credential_use_is_recorded_once_a_minute(
     client: FlaskClient,
     tenants: Tenants,
     conn: Connection,
@@ -228,27 +228,29 @@ def test_the_use_of_a_credential_is_noted_once_a_minute(
         [moment] = conn.execute(read.encode(), (tenants.acme.organization_id,)).fetchone() or [None]
         return moment
 
-    def notes() -> int:
+    def count_updates() -> int:
         return sum("SKIP LOCKED" in statement for statement in statements)
 
     assert last_used() is None
     statements.clear()
     client.get("/api/images", headers=headers).close()
     first = last_used()
-    assert (first is not None, notes()) == (True, 1)
+    assert (first is not None, count_updates()) == (True, 1)
     client.get("/api/images", headers=headers).close()
-    assert (last_used(), notes()) == (first, 1)
+    assert (last_used(), count_updates()) == (first, 1)
     conn.execute((f"UPDATE {table} SET last_used_at = now() - interval '61 seconds'").encode())
     client.get("/api/images", headers=headers).close()
     second = last_used()
     assert second is not None
     assert second > datetime.now(UTC) - timedelta(seconds=30)
-    assert notes() == 2
+    assert count_updates() == 2
 
 
 @pytest.mark.parametrize("secret", ["key", "token"])
-def test_of_two_who_note_a_use_one_does(tenants: Tenants, conn: Connection, secret: str) -> None:
-    """Both found it due, as two workers may at the same time."""
+def test_credential_use_recorded_twice_at_once_is_written_once(
+    tenants: Tenants, conn: Connection, secret: str
+) -> None:
+    """Two workers may find at the same time that the use is due."""
     credential = parse_credential({"X-API-Key": getattr(tenants.acme, secret)}, [], None)
     principal = principals.find_principal(conn, credential)
     assert principal is not None
@@ -265,7 +267,7 @@ def test_of_two_who_note_a_use_one_does(tenants: Tenants, conn: Connection, secr
     assert last_used() == [first]
 
 
-def test_noting_a_use_neither_waits_nor_fails(
+def test_credential_use_with_a_locked_row_neither_waits_nor_fails(
     client: FlaskClient, tenants: Tenants, conn: Connection, events: Events
 ) -> None:
     with conn.transaction():
@@ -278,7 +280,7 @@ def test_noting_a_use_neither_waits_nor_fails(
     assert not [event for event in events() if event["event"] != "request"]
 
 
-def test_a_stolen_database_holds_no_secret(tenants: Tenants, conn: Connection) -> None:
+def test_database_contains_no_secret(tenants: Tenants, conn: Connection) -> None:
     rows = conn.execute(
         "SELECT api_keys::text FROM api_keys"
         " UNION ALL SELECT personal_access_tokens::text FROM personal_access_tokens"

@@ -1,4 +1,4 @@
-"""Polling an inventory that has not changed costs next to nothing, and tells nothing to strangers."""
+"""Conditional requests: 304 for an unchanged list, and only within the caller's scope."""
 
 from functools import partial
 
@@ -14,18 +14,22 @@ from harborguard.store.images import list as store
 from tests.support.tenants import Tenants
 
 
-def ask(client: FlaskClient, headers: dict[str, str], query: str = "", etag: str = "") -> int:
-    """The status of a poll that has `etag` already."""
-    given = {"If-None-Match": etag} if etag else {}
-    return client.get(f"/api/images{query}", headers={**headers, **given}).status_code
+def get_status(
+    client: FlaskClient, headers: dict[str, str], query: str = "", etag: str = ""
+) -> int:
+    """Return the status of a request, conditional if `etag` is given."""
+    condition = {"If-None-Match": etag} if etag else {}
+    return client.get(f"/api/images{query}", headers={**headers, **condition}).status_code
 
 
 def etag_of(client: FlaskClient, headers: dict[str, str], query: str = "") -> str:
-    """The tag of an answer."""
+    """Return the ETag of a response."""
     return client.get(f"/api/images{query}", headers=headers).headers["ETag"]
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants) -> None:
+def test_conditional_request_returns_304_until_the_inventory_changes(
+    client: FlaskClient, tenants: Tenants
+) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     etag = etag_of(client, tenants.acme.headers)
 
@@ -45,20 +49,22 @@ def test_it_works(client: FlaskClient, tenants: Tenants) -> None:
 @pytest.mark.parametrize(
     "form", ["{}", "W/{}", '"x", {}', '"x" , W/{},"y"', "*", '{}, "z"'], ids=str
 )
-def test_tags_are_compared_weakly_in_lists_and_any(
+def test_if_none_match_with_the_etag_in_any_form_returns_304(
     client: FlaskClient, tenants: Tenants, form: str
 ) -> None:
     etag = etag_of(client, tenants.acme.headers)
-    assert ask(client, tenants.acme.headers, etag=form.format(etag)) == 304
+    assert get_status(client, tenants.acme.headers, etag=form.format(etag)) == 304
 
 
 @pytest.mark.parametrize("form", ['"x"', "x", '"', "W/", ",", "{}x", '"{}"', " "])
-def test_other_tags_are_answered(client: FlaskClient, tenants: Tenants, form: str) -> None:
+def test_if_none_match_with_another_etag_returns_200(
+    client: FlaskClient, tenants: Tenants, form: str
+) -> None:
     etag = etag_of(client, tenants.acme.headers).strip('"')
-    assert ask(client, tenants.acme.headers, etag=form.format(etag + "0")) == 200
+    assert get_status(client, tenants.acme.headers, etag=form.format(etag + "0")) == 200
 
 
-def test_head_is_the_same(client: FlaskClient, tenants: Tenants) -> None:
+def test_conditional_head_returns_304(client: FlaskClient, tenants: Tenants) -> None:
     etag = etag_of(client, tenants.acme.headers)
     headers = {**tenants.acme.headers, "If-None-Match": etag}
     assert client.head("/api/images", headers=headers).status_code == 304
@@ -67,83 +73,87 @@ def test_head_is_the_same(client: FlaskClient, tenants: Tenants) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?page=2", "?limit=7", "?grade=A", "?grade=A,B", "?search=a", "?riskScore=0", "?registry=x", "?sort=name:asc"]
 )  # fmt: skip
-def test_another_question_has_another_tag(
+def test_etag_of_another_query_returns_200(
     client: FlaskClient, tenants: Tenants, query: str
 ) -> None:
     other = etag_of(client, tenants.acme.headers, "?limit=3")
-    assert ask(client, tenants.acme.headers, query, etag=other) == 200
+    assert get_status(client, tenants.acme.headers, query, etag=other) == 200
     assert (
-        ask(client, tenants.acme.headers, query, etag=etag_of(client, tenants.acme.headers, query))
+        get_status(
+            client, tenants.acme.headers, query, etag=etag_of(client, tenants.acme.headers, query)
+        )
         == 304
     )
 
 
-def test_the_same_question_in_other_words_has_the_same_tag(
-    client: FlaskClient, tenants: Tenants
-) -> None:
+def test_etag_of_an_equivalent_query_returns_304(client: FlaskClient, tenants: Tenants) -> None:
     etag = etag_of(client, tenants.acme.headers, "?grade=A,B&limit=50")
-    assert ask(client, tenants.acme.headers, "?foo=1&grade=%20b,a&page=01", etag=etag) == 304
+    assert get_status(client, tenants.acme.headers, "?foo=1&grade=%20b,a&page=01", etag=etag) == 304
 
 
-def test_another_release_has_another_tag(
+def test_etag_of_another_release_returns_200(
     client: FlaskClient, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answers may look otherwise."""
+    """Another release may return another body."""
     etag = etag_of(client, tenants.acme.headers)
     monkeypatch.setattr(conditional, "__version__", "99.0.0")
-    assert ask(client, tenants.acme.headers, etag=etag) == 200
+    assert get_status(client, tenants.acme.headers, etag=etag) == 200
 
 
-def test_never_across_organizations(
+def test_etag_of_another_organization_returns_200(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     conn.execute("UPDATE inventories SET version = 1")
-    acme, globex = (etag_of(client, member.headers) for member in (tenants.acme, tenants.globex))
+    acme, globex = (etag_of(client, tenant.headers) for tenant in (tenants.acme, tenants.globex))
     assert acme != globex
-    assert ask(client, tenants.globex.headers, etag=acme) == 200
-    assert ask(client, tenants.globex.headers, etag=globex) == 304
+    assert get_status(client, tenants.globex.headers, etag=acme) == 200
+    assert get_status(client, tenants.globex.headers, etag=globex) == 304
 
 
-def test_a_bound_key_has_a_tag_of_its_own(client: FlaskClient, tenants: Tenants) -> None:
+def test_etag_of_a_bound_key_depends_on_its_registry(client: FlaskClient, tenants: Tenants) -> None:
     registry_id = tenants.acme.add_registry("ghcr.io")
     bound = {"X-API-Key": tenants.acme.add_key(registry_id=registry_id)}
-    assert ask(client, bound, etag=etag_of(client, tenants.acme.headers)) == 200
-    assert ask(client, bound, etag=etag_of(client, bound)) == 304
+    assert get_status(client, bound, etag=etag_of(client, tenants.acme.headers)) == 200
+    assert get_status(client, bound, etag=etag_of(client, bound)) == 304
     another = {"X-API-Key": tenants.acme.add_key(Role.OWNER)}
-    assert ask(client, another, etag=etag_of(client, tenants.acme.headers)) == 304
+    assert get_status(client, another, etag=etag_of(client, tenants.acme.headers)) == 304
 
 
-def test_not_for_who_has_just_lost_the_right(
+def test_conditional_request_with_a_revoked_key_returns_401(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     etag = etag_of(client, tenants.acme.headers)
     principals.revoke_api_key(conn, tenants.acme.key_id)
-    assert ask(client, tenants.acme.headers, etag=etag) == 401
-    assert ask(client, {}, etag="*") == 401
+    assert get_status(client, tenants.acme.headers, etag=etag) == 401
+    assert get_status(client, {}, etag="*") == 401
 
 
-def test_not_for_a_bad_question(client: FlaskClient, tenants: Tenants) -> None:
-    assert ask(client, tenants.acme.headers, "?page=x", etag="*") == 400
+def test_conditional_request_with_an_invalid_query_returns_400(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    assert get_status(client, tenants.acme.headers, "?page=x", etag="*") == 400
 
 
-def test_an_older_version_never_comes_back(conn: Connection, tenants: Tenants) -> None:
-    """A restored backup goes on from the clock, past every version it gave out before."""
+def test_inventory_version_restored_from_a_backup_increases_past_older_ones(
+    conn: Connection, tenants: Tenants
+) -> None:
+    """The next version is taken from the clock, so that an old ETag never matches again."""
 
     def version() -> int:
         query = "SELECT version FROM inventories WHERE organization_id = %s"
         [found] = conn.execute(query, (tenants.acme.organization_id,)).fetchone() or [0]
         return found
 
-    given_out = version()
+    before = version()
     conn.execute("UPDATE inventories SET version = version - 1000")
     change_counters(conn, tenants.acme.organization_id, {}, images=0)
-    assert version() > given_out
+    assert version() > before
 
 
-def test_counters_on_and_off_answer_alike(
+def test_list_is_identical_with_and_without_counters(
     client: FlaskClient, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte for byte, tag for tag."""
+    """The bodies have the same bytes, and the ETags are equal."""
     for number in range(60):
         score = None if number % 7 == 0 else number * 13 % 101
         tenants.acme.add_image(f"{('ghcr.io', 'quay.io')[number % 2]}/acme/i{number}", score)

@@ -1,4 +1,4 @@
-"""GET /api/docs: the page and its files, all of this host; and nothing when it is switched off."""
+"""GET /api/docs: the page and its files are served locally, and the operator can switch it off."""
 
 import re
 
@@ -10,7 +10,7 @@ from harborguard.config import Config
 from harborguard.errors import ConfigurationError
 
 
-def test_it_works(client: FlaskClient) -> None:
+def test_docs_page_loads_only_local_files(client: FlaskClient) -> None:
     page = client.get("/api/docs", buffered=True)
     assert (page.status_code, page.mimetype) == (200, "text/html")
     policy = dict(
@@ -19,9 +19,9 @@ def test_it_works(client: FlaskClient) -> None:
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["connect-src"] == "'self'"
     assert page.headers["X-Content-Type-Options"] == "nosniff"
-    named = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.text)
-    assert len(named) == 3
-    for url in named:
+    urls = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.text)
+    assert len(urls) == 3
+    for url in urls:
         file = client.get(url, buffered=True)
         assert (file.status_code, url[:10]) == (200, "/api/docs/")
         assert file.mimetype in {"text/css", "text/javascript"}
@@ -32,15 +32,18 @@ def test_it_works(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "name", ["", "index.html", "swagger-ui.js", "..%2Fdocs.py", "..", "oauth2-redirect.html", "%00"]
 )
-def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
+def test_docs_file_unknown_returns_404(client: FlaskClient, name: str) -> None:
     assert client.get(f"/api/docs/{name}").status_code == 404
 
 
-def test_it_can_be_switched_off(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_switched_off_return_404(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     client = create_app(Config(database_url=config.database_url, docs=False)).test_client()
     assert client.get("/api/docs").status_code == 404
     assert client.get("/api/docs/init.js").status_code == 404
-    assert client.get("/api/openapi.json").status_code == 200
+    document = client.get("/api/openapi.json")
+    assert document.status_code == 200
+    assert not [path for path in document.json["paths"] if path.startswith("/api/docs")]
+    assert client.get("/").json["data"]["documentation"] is None
     for word, expected in (("on", True), ("off", False)):
         monkeypatch.setenv("HARBORGUARD_DOCS", word)
         assert Config.from_env().docs is expected

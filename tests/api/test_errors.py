@@ -1,4 +1,4 @@
-"""Errors: one envelope, the right status, and nothing of the cause."""
+"""Errors: one envelope, the status of the code, and no internal cause."""
 
 import time
 from dataclasses import replace
@@ -16,23 +16,23 @@ from tests.conftest import Events
 from tests.support.tenants import Tenants
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
+def test_unknown_path_returns_404_without_a_statement(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
     statements.clear()
 
     response = client.get("/api/nothing", headers=tenants.acme.headers)
 
     assert response.status_code == 404
     assert response.content_type == "application/json"
-    assert response.json is not None
-    assert response.json["error"]["code"] == "NOT_FOUND"
-    assert list(response.json) == ["error"]
+    assert response.json == {"error": {"code": "NOT_FOUND", "message": "The path does not exist."}}
     assert statements == []
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/images", "/api", "/api/", "/api/images/", "//api/images", "/api//images", "/API/images"]
+    "path", ["/images", "/api", "/api/", "/api/images/", "//api/images", "/api//images", "/API/images"]
 )  # fmt: skip
-def test_other_paths_are_not_found(client: FlaskClient, tenants: Tenants, path: str) -> None:
+def test_similar_path_returns_404(client: FlaskClient, tenants: Tenants, path: str) -> None:
     response = client.get(path, headers={**tenants.acme.headers, "Host": "evil.test"})
     assert response.status_code == 404
     assert response.json is not None
@@ -48,18 +48,18 @@ def test_other_paths_are_not_found(client: FlaskClient, tenants: Tenants, path: 
     ],
     ids=repr,
 )
-def test_the_host_and_an_upgrade_change_nothing(
+def test_host_and_upgrade_headers_do_not_change_the_response(
     client: FlaskClient, tenants: Tenants, headers: dict[str, str]
 ) -> None:
     tenants.acme.add_image("ghcr.io/a/b")
     plain = client.get("/api/images", headers=tenants.acme.headers)
-    odd = client.get("/api/images", headers={**tenants.acme.headers, **headers})
-    assert (odd.status_code, odd.data) == (200, plain.data)
-    assert odd.headers["ETag"] == plain.headers["ETag"]
+    other = client.get("/api/images", headers={**tenants.acme.headers, **headers})
+    assert (other.status_code, other.data) == (200, plain.data)
+    assert other.headers["ETag"] == plain.headers["ETag"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
-def test_other_methods(
+def test_method_not_allowed_returns_405_without_a_statement(
     client: FlaskClient, tenants: Tenants, statements: list[str], method: str
 ) -> None:
     statements.clear()
@@ -71,7 +71,7 @@ def test_other_methods(
     assert statements == []
 
 
-def test_options_needs_no_credential(
+def test_options_without_a_credential_returns_200(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     statements.clear()
@@ -82,7 +82,7 @@ def test_options_needs_no_credential(
     assert statements == []
 
 
-def test_a_fault_of_ours_is_opaque(
+def test_internal_error_is_logged_and_its_response_is_opaque(
     client: FlaskClient, tenants: Tenants, conn: Connection, events: Events
 ) -> None:
     conn.execute("ALTER TABLE images RENAME COLUMN tag_count TO gone")
@@ -92,16 +92,16 @@ def test_a_fault_of_ours_is_opaque(
         conn.execute("ALTER TABLE images RENAME COLUMN gone TO tag_count")
     assert response.status_code == 500
     assert response.json == {
-        "error": {"code": "INTERNAL_ERROR", "message": "Something went wrong on our side."}
+        "error": {"code": "INTERNAL_ERROR", "message": "The service failed to process the request."}
     }
-    [fault] = [event for event in events() if event["level"] == "error"]
-    assert "tag_count" in fault["exception"]
-    assert fault["request_id"] == response.headers["X-Request-ID"]
+    [error] = [event for event in events() if event["level"] == "error"]
+    assert "tag_count" in error["exception"]
+    assert error["request_id"] == response.headers["X-Request-ID"]
     assert client.get("/api/images", headers=tenants.acme.headers).status_code == 200
 
 
-def test_a_slow_statement_is_a_timeout(config: Config, tenants: Tenants, conn: Connection) -> None:
-    # Behind a pooler the role has the timeout.
+def test_slow_statement_returns_504(config: Config, tenants: Tenants, conn: Connection) -> None:
+    # With a pooler, the timeout is a setting of the role.
     limit = config.statement_timeout_ms if config.pooler else 100
     app = create_app(replace(config, statement_timeout_ms=limit))
     with app.extensions["harborguard"].pool, conn.transaction():
@@ -113,7 +113,7 @@ def test_a_slow_statement_is_a_timeout(config: Config, tenants: Tenants, conn: C
     }
 
 
-def test_without_a_database_it_says_so_soon(tenants: Tenants) -> None:
+def test_database_unreachable_returns_503(tenants: Tenants) -> None:
     app = create_app(Config(database_url="host=/nowhere", pool_timeout=0.2))
     pool = app.extensions["harborguard"].pool
     pool.open(wait=False)
@@ -131,7 +131,7 @@ def test_without_a_database_it_says_so_soon(tenants: Tenants) -> None:
     }
 
 
-def test_a_full_pool_refuses_in_time(config: Config, tenants: Tenants) -> None:
+def test_pool_exhausted_returns_503(config: Config, tenants: Tenants) -> None:
     app = create_app(replace(config, pool_timeout=0.2))
     with app.extensions["harborguard"].pool as pool:
         held = [pool.getconn() for _ in range(config.pool_size and pool.max_size)]
@@ -139,11 +139,11 @@ def test_a_full_pool_refuses_in_time(config: Config, tenants: Tenants) -> None:
         for connection in held:
             pool.putconn(connection)
         assert response.status_code == 503
-        time.sleep(1)  # it is not asked again at once
+        time.sleep(1)  # the pool remembers an outage for half a second
         assert app.test_client().get("/api/images", headers=tenants.acme.headers).status_code == 200
 
 
-def test_connections_come_back_after_every_ending(
+def test_connections_return_to_the_pool_after_every_status(
     app: Flask, client: FlaskClient, tenants: Tenants
 ) -> None:
     pool = app.extensions["harborguard"].pool

@@ -1,21 +1,44 @@
-"""Is it alive, is it ready: without a credential, and without saying more than needed."""
+"""GET /, /api/health and /api/ready: without a credential."""
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import harborguard
 from app import create_app
 from harborguard.config import Config
 from harborguard.store.connection import Connection
 
 
 @pytest.fixture(autouse=True)
-def forget(app: Flask) -> None:
-    """Readiness is kept for a second, which a test need not wait for."""
-    app.extensions["harborguard"].readiness.holds_until = 0
+def expired_readiness(app: Flask) -> None:
+    """Expire the result of the last readiness check, which is valid for a second."""
+    app.extensions["harborguard"].readiness.valid_until = 0
 
 
-def test_it_works(client: FlaskClient, statements: list[str]) -> None:
+def test_root_returns_where_to_look(client: FlaskClient, statements: list[str]) -> None:
+    statements.clear()
+    response = client.get("/")
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    assert response.json == {
+        "data": {
+            "name": "HarborGuard Images",
+            "version": harborguard.__version__,
+            "documentation": "/api/docs",
+            "openapi": "/api/openapi.json",
+            "images": "/api/images",
+        }
+    }
+    assert statements == []
+    data = response.json["data"]
+    assert client.get(data["documentation"], buffered=True).status_code == 200
+    assert client.get(data["openapi"]).status_code == 200
+    assert client.get(data["images"]).status_code == 401
+
+
+def test_readiness_polled_queries_the_database_once_a_second(
+    client: FlaskClient, statements: list[str]
+) -> None:
     statements.clear()
     response = client.get("/api/health")
     assert (response.status_code, response.json) == (200, {"data": {"status": "ok"}})
@@ -28,7 +51,7 @@ def test_it_works(client: FlaskClient, statements: list[str]) -> None:
     assert len(statements) == 1
 
 
-def test_it_is_not_ready_without_a_database() -> None:
+def test_readiness_without_a_database_returns_503() -> None:
     app = create_app(Config(database_url="host=/nowhere", pool_timeout=0.2))
     pool = app.extensions["harborguard"].pool
     pool.open(wait=False)
@@ -39,7 +62,7 @@ def test_it_is_not_ready_without_a_database() -> None:
         pool.close()
 
 
-def test_it_is_not_ready_on_an_older_schema(
+def test_readiness_with_an_older_schema_returns_503(
     app: Flask, client: FlaskClient, conn: Connection
 ) -> None:
     conn.execute("UPDATE schema_migrations SET number = -2 WHERE number = 2")
@@ -51,11 +74,11 @@ def test_it_is_not_ready_on_an_older_schema(
     assert response.json is not None
     assert response.json["error"]["message"] == "The database's schema is older than this release."
     assert client.get("/api/ready").status_code == 503
-    app.extensions["harborguard"].readiness.holds_until = 0
+    app.extensions["harborguard"].readiness.valid_until = 0
     assert client.get("/api/ready").status_code == 200
 
 
-def test_it_is_ready_on_a_newer_schema(client: FlaskClient, conn: Connection) -> None:
+def test_readiness_with_a_newer_schema_returns_200(client: FlaskClient, conn: Connection) -> None:
     conn.execute("INSERT INTO schema_migrations (number, name, checksum) VALUES (9999, 'x', 'x')")
     try:
         assert client.get("/api/ready").status_code == 200
@@ -63,7 +86,9 @@ def test_it_is_ready_on_a_newer_schema(client: FlaskClient, conn: Connection) ->
         conn.execute("DELETE FROM schema_migrations WHERE number = 9999")
 
 
-def test_a_fault_of_the_schema_is_told_to_nobody(app: Flask, conn: Connection) -> None:
+def test_readiness_with_a_changed_migration_returns_an_opaque_500(
+    app: Flask, conn: Connection
+) -> None:
     conn.execute("UPDATE schema_migrations SET checksum = 'x' || checksum WHERE number = 1")
     fresh = create_app(app.extensions["harborguard"].config)
     try:
@@ -73,5 +98,8 @@ def test_a_fault_of_the_schema_is_told_to_nobody(app: Flask, conn: Connection) -
         conn.execute("UPDATE schema_migrations SET checksum = substr(checksum, 2) WHERE number = 1")
     assert response.status_code == 500
     assert response.json == {
-        "error": {"code": "INTERNAL_ERROR", "message": "Something went wrong on our side."}
+        "error": {
+            "code": "INTERNAL_ERROR",
+            "message": "The service failed to process the request.",
+        }
     }

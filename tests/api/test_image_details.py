@@ -1,5 +1,6 @@
-"""GET /api/images/{id} and what hangs on it: tags, vulnerabilities."""
+"""GET /api/images/{image_id}, its tags and its vulnerabilities."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,30 +10,32 @@ from flask.testing import FlaskClient
 from harborguard.ingest import ingest_report
 from harborguard.model import Severity
 from harborguard.store.connection import Connection
-from tests.support.listing import ask
+from tests.support.listing import list_images
 from tests.support.reports import RECEIVED_AT, SCANNED_AT, envelope, grype, manifest, trivy
 from tests.support.tenants import Tenant, Tenants
 
-ALL = (1, 4, 2, 3, 2, 1, 1)
-PLACES = ("", "/tags", "/vulnerabilities")
+COUNTS = (1, 4, 2, 3, 2, 1, 1)
+PATHS = ("", "/tags", "/vulnerabilities")
 
 
-def record(member: Tenant, body: bytes) -> str:
-    """Records a report; answers with its image's id."""
-    recorded = ingest_report(member.conn, member.organization_id, body, received_at=RECEIVED_AT)
+def record(tenant: Tenant, body: bytes) -> str:
+    """Record a report and return the id of its image."""
+    recorded = ingest_report(tenant.conn, tenant.organization_id, body, received_at=RECEIVED_AT)
     return recorded.image_id
 
 
-def get(client: FlaskClient, member: Tenant, path: str) -> Any:
-    """The body of an answer that must succeed."""
-    response = client.get(f"/api/images/{path}", headers=member.headers)
+def get(client: FlaskClient, tenant: Tenant, path: str) -> Any:
+    """Return the body of a response, which must be 200."""
+    response = client.get(f"/api/images/{path}", headers=tenant.headers)
     assert response.status_code == 200, response.data
     return response.json
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
+def test_image_has_the_row_of_the_list_its_registry_and_its_last_scan(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
     image_id = record(tenants.acme, envelope(counts=(0, 4, 1, 2)))
-    [row] = ask(client, tenants.acme)["data"]
+    [row] = list_images(client, tenants.acme)["data"]
     statements.clear()
 
     body = get(client, tenants.acme, image_id)
@@ -52,7 +55,7 @@ def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) 
     assert (row["id"], row["vulnerabilities"]["high"]) == (image_id, 4)
 
 
-def test_never_scanned_has_no_last_scan(client: FlaskClient, tenants: Tenants) -> None:
+def test_image_never_scanned_has_no_last_scan(client: FlaskClient, tenants: Tenants) -> None:
     image_id = record(tenants.acme, envelope(status="FAILED"))
     body = get(client, tenants.acme, image_id)
     assert body["data"]["lastScan"] is None
@@ -62,43 +65,49 @@ def test_never_scanned_has_no_last_scan(client: FlaskClient, tenants: Tenants) -
     assert (tag["scanned"], tag["riskScore"], tag["lastScannedAt"]) == (False, None, None)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_anothers_is_as_one_that_is_missing(
-    client: FlaskClient, tenants: Tenants, place: str
+@pytest.mark.parametrize("path", PATHS)
+def test_image_of_another_organization_returns_the_404_of_a_missing_one(
+    client: FlaskClient, tenants: Tenants, path: str
 ) -> None:
-    image_id = record(tenants.globex, envelope(counts=ALL))
+    image_id = record(tenants.globex, envelope(counts=COUNTS))
     registry_id = tenants.acme.add_registry("quay.io")
-    own = record(tenants.acme, envelope(counts=ALL))
+    own = record(tenants.acme, envelope(counts=COUNTS))
     bound = tenants.acme.add_key(registry_id=registry_id)
 
-    def refused(name: str, key: str) -> bytes:
-        response = client.get(f"/api/images/{name}{place}", headers={"X-API-Key": key})
+    def get_404(name: str, key: str) -> bytes:
+        response = client.get(f"/api/images/{name}{path}", headers={"X-API-Key": key})
         assert response.status_code == 404, response.data
         return response.data
 
-    missing = refused("img-0000000000000000", tenants.acme.key)
-    assert refused(image_id, tenants.acme.key) == missing
-    assert refused(own, bound) == missing
+    missing = get_404("img-0000000000000000", tenants.acme.key)
+    message = {"code": "NOT_FOUND", "message": "Image not found."}
+    assert json.loads(missing) == {"error": message}
+    assert get_404(image_id, tenants.acme.key) == missing
+    assert get_404(own, bound) == missing
     for name in ("%00", f"{own}%00", "%FF", "é", "x" * 2000, own.upper()):
-        assert refused(name, tenants.acme.key) == missing
+        assert get_404(name, tenants.acme.key) == missing
 
 
-def test_a_bound_key_sees_what_is_its_own(client: FlaskClient, tenants: Tenants) -> None:
-    image_id = record(tenants.acme, envelope(counts=ALL))
+def test_image_is_visible_to_a_key_of_its_registry(client: FlaskClient, tenants: Tenants) -> None:
+    image_id = record(tenants.acme, envelope(counts=COUNTS))
     key = tenants.acme.add_key(registry_id=tenants.acme.add_registry("ghcr.io"))
-    for place in PLACES:
-        response = client.get(f"/api/images/{image_id}{place}", headers={"X-API-Key": key})
+    for path in PATHS:
+        response = client.get(f"/api/images/{image_id}{path}", headers={"X-API-Key": key})
         assert response.status_code == 200
 
 
-@pytest.mark.parametrize("place", [*PLACES, "/nothing"])
-def test_without_a_credential(client: FlaskClient, tenants: Tenants, place: str) -> None:
-    status = client.get(f"/api/images/img-1{place}").status_code
-    assert status == (404 if place == "/nothing" else 401)
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+def test_image_without_a_credential_returns_401(
+    client: FlaskClient, tenants: Tenants, path: str
+) -> None:
+    status = client.get(f"/api/images/img-1{path}").status_code
+    assert status == (404 if path == "/nothing" else 401)
 
 
-def test_tags(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
-    """A moved tag, one that only a failed scan saw, one without a digest."""
+def test_tags_have_their_digest_times_and_counts(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
+    """One tag moved, one has only a failed scan, one has no digest."""
     day = timedelta(days=1)
     name = "ghcr.io/acme/api"
     reports = [
@@ -155,13 +164,15 @@ def test_tags_are_paginated(client: FlaskClient, tenants: Tenants) -> None:
     assert refused.status_code == 400
 
 
-def test_vulnerabilities(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
-    """Of the scan that the row shows, and no other; its totals are the row's counts."""
+def test_vulnerabilities_are_those_of_the_last_scan(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
+    """The totals by severity are the counts of the image's row."""
     record(
         tenants.acme,
         envelope(counts=(9, 9, 9), scan_id="old", finished_at=SCANNED_AT - timedelta(1)),
     )
-    image_id = record(tenants.acme, envelope(counts=ALL))
+    image_id = record(tenants.acme, envelope(counts=COUNTS))
     record(tenants.globex, envelope(counts=(5, 5, 5)))
     row = get(client, tenants.acme, image_id)["data"]
     statements.clear()
@@ -180,9 +191,9 @@ def test_vulnerabilities(client: FlaskClient, tenants: Tenants, statements: list
         "url": "https://example.org/CVE-2026-1000",
         "sources": ["trivy"],
     }
-    severities = [found["severity"] for found in body["data"]]
-    assert severities == [word for word, n in zip(Severity, ALL, strict=True) for _ in range(n)]
-    assert body["meta"]["total"] == sum(ALL)
+    severities = [row["severity"] for row in body["data"]]
+    assert severities == [word for word, n in zip(Severity, COUNTS, strict=True) for _ in range(n)]
+    assert body["meta"]["total"] == sum(COUNTS)
     assert row["vulnerabilities"] == {"critical": 1, "high": 4, "medium": 2, "low": 3}
     for severity, count in row["vulnerabilities"].items():
         listed = get(
@@ -193,7 +204,7 @@ def test_vulnerabilities(client: FlaskClient, tenants: Tenants, statements: list
 
 @pytest.fixture
 def varied(conn: Connection, tenants: Tenants) -> str:
-    """An image with findings that differ in everything that can be asked."""
+    """Return an image with findings that differ in every filter and order."""
     image_id = record(tenants.acme, envelope(counts=(1, 1, 1, 1)))
     changes = [
         ("CVE-2026-1000", "zlib", None, 5.0, "100% odd_title"),
@@ -211,7 +222,7 @@ def varied(conn: Connection, tenants: Tenants) -> str:
 
 
 @pytest.mark.parametrize(
-    ("query", "found", "links"),
+    ("query", "expected", "links"),
     [
         ("", "0123", ""),
         ("severity=LOW, critical,,", "03", "severity=critical%2Clow"),
@@ -236,12 +247,12 @@ def varied(conn: Connection, tenants: Tenants) -> str:
         ("fixable=true&severity=medium&search=A&sort=cvss:asc", "2", "severity=medium&fixable=true&search=A&sort=cvss%3Aasc"),
     ],
 )  # fmt: skip
-def test_filters_and_orders(
-    client: FlaskClient, tenants: Tenants, varied: str, query: str, found: str, links: str
+def test_vulnerabilities_filtered_or_sorted(
+    client: FlaskClient, tenants: Tenants, varied: str, query: str, expected: str, links: str
 ) -> None:
     body = get(client, tenants.acme, f"{varied}/vulnerabilities?{query}")
-    assert "".join(row["id"][-1] for row in body["data"]) == found
-    assert body["meta"]["total"] == len(found)
+    assert "".join(row["id"][-1] for row in body["data"]) == expected
+    assert body["meta"]["total"] == len(expected)
     path = f"/api/images/{varied}/vulnerabilities?page=1&limit=50"
     assert body["links"] == {"self": f"{path}&{links}" if links else path}
 
@@ -250,9 +261,9 @@ def test_vulnerabilities_are_paginated(client: FlaskClient, tenants: Tenants, va
     for sort in ("severity", "cvss", "package"):
         for direction in ("asc", "desc"):
             path = f"{varied}/vulnerabilities?sort={sort}:{direction}"
-            whole = get(client, tenants.acme, path)["data"]
+            rows = get(client, tenants.acme, path)["data"]
             pages = [get(client, tenants.acme, f"{path}&limit=3&page={n}") for n in (1, 2, 3)]
-            assert [row for page in pages for row in page["data"]] == whole
+            assert [row for page in pages for row in page["data"]] == rows
             assert {page["meta"]["total"] for page in pages} == {4}
 
 
@@ -268,7 +279,7 @@ def test_vulnerabilities_are_paginated(client: FlaskClient, tenants: Tenants, va
         ("page=0", "page"),
     ],
 )
-def test_a_bad_question_is_named(
+def test_vulnerabilities_with_an_invalid_query_return_400(
     client: FlaskClient, tenants: Tenants, varied: str, query: str, path: str
 ) -> None:
     response = client.get(

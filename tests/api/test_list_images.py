@@ -1,4 +1,4 @@
-"""GET /api/images: the row, the envelope, and what each request costs."""
+"""GET /api/images: the row, the envelope, and the statements of each request."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from tests.support.tenants import CREATED_AT, Tenants
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) -> None:
+def test_list_returns_the_rows_of_the_organization(client: FlaskClient, tenants: Tenants) -> None:
     registry_id = tenants.acme.add_registry("ghcr.io")
     image_id = tenants.acme.add_image(
         "ghcr.io/acme/api",
@@ -19,7 +19,6 @@ def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) 
         low=27,
     )
     tenants.globex.add_image("ghcr.io/globex/api", 31)
-    statements.clear()
 
     response = client.get("/api/images", headers=tenants.acme.headers)
 
@@ -52,7 +51,7 @@ def test_it_works(client: FlaskClient, tenants: Tenants, statements: list[str]) 
     }
 
 
-def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, tenants: Tenants) -> None:
+def test_list_of_an_empty_inventory_is_empty(client: FlaskClient, tenants: Tenants) -> None:
     response = client.get("/api/images", headers=tenants.acme.headers)
 
     assert response.json == {
@@ -69,7 +68,7 @@ def test_an_empty_inventory_is_an_empty_list(client: FlaskClient, tenants: Tenan
     }
 
 
-def test_never_scanned_does_not_look_clean(client: FlaskClient, tenants: Tenants) -> None:
+def test_row_never_scanned_has_no_score(client: FlaskClient, tenants: Tenants) -> None:
     tenants.acme.add_image("ghcr.io/acme/new")
 
     [row] = client.get("/api/images", headers=tenants.acme.headers).json["data"]
@@ -89,7 +88,7 @@ def test_never_scanned_does_not_look_clean(client: FlaskClient, tenants: Tenants
     }
 
 
-def test_keys_come_in_the_order_of_the_contract(client: FlaskClient, tenants: Tenants) -> None:
+def test_keys_are_in_the_order_of_the_contract(client: FlaskClient, tenants: Tenants) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 0)
 
     body = client.get("/api/images", headers=tenants.acme.headers).json
@@ -141,26 +140,26 @@ def test_times_have_three_decimals(
         ("?search=api&page=2", ["images", "images"]),
     ],
 )
-def test_statements(
+def test_list_takes_one_statement_for_the_key_and_at_most_two_for_the_page(
     client: FlaskClient, tenants: Tenants, statements: list[str], query: str, tables: list[str]
 ) -> None:
-    """Who, then one or two for the list: nothing is counted that the counters know."""
+    """Rows are counted only where the counters do not have the number."""
     for number in range(20):
         tenants.acme.add_image(f"ghcr.io/acme/api-{number}", 31 if number % 2 else 51)
-    client.get("/api/images", headers=tenants.acme.headers)  # notes the key's first use
+    client.get("/api/images", headers=tenants.acme.headers)  # records the first use of the key
     statements.clear()
 
     response = client.get(f"/api/images{query}", headers=tenants.acme.headers)
 
     assert response.status_code == 200
-    who, *asked = statements
-    assert "FROM api_keys" in who
-    assert len(asked) == len(tables) <= 2
-    for statement, table in zip(asked, tables, strict=True):
+    authentication, *listing = statements
+    assert "FROM api_keys" in authentication
+    assert len(listing) == len(tables) <= 2
+    for statement, table in zip(listing, tables, strict=True):
         assert f"FROM {table}" in statement
 
 
-def test_an_unchanged_poll_takes_two_statements(
+def test_conditional_request_unchanged_takes_two_statements(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     etag = client.get("/api/images", headers=tenants.acme.headers).headers["ETag"]
@@ -173,18 +172,18 @@ def test_an_unchanged_poll_takes_two_statements(
     assert "images" not in statements[1]
 
 
-def test_head_is_get_without_a_body(client: FlaskClient, tenants: Tenants) -> None:
+def test_head_returns_the_headers_of_get(client: FlaskClient, tenants: Tenants) -> None:
     tenants.acme.add_image("ghcr.io/acme/api", 31)
 
-    headers = {**tenants.acme.headers, "X-Request-ID": "one-and-the-same"}
-    got = client.get("/api/images", headers=headers)
+    headers = {**tenants.acme.headers, "X-Request-ID": "same-for-both"}
+    get = client.get("/api/images", headers=headers)
     head = client.head("/api/images", headers=headers)
 
     assert (head.status_code, head.data) == (200, b"")
-    assert dict(head.headers) == dict(got.headers)
+    assert dict(head.headers) == dict(get.headers)
 
 
-def test_answers_are_private(client: FlaskClient, tenants: Tenants) -> None:
+def test_responses_are_private(client: FlaskClient, tenants: Tenants) -> None:
     for headers in (tenants.acme.headers, {}):
         response = client.get("/api/images", headers=headers)
         assert response.headers["Cache-Control"] == "private, no-cache"
@@ -192,8 +191,8 @@ def test_answers_are_private(client: FlaskClient, tenants: Tenants) -> None:
         assert response.headers["Content-Type"] == "application/json"
 
 
-def test_the_references_example(client: FlaskClient, tenants: Tenants) -> None:
-    """The API reference's own request, verbatim, over the 312 images of its answer."""
+def test_example_of_the_api_reference(client: FlaskClient, tenants: Tenants) -> None:
+    """The request is that of contract 7, on as many images as in its response."""
     for number in range(312):
         tenants.acme.add_image(f"ghcr.io/acme/api-{number}", 31, created_at=CREATED_AT)
 

@@ -1,25 +1,65 @@
-"""GET /api/images: what each filter keeps, what it leaves out, and what it refuses."""
+"""GET /api/images: what each filter matches, what it refuses, and how links contain it."""
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.listing import ask, names, refusal
+from harborguard.api.queries import ListImagesQuery
+from tests.support.listing import list_images, list_issues, list_names
 from tests.support.tenants import Tenants
 
 SCORES = {"a0": 0, "a24": 24, "b25": 25, "b49": 49, "c50": 50, "c74": 74, "d75": 75, "d100": 100}
+PARAMETERS = [field.data_key or name for name, field in ListImagesQuery().load_fields.items()]
+# Each filter once: parameter, value, the names that match it in `graded`, its value in links.
+FILTERS = [
+    ("registry", "GHCR.io", [*sorted(SCORES), "new"], "GHCR.io"),
+    ("riskScore", "074", ["c74", "d100", "d75"], "74"),
+    ("grade", "d, b,,B", ["b25", "b49", "d100", "d75"], "B%2CD"),
+    ("search", "ME/A", ["a0", "a24"], "ME%2FA"),
+]
 
 
 @pytest.fixture
 def graded(tenants: Tenants) -> Tenants:
-    """An image at each bound of each grade, and one never scanned."""
+    """Add an image at each bound of each grade, and one never scanned."""
     for name, score in SCORES.items():
         tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
     tenants.acme.add_image("ghcr.io/acme/new")
     return tenants
 
 
-def test_it_works(client: FlaskClient, graded: Tenants) -> None:
-    found = names(
+@pytest.fixture
+def graded_and_foreign(graded: Tenants) -> Tenants:
+    """Add an image that no row of FILTERS matches: in another registry, never scanned."""
+    graded.acme.add_image("quay.io/other/x")
+    return graded
+
+
+@pytest.mark.parametrize(("name", "value", "expected", "link"), FILTERS)
+def test_filter_matches_and_is_normalized_in_links(
+    client: FlaskClient,
+    graded_and_foreign: Tenants,
+    name: str,
+    value: str,
+    expected: list[str],
+    link: str,
+) -> None:
+    tenant = graded_and_foreign.acme
+    body = list_images(client, tenant, **{name: value}, sort="name:asc")
+    assert [row["name"].rpartition("/")[2] for row in body["data"]] == expected
+    assert body["meta"]["total"] == len(expected)
+    assert body["links"]["self"] == (f"/api/images?page=1&limit=50&{name}={link}&sort=name%3Aasc")
+    summary = client.get("/api/images/summary", query_string={name: value}, headers=tenant.headers)
+    assert summary.json["data"]["total"] == len(expected)
+
+
+def test_every_filter_has_a_row_in_the_table() -> None:
+    assert [name for name, *_ in FILTERS] == [
+        name for name in PARAMETERS if name not in {"page", "limit", "sort"}
+    ]
+
+
+def test_filters_combined_match_all(client: FlaskClient, graded: Tenants) -> None:
+    names = list_names(
         client,
         graded.acme,
         registry="ghcr.io",
@@ -28,7 +68,7 @@ def test_it_works(client: FlaskClient, graded: Tenants) -> None:
         search="4",
         sort="name:asc",
     )
-    assert found == ["a24", "b49"]
+    assert names == ["a24", "b49"]
 
 
 @pytest.mark.parametrize(
@@ -47,18 +87,22 @@ def test_it_works(client: FlaskClient, graded: Tenants) -> None:
         (" , ,", [*sorted(SCORES), "new"]),
     ],
 )
-def test_grade(client: FlaskClient, graded: Tenants, grade: str, expected: list[str]) -> None:
-    assert names(client, graded.acme, grade=grade, sort="name:asc") == expected
+def test_grade_matches_any_of_the_letters(
+    client: FlaskClient, graded: Tenants, grade: str, expected: list[str]
+) -> None:
+    assert list_names(client, graded.acme, grade=grade, sort="name:asc") == expected
 
 
 @pytest.mark.parametrize("grade", ["E", "F", "A,E", "AB", "А", "A;B", "1", "null", "A\x00"])
-def test_grade_refuses_other_letters(client: FlaskClient, graded: Tenants, grade: str) -> None:
-    told = refusal(client, graded.acme, f"grade={grade}".replace("\x00", "%00"))
-    assert told == {"grade": "must be a comma-separated list of A, B, C, D"}
+def test_grade_with_another_letter_returns_400(
+    client: FlaskClient, graded: Tenants, grade: str
+) -> None:
+    issues = list_issues(client, graded.acme, f"grade={grade}".replace("\x00", "%00"))
+    assert issues == {"grade": "must be a comma-separated list of A, B, C, D"}
 
 
 @pytest.mark.parametrize(
-    ("least", "expected"),
+    ("lowest", "expected"),
     [
         ("0", sorted(SCORES)),
         ("00", sorted(SCORES)),
@@ -68,51 +112,53 @@ def test_grade_refuses_other_letters(client: FlaskClient, graded: Tenants, grade
         ("100", ["d100"]),
     ],
 )
-def test_risk_score_is_the_least(
-    client: FlaskClient, graded: Tenants, least: str, expected: list[str]
+def test_risk_score_is_an_inclusive_lower_bound(
+    client: FlaskClient, graded: Tenants, lowest: str, expected: list[str]
 ) -> None:
-    assert names(client, graded.acme, riskScore=least, sort="name:asc") == expected
+    assert list_names(client, graded.acme, riskScore=lowest, sort="name:asc") == expected
 
 
 NOT_INTEGERS = ["", "%20", "%207%20", "%2B5", "-0", "-1", "1_0", "1e3", "0x1", "1.0", "%D9%A3", "%EF%BC%91", "abc", "1;2", "%00", "1%0A", "9" * 5000, "0" * 30 + "x"]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [*NOT_INTEGERS, "101", str(2**31), str(2**63)])
-def test_risk_score_refuses(client: FlaskClient, graded: Tenants, value: str) -> None:
-    told = refusal(client, graded.acme, f"riskScore={value}")
-    assert told == {"riskScore": "must be an integer from 0 to 100"}
+def test_risk_score_out_of_bounds_returns_400(
+    client: FlaskClient, graded: Tenants, value: str
+) -> None:
+    issues = list_issues(client, graded.acme, f"riskScore={value}")
+    assert issues == {"riskScore": "must be an integer from 0 to 100"}
 
 
 @pytest.mark.parametrize("value", [*NOT_INTEGERS, "0", "00", "201", "10000"])
-def test_limit_refuses(client: FlaskClient, graded: Tenants, value: str) -> None:
-    told = refusal(client, graded.acme, f"limit={value}")
-    assert told == {"limit": "must be an integer from 1 to 200"}
+def test_limit_out_of_bounds_returns_400(client: FlaskClient, graded: Tenants, value: str) -> None:
+    issues = list_issues(client, graded.acme, f"limit={value}")
+    assert issues == {"limit": "must be an integer from 1 to 200"}
 
 
 @pytest.mark.parametrize("value", [*NOT_INTEGERS, "0", "00", str(2**63)])
-def test_page_refuses(client: FlaskClient, graded: Tenants, value: str) -> None:
-    told = refusal(client, graded.acme, f"page={value}")
-    assert told == {"page": "must be an integer from 1 to 9223372036854775807"}
+def test_page_out_of_bounds_returns_400(client: FlaskClient, graded: Tenants, value: str) -> None:
+    issues = list_issues(client, graded.acme, f"page={value}")
+    assert issues == {"page": "must be an integer from 1 to 9223372036854775807"}
 
 
 @pytest.mark.parametrize(
     ("page", "limit"), [(2**63 - 1, 2), (2**63 - 1, 200), (2**62 + 1, 2), (46116860184273881, 200)]
 )
-def test_page_refuses_what_cannot_be_counted(
+def test_page_with_an_offset_beyond_bigint_returns_400(
     client: FlaskClient, graded: Tenants, page: int, limit: int
 ) -> None:
-    told = refusal(client, graded.acme, f"page={page}&limit={limit}")
-    assert told == {"page": "must not begin past row 2^63-1"}
+    issues = list_issues(client, graded.acme, f"page={page}&limit={limit}")
+    assert issues == {"page": "must not begin after row 2^63-1"}
 
 
 @pytest.mark.parametrize(
     ("page", "limit"),
     [(2**63 - 1, 1), (2**62, 2), (46116860184273880, 200), (2**31, 50), (2, 50), ("0002", "050")],
 )
-def test_any_other_page_past_the_end_is_empty(
+def test_page_past_the_end_is_empty(
     client: FlaskClient, graded: Tenants, page: int | str, limit: int | str
 ) -> None:
-    body = ask(client, graded.acme, page=page, limit=limit)
+    body = list_images(client, graded.acme, page=page, limit=limit)
     pages = -(-9 // int(limit))
     assert body["data"] == []
     assert body["meta"] == {
@@ -129,10 +175,10 @@ def test_any_other_page_past_the_end_is_empty(
     }
 
 
-def test_past_the_end_of_nothing_there_is_no_way_back(
+def test_page_past_the_end_of_an_empty_list_has_no_prev(
     client: FlaskClient, tenants: Tenants
 ) -> None:
-    body = ask(client, tenants.acme, page=3, search="nothing")
+    body = list_images(client, tenants.acme, page=3, search="nothing")
     assert body["meta"] == {
         "page": 3,
         "pageSize": 50,
@@ -146,7 +192,7 @@ def test_past_the_end_of_nothing_there_is_no_way_back(
 
 @pytest.fixture
 def hosted(tenants: Tenants) -> Tenants:
-    """Registries whose names and hosts cross: one's name is another's host."""
+    """Add registries where the name of one is the host of another."""
     tenants.acme.add_registry("ghcr.io", "GitHub Packages")
     tenants.acme.add_registry("quay.io", "Quay")
     tenants.acme.add_registry("mirror.test:5000", "quay.io")
@@ -174,25 +220,29 @@ def hosted(tenants: Tenants) -> Tenants:
         ("   ", ["ghcr", "mirr", "quay"]),
     ],
 )
-def test_registry(client: FlaskClient, hosted: Tenants, registry: str, expected: list[str]) -> None:
-    assert sorted(names(client, hosted.acme, registry=registry)) == expected
+def test_registry_matches_host_or_name_in_any_case(
+    client: FlaskClient, hosted: Tenants, registry: str, expected: list[str]
+) -> None:
+    assert sorted(list_names(client, hosted.acme, registry=registry)) == expected
 
 
-def test_registry_by_id_is_exact(client: FlaskClient, hosted: Tenants) -> None:
+def test_registry_id_is_case_sensitive(client: FlaskClient, hosted: Tenants) -> None:
     registry_id = hosted.acme.add_registry("ghcr.io")
-    assert names(client, hosted.acme, registry=registry_id) == ["ghcr"]
-    assert names(client, hosted.acme, registry=registry_id.upper()) == []
+    assert list_names(client, hosted.acme, registry=registry_id) == ["ghcr"]
+    assert list_names(client, hosted.acme, registry=registry_id.upper()) == []
 
 
-def test_another_organizations_registry_is_unknown(client: FlaskClient, hosted: Tenants) -> None:
+def test_registry_of_another_organization_matches_nothing(
+    client: FlaskClient, hosted: Tenants
+) -> None:
     foreign = hosted.globex.add_registry("ghcr.io")
-    seen = ask(client, hosted.acme, registry=foreign)
-    unknown = ask(client, hosted.acme, registry="x" * len(foreign))
-    assert seen["data"] == unknown["data"] == []
-    assert seen["meta"] == unknown["meta"]
+    body = list_images(client, hosted.acme, registry=foreign)
+    unknown = list_images(client, hosted.acme, registry="x" * len(foreign))
+    assert body["data"] == unknown["data"] == []
+    assert body["meta"] == unknown["meta"]
 
 
-def test_a_bound_key_sees_its_registry_only(client: FlaskClient, hosted: Tenants) -> None:
+def test_bound_key_lists_only_its_registry(client: FlaskClient, hosted: Tenants) -> None:
     registry_id = hosted.acme.add_registry("ghcr.io")
     headers = {"X-API-Key": hosted.acme.add_key(registry_id=registry_id)}
     for query, total in (("", 1), ("?registry=quay.io", 0), ("?registry=ghcr.io", 1), ("?page=2", 1)):  # fmt: skip
@@ -203,7 +253,7 @@ def test_a_bound_key_sees_its_registry_only(client: FlaskClient, hosted: Tenants
 
 @pytest.fixture
 def named(tenants: Tenants) -> Tenants:
-    """Names that LIKE could misread."""
+    """Add names that differ in the wildcards of LIKE."""
     for name in ("a_b", "axb", "a-b", "api", "rapid"):
         tenants.acme.add_image(f"ghcr.io/acme/{name}", 10)
     return tenants
@@ -236,44 +286,52 @@ def named(tenants: Tenants) -> Tenants:
         ("$1", []),
     ],
 )
-def test_search(client: FlaskClient, named: Tenants, search: str, expected: list[str]) -> None:
-    assert names(client, named.acme, search=search, sort="name:asc") == expected
+def test_search_is_a_case_insensitive_substring(
+    client: FlaskClient, named: Tenants, search: str, expected: list[str]
+) -> None:
+    assert list_names(client, named.acme, search=search, sort="name:asc") == expected
 
 
-def test_the_kelvin_sign_is_not_a_k(client: FlaskClient, tenants: Tenants) -> None:
+def test_search_with_the_kelvin_sign_does_not_match_k(
+    client: FlaskClient, tenants: Tenants
+) -> None:
     tenants.acme.add_image("ghcr.io/acme/kube")
-    assert names(client, tenants.acme, search="k") == ["kube"]
-    assert names(client, tenants.acme, search="\u212a") == []
+    assert list_names(client, tenants.acme, search="k") == ["kube"]
+    assert list_names(client, tenants.acme, search="\u212a") == []
 
 
 @pytest.mark.parametrize("name", ["search", "registry"])
 @pytest.mark.parametrize("value", ["%00", "a%00b", "%0A", "%09", "%7F", "%C2%85", "%1b[31m"])
-def test_control_characters_are_refused(
+def test_text_with_control_characters_returns_400(
     client: FlaskClient, named: Tenants, name: str, value: str
 ) -> None:
-    told = refusal(client, named.acme, f"{name}={value}")
-    assert told == {name: "must not contain control characters"}
+    issues = list_issues(client, named.acme, f"{name}={value}")
+    assert issues == {name: "must not contain control characters"}
 
 
 @pytest.mark.parametrize("name", ["search", "registry"])
-def test_text_is_bounded(client: FlaskClient, named: Tenants, name: str) -> None:
-    assert ask(client, named.acme, **{name: "😀" * 200})["data"] == []
-    told = refusal(client, named.acme, f"{name}={'x' * 201}")
-    assert told == {name: "must be at most 200 characters"}
+def test_text_longer_than_200_characters_returns_400(
+    client: FlaskClient, named: Tenants, name: str
+) -> None:
+    assert list_images(client, named.acme, **{name: "😀" * 200})["data"] == []
+    issues = list_issues(client, named.acme, f"{name}={'x' * 201}")
+    assert issues == {name: "must be at most 200 characters"}
 
 
 @pytest.mark.parametrize("value", ["%ff", "%ed%a0%80", "%c3", "%"])
-def test_undecodable_bytes_match_nothing(client: FlaskClient, named: Tenants, value: str) -> None:
+def test_search_with_invalid_utf8_matches_nothing(
+    client: FlaskClient, named: Tenants, value: str
+) -> None:
     response = client.get(f"/api/images?search={value}", headers=named.acme.headers)
     assert (response.status_code, response.json["data"]) == (200, [])
 
 
-@pytest.mark.parametrize("name", ["page", "limit", "registry", "riskScore", "grade", "search", "sort"])  # fmt: skip
-def test_a_known_parameter_may_be_given_once(
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_known_parameter_given_twice_returns_400(
     client: FlaskClient, named: Tenants, name: str
 ) -> None:
-    told = refusal(client, named.acme, f"{name}=1&{name}=1")
-    assert told == {name: "given more than once; separate values with a comma"}
+    issues = list_issues(client, named.acme, f"{name}=1&{name}=1")
+    assert issues == {name: "given more than once; separate values with a comma"}
 
 
 def test_unknown_parameters_are_ignored(client: FlaskClient, named: Tenants) -> None:
@@ -282,18 +340,18 @@ def test_unknown_parameters_are_ignored(client: FlaskClient, named: Tenants) -> 
     assert response.json["links"]["self"] == "/api/images?page=1&limit=2"
 
 
-def test_every_bad_parameter_is_named(client: FlaskClient, named: Tenants) -> None:
-    told = refusal(client, named.acme, "page=x&limit=0&riskScore=-1&grade=E&search=%00&registry=%01")  # fmt: skip
-    assert set(told) == {"page", "limit", "riskScore", "grade", "search", "registry"}
+def test_every_invalid_parameter_has_an_issue(client: FlaskClient, named: Tenants) -> None:
+    issues = list_issues(client, named.acme, "page=x&limit=0&riskScore=-1&grade=E&search=%00&registry=%01")  # fmt: skip
+    assert set(issues) == {"page", "limit", "riskScore", "grade", "search", "registry"}
 
 
-def test_a_semicolon_separates_nothing(client: FlaskClient, named: Tenants) -> None:
-    assert refusal(client, named.acme, "page=1;limit=2") == {
+def test_semicolon_does_not_separate_parameters(client: FlaskClient, named: Tenants) -> None:
+    assert list_issues(client, named.acme, "page=1;limit=2") == {
         "page": "must be an integer from 1 to 9223372036854775807"
     }
 
 
-def test_filters_are_echoed_as_understood(client: FlaskClient, named: Tenants) -> None:
+def test_links_contain_normalized_filters(client: FlaskClient, named: Tenants) -> None:
     query = "sort=riskScore:desc&search=A b%26%C3%A9&grade=b, a,,B&riskScore=007&registry=GHCR.io&limit=020&page=01"  # fmt: skip
     response = client.get(f"/api/images?{query}", headers=named.acme.headers)
     assert response.json["links"] == {
@@ -302,7 +360,7 @@ def test_filters_are_echoed_as_understood(client: FlaskClient, named: Tenants) -
     }
 
 
-def test_what_was_not_understood_is_not_echoed(client: FlaskClient, named: Tenants) -> None:
+def test_links_do_not_contain_blank_or_unknown_values(client: FlaskClient, named: Tenants) -> None:
     query = "sort=name&search=%20&grade=,&registry="
     response = client.get(f"/api/images?{query}", headers=named.acme.headers)
     assert response.json["links"] == {"self": "/api/images?page=1&limit=50"}

@@ -1,4 +1,4 @@
-"""GET /api/images against a plain oracle: any data, filter, sort, limit."""
+"""GET /api/images compared with an oracle in Python, for any data, filter, order and limit."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,12 +9,12 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborguard.api.schemas import SORTS
+from harborguard.api.queries import IMAGE_SORTS
 from harborguard.store.connection import Connection
 from harborguard.store.counters import reset_counters
 from harborguard.store.images import query as image_query
 from tests.support import oracle
-from tests.support.listing import ask
+from tests.support.listing import list_images
 from tests.support.tenants import CREATED_AT, Tenant, Tenants, add_tenant
 
 HOSTS = {"ghcr.io": "GitHub", "quay.io": "Quay", "mirror.test:5000": "quay.io"}
@@ -29,7 +29,7 @@ images = st.lists(
     max_size=25,
     unique_by=lambda image: image[:2],
 )
-questions = st.fixed_dictionaries(
+queries = st.fixed_dictionaries(
     {},
     optional={
         "registry": st.sampled_from(["ghcr.io", "QUAY.IO", "quay", "github", "elsewhere"]),
@@ -38,52 +38,52 @@ questions = st.fixed_dictionaries(
             lambda letters: ",".join(sorted(letters))
         ),
         "search": st.text("abAB-_1/%\\", min_size=1, max_size=3),
-        "sort": st.sampled_from(sorted(SORTS)),
+        "sort": st.sampled_from(sorted(IMAGE_SORTS)),
     },
 )
 
 
 @pytest.fixture(autouse=True)
-def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few images meet all that thousands do: windows end soon, pages are deep soon."""
+def small_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lower the thresholds, so that a few images take every plan that thousands take."""
     monkeypatch.setattr(image_query, "MAX_COUNTED_BEHIND", 2)
     monkeypatch.setattr(image_query, "MAX_EARLY_OFFSET", 3)
 
 
-def fill(member: Tenant, made: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
-    """The images in the database, and the same for the oracle."""
-    member.conn.execute("DELETE FROM images")
-    reset_counters(member.conn, member.organization_id)
+def add_images(tenant: Tenant, images: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
+    """Replace the tenant's images and return them as rows of the oracle."""
+    tenant.conn.execute("DELETE FROM images")
+    reset_counters(tenant.conn, tenant.organization_id)
     rows = []
-    for host, path, score, day in made:
+    for host, path, score, day in images:
         name = f"{host}/{path}"
-        # Some differ by less than an answer shows, and yet are of another day.
+        # Some times differ by a microsecond, which a response does not show, across midnight.
         created_at = CREATED_AT + timedelta(days=day // 3, microseconds=day % 3 - 1)
-        registry_id = member.add_registry(host, HOSTS[host])
-        image_id = member.add_image(name, score, created_at=created_at)
+        registry_id = tenant.add_registry(host, HOSTS[host])
+        image_id = tenant.add_image(name, score, created_at=created_at)
         rows.append(oracle.Row(image_id, name, registry_id, host, HOSTS[host], score, created_at))
     return rows
 
 
-def walk(client: FlaskClient, member: Tenant, question: dict[str, Any]) -> list[str]:
-    """The ids on all pages, by following `next`; every page must be true to the question."""
-    body = ask(client, member, **question)
-    total, seen = body["meta"]["total"], []
+def list_all_ids(client: FlaskClient, tenant: Tenant, query: dict[str, Any]) -> list[str]:
+    """Return the ids of all pages, following `next`; check the links of each page."""
+    body = list_images(client, tenant, **query)
+    total, ids = body["meta"]["total"], []
     while True:
         assert body["meta"]["total"] == total
-        check_links(body, question)
-        seen += [row["id"] for row in body["data"]]
+        check_links(body, query)
+        ids += [row["id"] for row in body["data"]]
         if "next" not in body["links"]:
             break
-        response = client.get(body["links"]["next"], headers=member.headers)
+        response = client.get(body["links"]["next"], headers=tenant.headers)
         assert response.json is not None
         body = response.json
-    assert len(seen) == total
-    return seen
+    assert len(ids) == total
+    return ids
 
 
-def check_links(body: dict[str, Any], question: dict[str, Any]) -> None:
-    """Every link asks the same question, and differs by its page alone."""
+def check_links(body: dict[str, Any], query: dict[str, Any]) -> None:
+    """Check that the links differ from the query only in the page."""
     number, pages = body["meta"]["page"], body["meta"]["totalPages"]
     expected = {"self": number}
     if number < pages:
@@ -95,7 +95,7 @@ def check_links(body: dict[str, Any], question: dict[str, Any]) -> None:
         "next" in expected,
         "prev" in expected,
     )
-    filters = {name: [str(value)] for name, value in question.items() if name != "page"}
+    filters = {name: [str(value)] for name, value in query.items() if name != "page"}
     for relation, page in expected.items():
         link = urlsplit(body["links"][relation])
         assert link.path == "/api/images"
@@ -107,52 +107,54 @@ def check_links(body: dict[str, Any], question: dict[str, Any]) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(made=images, question=questions, limit=st.integers(1, 9), beyond=st.integers(1, 10**6))
-def test_it_works(
+@given(images=images, query=queries, limit=st.integers(1, 9), extra=st.integers(1, 10**6))
+def test_list_returns_what_the_oracle_returns(
     client: FlaskClient,
     tenants: Tenants,
-    made: list[tuple[str, str, int | None, int]],
-    question: dict[str, Any],
+    images: list[tuple[str, str, int | None, int]],
+    query: dict[str, Any],
     limit: int,
-    beyond: int,
+    extra: int,
 ) -> None:
-    rows = fill(tenants.acme, made)
-    expected = oracle.list_ids(rows, question)
+    rows = add_images(tenants.acme, images)
+    expected = oracle.list_ids(rows, query)
 
-    assert walk(client, tenants.acme, {**question, "limit": limit}) == expected
+    assert list_all_ids(client, tenants.acme, {**query, "limit": limit}) == expected
 
-    past = ask(client, tenants.acme, **question, limit=limit, page=len(expected) + beyond)
-    if len(expected) < (len(expected) + beyond - 1) * limit:
+    past = list_images(client, tenants.acme, **query, limit=limit, page=len(expected) + extra)
+    if len(expected) < (len(expected) + extra - 1) * limit:
         assert (past["data"], past["meta"]["total"]) == ([], len(expected))
-    check_links(past, {**question, "limit": limit})
+    check_links(past, {**query, "limit": limit})
 
 
-def test_one_organization_never_sees_another(client: FlaskClient, conn: Connection) -> None:
-    """Twenty organizations with the same names, digests and registries."""
-    members = [add_tenant(conn, f"tenant-{number}") for number in range(20)]
+def test_list_never_contains_images_of_another_organization(
+    client: FlaskClient, conn: Connection
+) -> None:
+    """Twenty organizations have the same names, digests and registries."""
+    tenants = [add_tenant(conn, f"tenant-{number}") for number in range(20)]
     owners: dict[str, int] = {}
-    for number, member in enumerate(members):
+    for number, tenant in enumerate(tenants):
         for path, score in (("api", 10), ("web", 60), ("new", None), ("old", 90)):
-            # Each has one more image than the one before, so that a foreign total shows.
+            # Each tenant has more images than the one before, so that every total is different.
             for copy in range(number + 1):
                 name = f"ghcr.io/acme/{path}-{copy}"
-                owners[member.add_image(name, score, latest_digest="sha256:same")] = number
-    everyone = [
+                owners[tenant.add_image(name, score, latest_digest="sha256:same")] = number
+    queries = [
         {},
         {"registry": "ghcr.io"},
-        {"registry": members[7].add_registry("ghcr.io")},
+        {"registry": tenants[7].add_registry("ghcr.io")},
         {"riskScore": 0},
         {"grade": "A,D"},
         {"search": "api"},
         {"search": "acme", "grade": "A,B,C,D", "riskScore": 1, "registry": "GHCR.IO"},
     ]
-    for number, member in enumerate(members):
-        mine = [image_id for image_id, owner in owners.items() if owner == number]
-        for question in everyone:
-            for sort in SORTS:
-                body = ask(client, member, **question, sort=sort, limit=200)
-                seen = [row["id"] for row in body["data"]]
-                assert {owners[image_id] for image_id in seen} <= {number}
-                assert body["meta"]["total"] == len(seen) <= len(mine)
-        assert ask(client, member)["meta"]["total"] == len(mine)
-        assert ask(client, member, page=999)["meta"]["total"] == len(mine)
+    for number, tenant in enumerate(tenants):
+        own_ids = [image_id for image_id, owner in owners.items() if owner == number]
+        for query in queries:
+            for sort in IMAGE_SORTS:
+                body = list_images(client, tenant, **query, sort=sort, limit=200)
+                ids = [row["id"] for row in body["data"]]
+                assert {owners[image_id] for image_id in ids} <= {number}
+                assert body["meta"]["total"] == len(ids) <= len(own_ids)
+        assert list_images(client, tenant)["meta"]["total"] == len(own_ids)
+        assert list_images(client, tenant, page=999)["meta"]["total"] == len(own_ids)

@@ -1,19 +1,19 @@
-"""GET /api/images: the orders, with ties and nulls across the borders of pages."""
+"""GET /api/images: the orders, with ties and nulls across page boundaries."""
 
 from datetime import timedelta
 
 import pytest
 from flask.testing import FlaskClient
 
-from harborguard.api.schemas import SORTS
+from harborguard.api.queries import IMAGE_SORTS
 from harborguard.store.images.query import ORDERS
-from tests.support.listing import ask, names
+from tests.support.listing import list_images, list_names
 from tests.support.tenants import CREATED_AT, Tenants
 
 
 @pytest.fixture
 def images(tenants: Tenants) -> Tenants:
-    """Five images; names, times and scores are all in different orders."""
+    """Add five images whose names, times and scores are in different orders."""
     for day, (name, score) in enumerate(
         [("b", 50), ("A".lower() + "_", None), ("a-", 0), ("c", 100), ("a", None)]
     ):
@@ -32,8 +32,10 @@ def images(tenants: Tenants) -> Tenants:
         ("createdAt:desc", ["a", "c", "a-", "a_", "b"]),
     ],
 )
-def test_it_works(client: FlaskClient, images: Tenants, sort: str, expected: list[str]) -> None:
-    assert names(client, images.acme, sort=sort) == expected
+def test_sort_by_name_and_time(
+    client: FlaskClient, images: Tenants, sort: str, expected: list[str]
+) -> None:
+    assert list_names(client, images.acme, sort=sort) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,10 @@ def test_it_works(client: FlaskClient, images: Tenants, sort: str, expected: lis
         ("riskScore:desc", [100, 50, 0, None, None]),
     ],
 )
-def test_never_scanned_comes_last_in_both_directions(
+def test_sort_by_score_puts_never_scanned_last_in_both_directions(
     client: FlaskClient, images: Tenants, sort: str, scores: list[int | None]
 ) -> None:
-    rows = ask(client, images.acme, sort=sort)["data"]
+    rows = list_images(client, images.acme, sort=sort)["data"]
     assert [row["riskScore"] for row in rows] == scores
     ids = [row["id"] for row in rows if row["riskScore"] is None]
     assert ids == sorted(ids, reverse=sort.endswith("desc"))
@@ -60,33 +62,35 @@ def test_never_scanned_comes_last_in_both_directions(
         " name:asc", "grade:asc", "1:asc", "name:asc;DROP TABLE images", "name:asc, id:asc", "\u0000",
     ],
 )  # fmt: skip
-def test_an_unknown_order_is_the_default(client: FlaskClient, images: Tenants, sort: str) -> None:
-    body = ask(client, images.acme, sort=sort)
+def test_sort_unknown_is_the_default_and_not_in_links(
+    client: FlaskClient, images: Tenants, sort: str
+) -> None:
+    body = list_images(client, images.acme, sort=sort)
     assert [row["name"][-1] for row in body["data"]] == ["a", "c", "-", "_", "b"]
     assert body["links"] == {"self": "/api/images?page=1&limit=50"}
 
 
-@pytest.mark.parametrize("sort", sorted(SORTS))
-def test_ties_are_broken_by_id_across_pages(
+@pytest.mark.parametrize("sort", sorted(IMAGE_SORTS))
+def test_sort_breaks_ties_by_id_across_pages(
     client: FlaskClient, tenants: Tenants, sort: str
 ) -> None:
     for number in range(7):
         tenants.acme.add_image(f"ghcr.io/acme/{number}", 40 if number % 2 else None)
-    walked = [
+    paged = [
         row["id"]
         for page in range(1, 5)
-        for row in ask(client, tenants.acme, sort=sort, limit=2, page=page)["data"]
+        for row in list_images(client, tenants.acme, sort=sort, limit=2, page=page)["data"]
     ]
-    whole = [row["id"] for row in ask(client, tenants.acme, sort=sort)["data"]]
-    assert walked == whole
-    assert len(set(walked)) == 7
+    ids = [row["id"] for row in list_images(client, tenants.acme, sort=sort)["data"]]
+    assert paged == ids
+    assert len(set(paged)) == 7
     if sort.startswith("createdAt"):
-        assert whole == sorted(whole, reverse=sort.endswith("desc"))
+        assert ids == sorted(ids, reverse=sort.endswith("desc"))
 
 
-def test_every_order_of_the_contract_has_its_text_and_no_other() -> None:
-    assert set(SORTS.values()) == set(ORDERS)
-    assert sorted(SORTS) == [
+def test_orders_are_exactly_those_of_the_contract() -> None:
+    assert set(IMAGE_SORTS.values()) == set(ORDERS)
+    assert sorted(IMAGE_SORTS) == [
         "createdAt:asc",
         "createdAt:desc",
         "name:asc",

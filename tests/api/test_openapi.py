@@ -1,4 +1,4 @@
-"""GET /api/openapi.json: the document says what the service does, no less and no more."""
+"""GET /api/openapi.json: the document describes exactly what the service does."""
 
 import json
 from typing import Any
@@ -9,104 +9,218 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
-from harborguard.api import details, images, scans
-from harborguard.api.openapi import make_document
+from app import create_app
+from harborguard.api.errors import STATUSES
+from harborguard.config import Config
 from harborguard.model import Role
-from tests.support import openapi as document
+from tests.support.openapi import COPY, check_response, load_document, make_validator, render
 from tests.support.tenants import Tenants
 
+OPERATIONS = [
+    (path, method, operation)
+    for path, operations in load_document()["paths"].items()
+    for method, operation in operations.items()
+]
+IDS = [operation["operationId"] for _, _, operation in OPERATIONS]
+QUERIES = {
+    operation["operationId"]: {
+        each["name"] for each in operation["parameters"] if each["in"] == "query"
+    }
+    for _, _, operation in OPERATIONS
+}
+each_operation = pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS, ids=IDS)
 
-def test_it_works(client: FlaskClient) -> None:
+
+def make_url(path: str) -> str:
+    """Return a path with values for its parameters."""
+    return path.format(image_id="img-1", name="init.js")
+
+
+def test_document_is_valid_openapi(client: FlaskClient) -> None:
     response = client.get("/api/openapi.json")
     assert (response.status_code, response.content_type) == (200, "application/json")
-    assert response.json == make_document()
-    assert make_document()["openapi"] == "3.1.0"
-    validate(make_document())
+    assert response.json == load_document()
+    assert client.get("/api/openapi.json").data == response.data
+    assert load_document()["openapi"] == "3.1.0"
+    validate(load_document())
 
 
-def test_the_copy_is_current() -> None:
-    assert document.COPY.read_text(encoding="utf-8") == document.render(), "run: make openapi"
+def test_document_copy_is_current() -> None:
+    assert COPY.read_text(encoding="utf-8") == render(), "run: make openapi"
 
 
-def test_the_routes_are_those_of_the_document(app: Flask) -> None:
+def test_document_has_every_route_and_no_other(app: Flask) -> None:
     routes = {
         (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    told = {(path, method) for path, each in make_document()["paths"].items() for method in each}
-    assert told == routes
+    assert {(path, method) for path, method, _ in OPERATIONS} == routes
 
 
-def parameters(path: str, method: str = "get") -> dict[str, Any]:
-    """What the document says of the parameters of a route."""
-    operation = make_document()["paths"][path][method]
+def test_operations_have_method_names_tags_and_summaries() -> None:
+    assert sorted(IDS) == [
+        "getDocsFile",
+        "getDocsPage",
+        "getHealth",
+        "getImage",
+        "getOpenApiDocument",
+        "getReadiness",
+        "getService",
+        "listImages",
+        "listTags",
+        "listVulnerabilities",
+        "summarizeImages",
+        "uploadScan",
+    ]
+    tags = {tag["name"] for tag in load_document()["tags"] if tag["description"]}
+    assert {tag for _, _, operation in OPERATIONS for tag in operation["tags"]} == tags
+    for _, _, operation in OPERATIONS:
+        assert operation["summary"].endswith(".")
+    assert load_document()["servers"] == [{"url": "/"}]
+
+
+def parameters(path: str) -> dict[str, Any]:
+    """Return the schemas of the parameters of GET on a path."""
+    operation = load_document()["paths"][path]["get"]
     return {each["name"]: each["schema"] for each in operation["parameters"]}
 
 
 @pytest.mark.parametrize(
-    ("query", "path", "method"),
-    [
-        (images._QUERY, "/api/images", "get"),
-        (details._SUMMARY_QUERY, "/api/images/summary", "get"),
-        (details._TAGS_QUERY, "/api/images/{image_id}/tags", "get"),
-        (details._FINDINGS_QUERY, "/api/images/{image_id}/vulnerabilities", "get"),
-        (scans._QUERY, "/api/scans/upload", "post"),
-    ],
-    ids=["list", "summary", "tags", "vulnerabilities", "upload"],
+    ("path", "method", "operation"),
+    [each for each in OPERATIONS if QUERIES[each[2]["operationId"]]],
+    ids=[name for name in IDS if QUERIES[name]],
 )
-def test_a_view_takes_what_the_document_says(query: Any, path: str, method: str) -> None:
-    names = {field.data_key or name for name, field in query.load_fields.items()}
-    told = set(parameters(path, method))
-    assert told - {"image_id", "If-None-Match"} == names
+def test_view_reads_exactly_the_documented_parameters(
+    client: FlaskClient, tenants: Tenants, path: str, method: str, operation: dict[str, Any]
+) -> None:
+    """A view refuses each parameter that it knows if it is given twice, and ignores others."""
+    names = sorted(set().union(*QUERIES.values()))
+    response = client.open(
+        make_url(path),
+        method=method,
+        query_string=[(name, "1") for name in names for _ in range(2)],
+        headers={"X-API-Key": tenants.acme.add_key(Role.CI)},
+    )
+    assert response.status_code == 400
+    known = {issue["path"] for issue in response.json["error"]["issues"]}
+    assert known == QUERIES[operation["operationId"]]
 
 
-def test_bounds_and_defaults_are_told() -> None:
-    told = parameters("/api/images")
-    assert told["limit"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
-    assert told["page"] == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "default": 1}
-    assert told["riskScore"] == {"type": "integer", "minimum": 0, "maximum": 100}
-    assert told["search"]["maxLength"] == 200
-    assert (told["sort"]["default"], "riskScore:desc" in told["sort"]["examples"]) == (
+def test_parameters_have_bounds_and_defaults() -> None:
+    schemas = parameters("/api/images")
+    assert schemas["limit"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+    assert schemas["page"] == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "default": 1}
+    assert schemas["riskScore"] == {"type": "integer", "minimum": 0, "maximum": 100}
+    assert schemas["search"]["maxLength"] == 200
+    assert (schemas["sort"]["default"], "riskScore:desc" in schemas["sort"]["examples"]) == (
         "createdAt:desc",
         True,
     )
-    for pattern, good, bad in (
-        (told["grade"]["pattern"], ["", "A", "a, D,,", ","], ["E", "AB", "A;B"]),
+    for pattern, valid, invalid in (
+        (schemas["grade"]["pattern"], ["", "A", "a, D,,", ","], ["E", "AB", "A;B"]),
         (parameters("/api/images/{image_id}/vulnerabilities")["severity"]["pattern"],
          ["", "LOW,high", " unknown"], ["awful", "lowhigh"]),
     ):  # fmt: skip
         validator = jsonschema_rs.Draft202012Validator({"pattern": pattern})
-        assert all(map(validator.is_valid, good))
-        assert not any(map(validator.is_valid, bad))
+        assert all(map(validator.is_valid, valid))
+        assert not any(map(validator.is_valid, invalid))
 
 
-def test_the_three_schemes_are_told() -> None:
-    made = make_document()
-    assert set(made["components"]["securitySchemes"]) == {"apiKey", "bearer", "session"}
-    upload = made["paths"]["/api/scans/upload"]["post"]
+def test_document_has_the_three_security_schemes() -> None:
+    document = load_document()
+    assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer", "session"}
+    upload = document["paths"]["/api/scans/upload"]["post"]
     assert upload["security"] == [{"apiKey": []}, {"bearer": []}]
-    assert made["paths"]["/api/health"]["get"]["security"] == []
+    assert document["paths"]["/api/health"]["get"]["security"] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "method"), [(p, m) for p, each in make_document()["paths"].items() for m in each]
-)
-def test_who_may_is_as_told(app: Flask, path: str, method: str) -> None:
-    """A route answers 401 without a credential exactly where the document says it can."""
-    url = path.format(image_id="img-1", name="init.js")
-    status = app.test_client().open(url, method=method, buffered=True).status_code
-    operation = make_document()["paths"][path][method]
-    assert (status == 401) == bool(operation["security"]) == ("401" in operation["responses"])
+@each_operation
+def test_route_needs_a_credential_where_documented(
+    app: Flask, path: str, method: str, operation: dict[str, Any]
+) -> None:
+    response = app.test_client().open(make_url(path), method=method, buffered=True)
+    is_refused = response.status_code == 401
+    assert is_refused == bool(operation["security"]) == ("401" in operation["responses"])
+    assert is_refused == (operation["x-required-role"] != "none")
 
 
-def test_the_examples_are_right(client: FlaskClient, tenants: Tenants) -> None:
-    content = make_document()["paths"]["/api/scans/upload"]["post"]["requestBody"]["content"]
-    told = content["application/json"]
-    document.validator(told["schema"]).validate(told["example"])
+@each_operation
+def test_role_below_the_documented_one_returns_403(
+    client: FlaskClient, tenants: Tenants, path: str, method: str, operation: dict[str, Any]
+) -> None:
+    required = operation["x-required-role"]
+    for role in Role:
+        response = client.open(
+            make_url(path),
+            method=method,
+            headers={"X-API-Key": tenants.acme.add_key(role)},
+            buffered=True,
+        )
+        is_too_low = required != "none" and role.level < Role(required).level
+        assert (response.status_code == 403) == is_too_low, role
+
+
+def test_rate_limit_of_the_upload_is_the_configured_one() -> None:
+    app = create_app(Config(uploads_per_minute=7))
+    paths = app.test_client().get("/api/openapi.json").json["paths"]
+    limits = {
+        operation["operationId"]: operation["x-rate-limit"]
+        for operations in paths.values()
+        for operation in operations.values()
+        if "x-rate-limit" in operation
+    }
+    limit = {"requests": 7, "seconds": 60, "scope": "API key and worker process"}
+    assert limits == {"uploadScan": limit}
+    assert "429" in paths["/api/scans/upload"]["post"]["responses"]
+
+
+@each_operation
+def test_example_of_a_response_is_valid(path: str, method: str, operation: dict[str, Any]) -> None:
+    for response in operation["responses"].values():
+        content = response.get("content", {}).get("application/json")
+        if content and "example" in content:
+            make_validator(content["schema"]).validate(content["example"])
+        else:
+            assert (
+                "$ref" in response
+                or path.startswith(("/api/docs", "/api/openapi"))
+                or (response["description"] == "Not Modified")
+            )
+
+
+def test_examples_of_errors_are_valid_for_every_code() -> None:
+    examples = {
+        code: (int(_status_of(name)), example["value"])
+        for name, response in load_document()["components"]["responses"].items()
+        for code, example in response["content"]["application/json"]["examples"].items()
+    }
+    assert {code: status for code, (status, _) in examples.items()} == STATUSES
+    for code, (_, body) in examples.items():
+        make_validator({"$ref": "#/components/schemas/ErrorResponse"}).validate(body)
+        assert body["error"]["code"] == code
+
+
+def _status_of(name: str) -> str:
+    """Return the status of the responses that refer to a component."""
+    reference = {"$ref": f"#/components/responses/{name}"}
+    found = {
+        status
+        for _, _, operation in OPERATIONS
+        for status, response in operation["responses"].items()
+        if response == reference
+    }
+    # Every method that has a route is documented, so no operation refers to 405.
+    return found.pop() if found else "405"
+
+
+def test_example_of_the_upload_is_recorded(client: FlaskClient, tenants: Tenants) -> None:
+    content = load_document()["paths"]["/api/scans/upload"]["post"]["requestBody"]["content"]
+    schema, example = content["application/json"]["schema"], content["application/json"]["example"]
+    make_validator(schema).validate(example)
     response = client.post(
         "/api/scans/upload",
-        data=json.dumps(told["example"]),
+        data=json.dumps(example),
         content_type="application/json",
         headers={"X-API-Key": tenants.acme.add_key(Role.CI)},
     )
@@ -122,6 +236,6 @@ def test_the_examples_are_right(client: FlaskClient, tenants: Tenants) -> None:
         (401, b'{"error":{"code":"ODD","message":""}}'),
     ],
 )
-def test_a_wrong_answer_would_be_found(status: int, body: bytes) -> None:
+def test_check_response_undocumented_raises(status: int, body: bytes) -> None:
     with pytest.raises((AssertionError, ValueError)):
-        document.check("GET", "/api/images", status, "application/json", body)
+        check_response("GET", "/api/images", status, "application/json", body)

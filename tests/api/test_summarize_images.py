@@ -1,9 +1,9 @@
-"""GET /api/images/summary: the list in numbers."""
+"""GET /api/images/summary: the numbers of the images that match."""
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.listing import ask
+from tests.support.listing import list_images
 from tests.support.tenants import Tenants
 
 SCORES = {"a": 0, "b": 24, "c": 25, "d": 49, "e": 50, "f": 75, "g": 100, "h": None}
@@ -11,7 +11,7 @@ SCORES = {"a": 0, "b": 24, "c": 25, "d": 49, "e": 50, "f": 75, "g": 100, "h": No
 
 @pytest.fixture
 def images(tenants: Tenants) -> dict[str, str]:
-    """Registries by host."""
+    """Add images and return the ids of their registries by host."""
     for name, score in SCORES.items():
         tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
         tenants.globex.add_image(f"ghcr.io/acme/{name}", score)
@@ -21,7 +21,7 @@ def images(tenants: Tenants) -> dict[str, str]:
     return {host: tenants.acme.add_registry(host, host.upper()) for host in hosts}
 
 
-def test_it_works(
+def test_summary_counts_by_grade_and_registry(
     client: FlaskClient, tenants: Tenants, images: dict[str, str], statements: list[str]
 ) -> None:
     statements.clear()
@@ -46,11 +46,11 @@ def test_it_works(
     ["registry=QUAY.io", "riskScore=0", "riskScore=50&grade=C", "grade=A,D", "search=ghcr.io/acme/h",
      "search=nothing", "registry=unknown"],
 )  # fmt: skip
-def test_it_counts_what_the_list_shows(
+def test_summary_counts_the_rows_of_the_list(
     client: FlaskClient, tenants: Tenants, images: dict[str, str], query: str
 ) -> None:
     parameters = dict(part.split("=") for part in query.split("&"))
-    rows = ask(client, tenants.acme, **parameters)["data"]
+    rows = list_images(client, tenants.acme, **parameters)["data"]
     data = client.get(f"/api/images/summary?{query}", headers=tenants.acme.headers).json["data"]
     assert data["total"] == len(rows)
     for grade, count in data["grades"].items():
@@ -63,7 +63,7 @@ def test_it_counts_what_the_list_shows(
     }
 
 
-def test_a_bound_key_counts_its_own(
+def test_summary_for_a_bound_key_counts_its_registry(
     client: FlaskClient, tenants: Tenants, images: dict[str, str]
 ) -> None:
     key = tenants.acme.add_key(registry_id=images["quay.io"])
@@ -71,7 +71,7 @@ def test_a_bound_key_counts_its_own(
     assert (data["total"], len(data["registries"])) == (1, 1)
 
 
-def test_it_refuses_as_the_list_does(client: FlaskClient, tenants: Tenants) -> None:
+def test_summary_with_an_invalid_query_returns_400(client: FlaskClient, tenants: Tenants) -> None:
     path = "/api/images/summary?riskScore=101&grade=E&page=x"
     response = client.get(path, headers=tenants.acme.headers)
     assert response.status_code == 400

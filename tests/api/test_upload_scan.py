@@ -1,4 +1,4 @@
-"""POST /api/scans/upload: what is recorded, what is refused, and in which words."""
+"""POST /api/scans/upload: what is recorded, what is refused, and the error messages."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from app import create_app
 from harborguard.config import Config
 from harborguard.model import Role
 from harborguard.store.connection import Connection, connect
-from tests.support.listing import ask
+from tests.support.listing import list_images
 from tests.support.reports import API, envelope, grype, stored, trivy
 from tests.support.tenants import Tenants
 
@@ -27,21 +27,21 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 @pytest.fixture
 def key(tenants: Tenants) -> str:
-    """A key that may upload."""
+    """Return a key with the role ci."""
     return tenants.acme.add_key(Role.CI)
 
 
 def upload(
     client: FlaskClient, key: str, body: bytes, query: str = "", **headers: str
 ) -> TestResponse:
-    """Posts a report as a pipeline does."""
+    """Post a report and return the response."""
     sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(f"{URL}{query}", data=body, headers=sent)
 
 
-def refused(conn: Connection, response: TestResponse, status: int, code: str) -> dict[str, Any]:
-    """The error, which must be in the envelope; nothing is stored."""
+def get_error(conn: Connection, response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """Return the error of a refused upload; check its status and that nothing is stored."""
     assert response.status_code == status, response.data
     assert response.content_type == "application/json"
     assert response.json is not None
@@ -50,10 +50,11 @@ def refused(conn: Connection, response: TestResponse, status: int, code: str) ->
     return response.json["error"]
 
 
-def test_it_works(client: FlaskClient, tenants: Tenants, conn: Connection, key: str) -> None:
-    """Recorded; recorded before; recorded with other content."""
+def test_upload_replayed_returns_200_and_changed_returns_409(
+    client: FlaskClient, tenants: Tenants, conn: Connection, key: str
+) -> None:
     first = upload(client, key, envelope(counts=(0, 4, 1)))
-    [row] = ask(client, tenants.acme)["data"]
+    [row] = list_images(client, tenants.acme)["data"]
     assert (first.status_code, first.content_type) == (201, "application/json")
     assert first.json == {
         "success": True,
@@ -78,22 +79,26 @@ def test_it_works(client: FlaskClient, tenants: Tenants, conn: Connection, key: 
         "scanId": first.json["scanId"],
     }
     assert {**stored(conn), "api_keys": []} == {**before, "api_keys": []}
-    assert ask(client, tenants.globex)["data"] == []
+    assert list_images(client, tenants.globex)["data"] == []
 
 
 @pytest.mark.parametrize("body", [envelope(), trivy(), grype()], ids=["sensor", "trivy", "grype"])
-def test_every_format(client: FlaskClient, tenants: Tenants, key: str, body: bytes) -> None:
+def test_upload_of_every_format_is_recorded(
+    client: FlaskClient, tenants: Tenants, key: str, body: bytes
+) -> None:
     assert upload(client, key, body).status_code == 201
-    assert ask(client, tenants.acme)["data"][0]["name"] == "ghcr.io/acme/api"
+    assert list_images(client, tenants.acme)["data"][0]["name"] == "ghcr.io/acme/api"
 
 
-def test_the_callers_reference_wins(client: FlaskClient, tenants: Tenants, key: str) -> None:
+def test_upload_with_a_reference_in_the_query_ignores_that_of_the_report(
+    client: FlaskClient, tenants: Tenants, key: str
+) -> None:
     assert upload(client, key, trivy(), "?image=quay.io%2Fa%2Fb%3A7").status_code == 201
     assert upload(client, key, b"[]", "?image=quay.io/a/c").status_code == 201
     assert upload(client, key, envelope(), "?image=%20&other=1").status_code == 201
     named = [
         (row["name"], row["latestTag"])
-        for row in ask(client, tenants.acme, sort="name:asc")["data"]
+        for row in list_images(client, tenants.acme, sort="name:asc")["data"]
     ]
     assert named == [("ghcr.io/acme/api", "1.4.7"), ("quay.io/a/b", "7"), ("quay.io/a/c", "latest")]
 
@@ -102,11 +107,13 @@ def test_the_callers_reference_wins(client: FlaskClient, tenants: Tenants, key: 
     "content_type",
     ["application/json; charset=utf-8", "Application/JSON", "application/vnd.hg+json"],
 )
-def test_types_of_json(client: FlaskClient, key: str, content_type: str) -> None:
+def test_upload_with_a_json_content_type_is_recorded(
+    client: FlaskClient, key: str, content_type: str
+) -> None:
     assert upload(client, key, envelope(), Content_Type=content_type).status_code == 201
 
 
-def test_gzip(client: FlaskClient, key: str) -> None:
+def test_upload_with_gzip_is_recorded(client: FlaskClient, key: str) -> None:
     body = envelope(counts=(0, 0, 0, 900))
     sent = gzip.compress(body)
     assert len(sent) < len(body) / 3
@@ -115,25 +122,31 @@ def test_gzip(client: FlaskClient, key: str) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.AUDITOR, Role.VIEWER])
-def test_a_role_below_ci_is_refused(
+def test_upload_with_a_role_below_ci_returns_403(
     client: FlaskClient, tenants: Tenants, conn: Connection, role: Role
 ) -> None:
-    error = refused(conn, upload(client, tenants.acme.add_key(role), envelope()), 403, "FORBIDDEN")
-    assert error["message"] == "This needs the role ci or a higher one."
+    error = get_error(
+        conn, upload(client, tenants.acme.add_key(role), envelope()), 403, "FORBIDDEN"
+    )
+    assert error["message"] == "The role ci or higher is required."
 
 
 @pytest.mark.parametrize("role", [Role.DEVELOPER, Role.ADMIN, Role.OWNER])
-def test_a_role_above_may(client: FlaskClient, tenants: Tenants, role: Role) -> None:
+def test_upload_with_a_role_above_ci_is_recorded(
+    client: FlaskClient, tenants: Tenants, role: Role
+) -> None:
     assert upload(client, tenants.acme.add_key(role), envelope()).status_code == 201
 
 
-def test_a_person_may_not(client: FlaskClient, tenants: Tenants, conn: Connection) -> None:
-    error = refused(conn, upload(client, tenants.acme.token, envelope()), 403, "FORBIDDEN")
-    assert error["message"] == "This needs an API key."
-    refused(conn, upload(client, "hg_ak_unknown", envelope()), 401, "UNAUTHORIZED")
+def test_upload_with_an_access_token_returns_403(
+    client: FlaskClient, tenants: Tenants, conn: Connection
+) -> None:
+    error = get_error(conn, upload(client, tenants.acme.token, envelope()), 403, "FORBIDDEN")
+    assert error["message"] == "An API key is required."
+    get_error(conn, upload(client, "hg_ak_unknown", envelope()), 401, "UNAUTHORIZED")
 
 
-def test_a_bound_key_records_its_own_registry_alone(
+def test_upload_with_a_bound_key_to_another_registry_returns_403(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     registry_id = tenants.acme.add_registry("quay.io")
@@ -175,23 +188,27 @@ def test_a_bound_key_records_its_own_registry_alone(
     ids=["empty", "null", "object", "cut", "mark", "utf-16", "status", "nul", "surrogate", "bytes",
          "nan", "huge", "digits", "deep", "deep object", "reference", "future", "nested gzip"],
 )  # fmt: skip
-def test_a_broken_body_is_named(
+def test_upload_of_an_invalid_body_returns_400_with_its_path(
     client: FlaskClient, conn: Connection, key: str, body: bytes, code: str, path: str | None
 ) -> None:
-    error = refused(
+    error = get_error(
         conn, upload(client, key, body, "" if body != DEEP else "?image=a/b"), 400, code
     )
     assert (error.get("issues") or [{"path": None}])[0]["path"] == path
 
 
-def test_a_broken_reference_is_named(client: FlaskClient, conn: Connection, key: str) -> None:
-    error = refused(conn, upload(client, key, envelope(), "?image=A//B"), 400, "BAD_REQUEST")
+def test_upload_with_an_invalid_reference_returns_400(
+    client: FlaskClient, conn: Connection, key: str
+) -> None:
+    error = get_error(conn, upload(client, key, envelope(), "?image=A//B"), 400, "BAD_REQUEST")
     assert error["issues"][0]["path"] == "image"
-    error = refused(conn, upload(client, key, envelope(), "?image=a&image=b"), 400, "BAD_REQUEST")
+    error = get_error(conn, upload(client, key, envelope(), "?image=a&image=b"), 400, "BAD_REQUEST")
     assert error["issues"][0]["path"] == "image"
 
 
-def test_another_type_is_refused(client: FlaskClient, conn: Connection, key: str) -> None:
+def test_upload_with_another_content_type_or_encoding_returns_415(
+    client: FlaskClient, conn: Connection, key: str
+) -> None:
     for headers in (
         {"Content_Type": "text/plain"},
         {"Content_Type": "application/x-www-form-urlencoded"},
@@ -199,7 +216,7 @@ def test_another_type_is_refused(client: FlaskClient, conn: Connection, key: str
         {"Content_Encoding": "br"},
         {"Content_Encoding": "gzip, gzip"},
     ):
-        refused(conn, upload(client, key, envelope(), **headers), 415, "UNSUPPORTED_MEDIA_TYPE")
+        get_error(conn, upload(client, key, envelope(), **headers), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize(
@@ -209,50 +226,60 @@ def test_another_type_is_refused(client: FlaskClient, conn: Connection, key: str
      gzip.compress(envelope())[:-8] + b"12345678"],
     ids=["empty", "plain", "cut", "cut more", "more", "twice", "checksum"],
 )  # fmt: skip
-def test_a_broken_gzip_stream(client: FlaskClient, conn: Connection, key: str, body: bytes) -> None:
-    error = refused(conn, upload(client, key, body, Content_Encoding="gzip"), 400, "BAD_REQUEST")
-    assert error["message"] == "The body is not one whole gzip stream."
+def test_upload_of_an_invalid_gzip_stream_returns_400(
+    client: FlaskClient, conn: Connection, key: str, body: bytes
+) -> None:
+    error = get_error(conn, upload(client, key, body, Content_Encoding="gzip"), 400, "BAD_REQUEST")
+    assert error["message"] == "The body is not one complete gzip stream."
 
 
 @pytest.fixture
-def small(config: Config, conn: Connection) -> Iterator[FlaskClient]:
-    """A service that takes 2,000 bytes, three times a minute."""
+def limited_client(config: Config, conn: Connection) -> Iterator[FlaskClient]:
+    """Return a client of a service that accepts 2000 bytes, and three uploads a minute."""
     app = create_app(replace(config, max_upload_bytes=2000, uploads_per_minute=3))
     with app.extensions["harborguard"].pool:
         yield app.test_client(use_cookies=False)
 
 
-def test_a_large_body_is_refused(small: FlaskClient, conn: Connection, key: str) -> None:
+def test_upload_too_large_returns_413(
+    limited_client: FlaskClient, conn: Connection, key: str
+) -> None:
     body = envelope()
     padded = body + b" " * (2001 - len(body))
     for sent, coding in ((padded, "identity"), (gzip.compress(padded), "gzip")):
-        response = upload(small, key, sent, Content_Encoding=coding)
-        error = refused(conn, response, 413, "PAYLOAD_TOO_LARGE")
+        response = upload(limited_client, key, sent, Content_Encoding=coding)
+        error = get_error(conn, response, 413, "PAYLOAD_TOO_LARGE")
         assert error["message"] == "The body is larger than 2000 bytes."
-    assert upload(small, key, padded[:-1]).status_code == 201
+    assert upload(limited_client, key, padded[:-1]).status_code == 201
 
 
-def test_a_key_has_a_budget(small: FlaskClient, tenants: Tenants, key: str) -> None:
-    assert [upload(small, key, envelope()).status_code for _ in range(3)] == [201, 200, 200]
-    response = upload(small, key, envelope())
+def test_upload_beyond_the_rate_limit_returns_429(
+    limited_client: FlaskClient, tenants: Tenants, key: str
+) -> None:
+    assert [upload(limited_client, key, envelope()).status_code for _ in range(3)] == [
+        201,
+        200,
+        200,
+    ]
+    response = upload(limited_client, key, envelope())
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert response.json == {
-        "error": {"code": "RATE_LIMITED", "message": "At most 3 a minute are allowed."}
+        "error": {"code": "RATE_LIMITED", "message": "At most 3 requests per minute are allowed."}
     }
-    assert upload(small, tenants.acme.add_key(Role.CI), envelope()).status_code == 200
+    assert upload(limited_client, tenants.acme.add_key(Role.CI), envelope()).status_code == 200
 
 
-def test_get_is_no_way_to_upload(client: FlaskClient, key: str) -> None:
+def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:
     response = client.get(URL, headers={"X-API-Key": key})
     assert response.status_code == 405
     assert sorted(response.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
 
 
-def test_what_deadlocks_is_done_again(
+def test_upload_after_a_deadlock_is_retried(
     client: FlaskClient, tenants: Tenants, config: Config, conn: Connection, key: str
 ) -> None:
-    """Another transaction holds the scan's identity and then wants its image."""
+    """Another transaction locks the scan's identity, then waits for its image."""
     assert upload(client, key, envelope(scan_id="first")).status_code == 201
     with (
         connect(config) as other,
@@ -261,7 +288,7 @@ def test_what_deadlocks_is_done_again(
     ):
         other.execute("SET LOCAL deadlock_timeout = '30s'")
         other.execute("UPDATE scans SET external_id = 'second'")
-        answer = thread.submit(upload, client, key, envelope(scan_id="second"))
+        upload_result = thread.submit(upload, client, key, envelope(scan_id="second"))
         while not conn.execute(
             "SELECT 1 FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -269,6 +296,6 @@ def test_what_deadlocks_is_done_again(
         ).fetchone():
             sleep(0.02)
         other.execute("SELECT FROM images FOR UPDATE")
-    assert answer.result().status_code == 201
-    assert API.startswith(ask(client, tenants.acme)["data"][0]["name"])
-    assert json.loads(answer.result().data)["success"]
+    assert upload_result.result().status_code == 201
+    assert API.startswith(list_images(client, tenants.acme)["data"][0]["name"])
+    assert json.loads(upload_result.result().data)["success"]

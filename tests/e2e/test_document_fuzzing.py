@@ -1,4 +1,4 @@
-"""schemathesis against the document and a real process, with all of its checks, for half a minute."""
+"""schemathesis runs all of its checks against a running service for half a minute."""
 
 import subprocess
 import sys
@@ -16,8 +16,10 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.mark.timeout(180)
-def test_it_works(tenants: Tenants, database_url: str, tmp_path: Path) -> None:
-    """No 5xx, no status that is not documented, no body that breaks its schema."""
+def test_service_conforms_to_the_document(
+    tenants: Tenants, database_url: str, tmp_path: Path
+) -> None:
+    """There is no 5xx, no undocumented status and no body that is invalid by its schema."""
     acme = tenants.acme
     body = envelope(counts=(1, 2, 3))
     ingest_report(acme.conn, acme.organization_id, body, received_at=RECEIVED_AT)

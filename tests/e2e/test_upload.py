@@ -1,4 +1,4 @@
-"""Uploads to the service as operators run it: memory, bombs, bodies that lie, and races."""
+"""Uploads to a running service: memory, gzip bombs, wrong lengths, and races."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ GZIP = {"Content-Encoding": "gzip"}
 
 @pytest.fixture
 def service(database_url: str, conn: Connection) -> Iterator[Service]:
-    """One worker, so that its memory is that of whoever answers."""
+    """Start a service with one worker, whose memory the tests measure."""
     with serving(
         DATABASE_URL=database_url, HARBORGUARD_WORKERS="1", HARBORGUARD_THREADS="8",
         HARBORGUARD_UPLOADS_PER_MINUTE="100000",
@@ -38,14 +38,14 @@ def service(database_url: str, conn: Connection) -> Iterator[Service]:
 
 @pytest.fixture
 def key(tenants: Tenants) -> str:
-    """A key that may upload."""
+    """Return a key with the role ci."""
     return tenants.acme.add_key(Role.CI)
 
 
 def post(
     service: Service, key: str, pieces: Iterable[bytes], headers: dict[str, str]
 ) -> tuple[Response, int]:
-    """The answer to a body that is sent for as long as anybody takes it, and how much was taken."""
+    """Send a body until the service stops reading; return the response and the bytes sent."""
     lines = [
         "POST /api/scans/upload HTTP/1.1",
         "Host: localhost",
@@ -54,13 +54,13 @@ def post(
         "Content-Type: application/json",
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
-    taken = 0
+    sent = 0
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as conn:
         conn.sendall("\r\n".join([*lines, "", ""]).encode())
         try:
             for piece in pieces:
                 conn.sendall(piece)
-                taken += len(piece)
+                sent += len(piece)
             conn.shutdown(socket.SHUT_WR)
         except OSError:
             pass
@@ -70,59 +70,63 @@ def post(
                 received += part
         except ConnectionResetError:
             pass
-    return parse_response(received), taken
+    return parse_response(received), sent
 
 
-def whole(service: Service, key: str, body: bytes, **headers: str) -> Response:
-    """The answer to a body of a told length."""
+def post_body(service: Service, key: str, body: bytes, **headers: str) -> Response:
+    """Send a body with its Content-Length and return the response."""
     return post(service, key, [body], {"Content-Length": str(len(body)), **headers})[0]
 
 
 def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Pieces as HTTP sends those whose length it does not tell."""
+    """Return the pieces in the chunked transfer coding."""
     for piece in pieces:
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
 
 
-def memory(service: Service, what: str) -> int:
-    """A figure of the worker's memory in bytes, as the kernel has it."""
+def memory(service: Service, name: str) -> int:
+    """Return a value of the worker's /proc status in bytes."""
     [worker] = service.workers()
     status = Path(f"/proc/{worker}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith(f"{what}:")]
+    [line] = [line for line in status.splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
 
 
 def large_report(size: int) -> bytes:
-    """A report of about so many bytes, with what real ones have: many findings, long prose."""
+    """Return a report of about `size` bytes with many findings and long descriptions."""
     document = json.loads(envelope(counts=(500, 2000, 6000, 6500)))
     vulnerabilities = document["findings"]["vulnerabilities"]
-    prose = "An attacker may do what they should not. " * (size // len(vulnerabilities) // 41)
+    description = "An attacker may read all of the memory. " * (size // len(vulnerabilities) // 40)
     for number, entry in enumerate(vulnerabilities):
-        entry |= {"packageName": f"package-{number % 900}", "description": prose}
+        entry |= {"packageName": f"package-{number % 900}", "description": description}
     return json.dumps(document).encode()
 
 
-def test_it_works(service: Service, tenants: Tenants, key: str) -> None:
+def test_upload_replayed_in_chunks_returns_200(
+    service: Service, tenants: Tenants, key: str
+) -> None:
     body = envelope(counts=(0, 1))
-    first = whole(service, key, body)
+    first = post_body(service, key, body)
     assert (first.status, first.json["success"]) == (201, True)
     pieces = chunked([body[:100], body[100:]])
     replay, _ = post(service, key, pieces, {"Transfer-Encoding": "chunked"})
     assert (replay.status, replay.json) == (200, first.json)
 
 
-def test_a_large_report_is_held_once(service: Service, tenants: Tenants, key: str) -> None:
+def test_upload_of_a_large_report_is_held_in_memory_once(
+    service: Service, tenants: Tenants, key: str
+) -> None:
     body = large_report(60 * MB)
     assert 58 * MB < len(body) < LIMIT
-    assert whole(service, key, envelope(scan_id="a", counts=(1,))).status == 201
+    assert post_body(service, key, envelope(scan_id="a", counts=(1,))).status == 201
     idle = memory(service, "VmRSS")
     started = time.monotonic()
 
-    answer = whole(service, key, body)
+    response = post_body(service, key, body)
 
     took = time.monotonic() - started
-    assert answer.status == 201, answer
+    assert response.status == 201, response
     grown = memory(service, "VmHWM") - idle
     print(f"{len(body) / MB:.0f} MB recorded in {took:.1f} s, memory grew by {grown / MB:.0f} MB")
     assert grown < len(body) + 60 * MB
@@ -130,19 +134,21 @@ def test_a_large_report_is_held_once(service: Service, tenants: Tenants, key: st
     assert row["vulnerabilities"]["low"] == 6500
 
 
-def test_what_is_too_large_is_refused_early(service: Service, tenants: Tenants, key: str) -> None:
-    """A bomb, 500 MB that say so, 500 MB that do not, and a length that lies."""
-    assert whole(service, key, envelope()).status == 201
+def test_upload_too_large_is_refused_before_it_is_read(
+    service: Service, tenants: Tenants, key: str
+) -> None:
+    """500 MB with a Content-Length, as a gzip bomb, and in chunks."""
+    assert post_body(service, key, envelope()).status == 201
     piece = b" " * MB
     bomb = zlib.compressobj(9, wbits=31)
     packed = b"".join(bomb.compress(part) for part in repeat(piece, 500)) + bomb.flush()
     assert len(packed) < 500 * MB / 1000
-    told = {"Content-Length": str(500 * MB)}
-    untold = {"Transfer-Encoding": "chunked"}
+    declared = {"Content-Length": str(500 * MB)}
+    undeclared = {"Transfer-Encoding": "chunked"}
     idle, peak = memory(service, "VmRSS"), memory(service, "VmHWM")
 
-    for name, pieces, headers, most_taken, most_grown in (
-        ("told", repeat(piece, 500), told, 32 * MB, 4 * MB),
+    for name, pieces, headers, max_sent, max_grown in (
+        ("declared", repeat(piece, 500), declared, 32 * MB, 4 * MB),
         (
             "bomb",
             [packed],
@@ -150,25 +156,27 @@ def test_what_is_too_large_is_refused_early(service: Service, tenants: Tenants, 
             len(packed),
             LIMIT + 16 * MB,
         ),
-        ("untold", chunked(repeat(piece, 500)), untold, LIMIT + 32 * MB, LIMIT + 16 * MB),
+        ("undeclared", chunked(repeat(piece, 500)), undeclared, LIMIT + 32 * MB, LIMIT + 16 * MB),
     ):
         started = time.monotonic()
-        answer, taken = post(service, key, pieces, headers)
+        response, sent = post(service, key, pieces, headers)
         took = time.monotonic() - started
-        assert (answer.status, answer.json["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE"), name
+        assert (response.status, response.json["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE"), name
         grown, kept = memory(service, "VmHWM") - peak, memory(service, "VmRSS") - idle
         print(
-            f"{name}: refused in {took:.2f} s, {taken / MB:.1f} MB taken, "
+            f"{name}: refused in {took:.2f} s, {sent / MB:.1f} MB sent, "
             f"peak {grown / MB:+.0f} MB, afterwards {kept / MB:+.0f} MB"
         )
         assert took < 10
-        assert taken <= most_taken
-        assert grown < most_grown
+        assert sent <= max_sent
+        assert grown < max_grown
         assert kept < 8 * MB
     assert service.request("/api/health").status == 200
 
 
-def test_a_body_that_is_not_as_told(service: Service, tenants: Tenants, key: str) -> None:
+def test_upload_with_a_wrong_length_or_coding_returns_400(
+    service: Service, tenants: Tenants, key: str
+) -> None:
     body = envelope()
     for pieces, headers in (
         ([body[:50]], {"Content-Length": str(len(body))}),
@@ -178,15 +186,15 @@ def test_a_body_that_is_not_as_told(service: Service, tenants: Tenants, key: str
         ([b"zz\r\n"], {"Transfer-Encoding": "chunked"}),
         ([gzip.compress(body)[:40]], {"Content-Length": "40", **GZIP}),
     ):
-        answer, _ = post(service, key, pieces, headers)
-        assert (answer.status, answer.json["error"]["code"]) == (400, "BAD_REQUEST"), headers
-    assert whole(service, key, body).status == 201
+        response, _ = post(service, key, pieces, headers)
+        assert (response.status, response.json["error"]["code"]) == (400, "BAD_REQUEST"), headers
+    assert post_body(service, key, body).status == 201
 
 
-def test_uploads_race_while_listings_are_whole(
+def test_uploads_at_once_never_show_a_partial_row(
     service: Service, tenants: Tenants, conn: Connection, key: str
 ) -> None:
-    """Sixteen at a time: pairs of one scan, of one image, of new images, all at once."""
+    """Sixteen threads upload pairs of the same scan, of the same image, and of new images."""
     images = {
         f"r{n % 3}.test/acme/{n}": [
             oracle.Scan(
@@ -210,26 +218,26 @@ def test_uploads_race_while_listings_are_whole(
     allowed = {
         (name, *scan.counts, oracle.score_of(scan.counts)) for name, [*scans] in images.items() for scan in scans
     }  # fmt: skip
-    over = threading.Event()
-    torn: list[object] = []
+    finished = threading.Event()
+    wrong: list[object] = []
 
     def watch() -> int:
-        seen = 0
-        while not over.is_set():
+        rows = 0
+        while not finished.is_set():
             for row in service.request("/api/images?limit=200", tenants.acme.headers).json["data"]:
                 counts = tuple(row["vulnerabilities"].values())
-                seen += 1
+                rows += 1
                 if (row["name"], *counts, row["riskScore"]) not in allowed:
-                    torn.append(row)
-        return seen
+                    wrong.append(row)
+        return rows
 
     with ThreadPoolExecutor(17) as threads:
         watching = threads.submit(watch)
-        answers = list(threads.map(lambda body: whole(service, key, body), bodies))
-        over.set()
-    assert sorted({answer.status for answer in answers}) == [200, 201]
-    assert sum(answer.status == 201 for answer in answers) == len(bodies) // 2
-    assert not torn
+        responses = list(threads.map(lambda body: post_body(service, key, body), bodies))
+        finished.set()
+    assert sorted({response.status for response in responses}) == [200, 201]
+    assert sum(response.status == 201 for response in responses) == len(bodies) // 2
+    assert not wrong
     assert watching.result() > 0
     assert image_rows(conn, tenants.acme.organization_id) == {
         name: oracle.image_row(scans) for name, scans in images.items()

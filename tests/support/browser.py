@@ -1,4 +1,4 @@
-"""Headless Chromium, told what to do over its DevTools pipe: JSON messages, each ended by NUL."""
+"""Headless Chromium, driven over its DevTools pipe: JSON messages, each terminated by NUL."""
 
 import base64
 import json
@@ -24,15 +24,15 @@ ARGUMENTS = (
 )
 
 
-class Page:
-    """One page: what it asks for, what it complains of, and ways to use it."""
+class BrowserPage:
+    """A page. `requests` has the URLs that it requested, `problems` its errors and warnings."""
 
-    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
-        self._commands, self._answers = commands, answers
+    def __init__(self, commands: BinaryIO, events: BinaryIO) -> None:
+        self._commands, self._events = commands, events
         self._number = 0
         self._session: str | None = None
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -40,7 +40,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command's result; what happens meanwhile is kept."""
+        """Return the result of a command; record the events that arrive before it."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -48,85 +48,85 @@ class Page:
         self._commands.write(json.dumps(message).encode() + b"\0")
         self._commands.flush()
         while True:
-            told = self._receive()
-            if told.get("id") == self._number:
-                assert "error" not in told, told
-                return told["result"]
-            self._note(told)
+            received = self._receive()
+            if received.get("id") == self._number:
+                assert "error" not in received, received
+                return received["result"]
+            self._record(received)
 
     def run(self, script: str) -> Any:
-        """The value of a script in the page."""
-        told = self.call(
+        """Return the value of a script."""
+        result = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     def wait(self, script: str) -> Any:
-        """The value of a script as soon as there is one."""
+        """Run a script until its value is true, and return the value."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if value := self.run(script):
                 return value
             time.sleep(0.05)
-        raise AssertionError(f"never true: {script}; {self.complaints}")
+        raise AssertionError(f"never true: {script}; {self.problems}")
 
     def click(self, selector: str) -> None:
-        """Clicks on an element once it is there."""
+        """Click an element as soon as it exists."""
         self.wait(f"!!document.querySelector({selector!r})")
         self.run(f"document.querySelector({selector!r}).click()")
 
     def type(self, selector: str, text: str) -> None:
-        """Types into a field once it is there."""
+        """Type text into a field as soon as it exists."""
         self.wait(f"!!document.querySelector({selector!r})")
         self.run(f"document.querySelector({selector!r}).focus()")
         self.call("Input.insertText", text=text)
 
     def screenshot(self, path: Path) -> None:
-        """Leaves a picture of the page."""
+        """Write a screenshot to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def _receive(self) -> dict[str, Any]:
         message = bytearray()
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "the browser has gone"
+        while (byte := self._events.read(1)) != b"\0":
+            assert byte, "the browser has exited"
             message += byte
         return json.loads(message)
 
-    def _note(self, told: dict[str, Any]) -> None:
-        parameters = told.get("params", {})
-        match told.get("method"):
+    def _record(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(parameters["request"]["url"])
             case "Runtime.exceptionThrown":
-                self.complaints.append(str(parameters["exceptionDetails"]))
+                self.problems.append(str(parameters["exceptionDetails"]))
             case "Runtime.consoleAPICalled" if parameters["type"] in {"error", "warning"}:
-                self.complaints.append(str(parameters["args"]))
+                self.problems.append(str(parameters["args"]))
             case "Log.entryAdded" if parameters["entry"]["level"] in {"error", "warning"}:
-                self.complaints.append(str(parameters["entry"]))
+                self.problems.append(str(parameters["entry"]))
 
 
 @contextmanager
-def open_page(chromium: str) -> Iterator[Page]:
-    """A page of a browser of its own; at the end it is gone."""
+def open_page(chromium: str) -> Iterator[BrowserPage]:
+    """Start a browser with an empty profile and yield a page; stop the browser at the end."""
     to_browser, commands = os.pipe()
-    answers, from_browser = os.pipe()
-    # The browser reads from 3 and writes to 4.
-    places = f"3</proc/self/fd/{to_browser} 4>/proc/self/fd/{from_browser}"
+    events, from_browser = os.pipe()
+    # The browser reads commands from descriptor 3 and writes results and events to descriptor 4.
+    redirections = f"3</proc/self/fd/{to_browser} 4>/proc/self/fd/{from_browser}"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         arguments = [*ARGUMENTS, f"--user-data-dir={profile}"]
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" {places}', chromium, *arguments],
+            ["sh", "-c", f'exec "$0" "$@" {redirections}', chromium, *arguments],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(to_browser)
         os.close(from_browser)
-        with process, os.fdopen(commands, "wb") as out, os.fdopen(answers, "rb") as into:
+        with process, os.fdopen(commands, "wb") as out, os.fdopen(events, "rb") as into:
             try:
-                yield Page(out, into)
+                yield BrowserPage(out, into)
             finally:
                 process.terminate()
                 process.wait(timeout=10)

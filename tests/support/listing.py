@@ -1,4 +1,4 @@
-"""Short ways to ask the list, for tests that ask it often."""
+"""Requests to GET /api/images, for tests that send many."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -8,23 +8,23 @@ from flask.testing import FlaskClient
 from tests.support.tenants import Tenant
 
 
-def ask(client: FlaskClient, member: Tenant, **parameters: object) -> dict[str, Any]:
-    """The body of a listing that must succeed."""
+def list_images(client: FlaskClient, tenant: Tenant, **parameters: object) -> dict[str, Any]:
+    """Return the body of a page; the response must be 200."""
     query = urlencode(parameters)
-    response = client.get(f"/api/images?{query}", headers=member.headers)
+    response = client.get(f"/api/images?{query}", headers=tenant.headers)
     assert response.status_code == 200, response.data
     return response.json  # pyright: ignore[reportReturnType]
 
 
-def names(client: FlaskClient, member: Tenant, **parameters: object) -> list[str]:
-    """The names listed, without their registry and first path segment, in order."""
-    body = ask(client, member, **parameters)
+def list_names(client: FlaskClient, tenant: Tenant, **parameters: object) -> list[str]:
+    """Return the last path segment of each image's name, in the order of the page."""
+    body = list_images(client, tenant, **parameters)
     return [row["name"].rpartition("/")[2] for row in body["data"]]
 
 
-def refusal(client: FlaskClient, member: Tenant, query: str) -> dict[str, str]:
-    """What a bad query is told: path -> message; it must be a 400 in the envelope."""
-    response = client.get(f"/api/images?{query}", headers=member.headers)
+def list_issues(client: FlaskClient, tenant: Tenant, query: str) -> dict[str, str]:
+    """Return the issues of an invalid query, message by path; the response must be 400."""
+    response = client.get(f"/api/images?{query}", headers=tenant.headers)
     assert response.status_code == 400, (query, response.data)
     error = response.json["error"]
     assert error["code"] == "BAD_REQUEST"

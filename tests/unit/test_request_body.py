@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harborguard.api.request_body import _PIECE, _cap, _inflate, _join
+from harborguard.api.request_body import _CHUNK, _cap, _inflate, _join
 from harborguard.errors import InvalidRequest, PayloadTooLarge
 
 
@@ -20,10 +20,10 @@ def test_gzip_body_in_one_chunk_is_inflated() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 3), st.integers(-300, 300), st.sampled_from([7, 64, _PIECE]))
+@given(st.integers(1, 3), st.integers(-300, 300), st.sampled_from([7, 64, _CHUNK]))
 def test_long_runs_of_one_byte_are_inflated_completely(pieces: int, more: int, size: int) -> None:
     """A run may end inside the largest chunk that one call yields."""
-    body = b"[" + b" " * (pieces * _PIECE + more) + b"]"
+    body = b"[" + b" " * (pieces * _CHUNK + more) + b"]"
     assert _join(_inflate(split(gzip.compress(body), size))) == body
 
 
@@ -42,7 +42,7 @@ def test_any_chunking_is_inflated_and_any_damage_is_rejected(
 
 
 @settings(deadline=None)
-@given(st.integers(0, 3 * _PIECE))
+@given(st.integers(0, 3 * _CHUNK))
 def test_body_of_limit_is_accepted_and_one_byte_more_is_rejected(limit: int) -> None:
     body = b" " * limit
     assert _join(_cap(_inflate([gzip.compress(body)]), limit)) == body

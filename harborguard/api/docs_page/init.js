@@ -1,4 +1,4 @@
-// The badge of a validator would be the one request to another host.
+// The validator badge would load an image from another host.
 window.ui = SwaggerUIBundle({
   url: "/api/openapi.json",
   dom_id: "#reference",

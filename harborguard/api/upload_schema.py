@@ -1,6 +1,6 @@
-"""What POST /api/scans/upload reads, as far as a schema can say it; for the OpenAPI document.
+"""The JSON schema of the body of POST /api/scans/upload, for the OpenAPI document.
 
-It is no stricter than harborguard.reports, which decides.
+It accepts every report that harborguard.reports accepts. Some rules of the parsers are not in it.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ _NAME: dict[str, Any] = {"type": "string", "maxLength": 1000, "pattern": r"^[^\u
 _REQUIRED_NAME: dict[str, Any] = {**_NAME, "minLength": 1}
 _REFERENCE: dict[str, Any] = {
     "type": "string",
-    "description": "Image and tag; may be absent where ?image= names them.",
+    "description": "The image's reference. Optional if the query has `image`.",
     "examples": ["ghcr.io/acme/api:1.4.7"],
 }
 _VULNERABILITY: dict[str, Any] = {
@@ -30,7 +30,8 @@ _VULNERABILITY: dict[str, Any] = {
     },
 }
 ENVELOPE: dict[str, Any] = {
-    "title": "The HarborGuard sensor's envelope 1.0",
+    "title": "Sensor envelope",
+    "description": "The envelope of the HarborGuard sensor, version 1.0.",
     "type": "object",
     "required": ["version", "scan", "findings"],
     "properties": {
@@ -39,7 +40,7 @@ ENVELOPE: dict[str, Any] = {
             "type": ["object", "null"],
             "properties": {
                 "ref": {**_REFERENCE, "type": ["string", "null"]},
-                "digest": {"description": "The manifest digest; malformed is as untold."},
+                "digest": {"description": "The manifest digest. A malformed one is ignored."},
             },
         },
         "scan": {
@@ -60,7 +61,8 @@ ENVELOPE: dict[str, Any] = {
     },
 }
 TRIVY: dict[str, Any] = {
-    "title": "Trivy JSON, schema 2",
+    "title": "Trivy report",
+    "description": "Trivy JSON, schema version 2.",
     "type": "object",
     "required": ["SchemaVersion"],
     "properties": {
@@ -70,13 +72,15 @@ TRIVY: dict[str, Any] = {
     },
 }
 GRYPE: dict[str, Any] = {
-    "title": "Grype JSON",
+    "title": "Grype report",
+    "description": "Grype JSON.",
     "type": "object",
     "required": ["matches"],
     "properties": {"matches": {"type": "array", "items": {"type": "object"}}},
 }
 TRIVY_LIST: dict[str, Any] = {
-    "title": "Trivy's old bare list; needs ?image=",
+    "title": "Trivy list",
+    "description": "The bare list of old Trivy versions. The query must have `image`.",
     "type": "array",
     "items": {"type": "object"},
 }

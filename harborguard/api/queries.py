@@ -1,0 +1,202 @@
+"""The query strings of all operations: one schema each. A schema parses a query and writes links.
+
+The query of a list is parsed to criteria and a page. `to_parameters` turns them back into the
+parameters of a link: page and limit first, then the normalized filters in the order of the fields
+(contract 2).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from marshmallow import (
+    EXCLUDE,
+    Schema,
+    ValidationError,
+    post_load,
+    validates_schema,
+)
+from werkzeug.datastructures import MultiDict
+
+from harborguard.api.fields import Flag, SortOrder, StrictInteger, Text, WordList
+from harborguard.errors import InvalidRequest, Issue
+from harborguard.listing import (
+    FindingCriteria,
+    FindingSort,
+    FindingSortKey,
+    ImageCriteria,
+    Page,
+    Sort,
+    SortKey,
+)
+from harborguard.model import Grade, Severity
+
+MAX_OFFSET = 2**63 - 1  # the greatest bigint
+
+Key = TypeVar("Key")
+Order = TypeVar("Order")
+
+
+def _orders(columns: Mapping[str, Key], order: Callable[[Key, bool], Order]) -> dict[str, Order]:
+    """Return the ascending and the descending order of each column, by `column:direction`."""
+    return {
+        f"{column}:{direction}": order(key, descending)
+        for column, key in columns.items()
+        for direction, descending in (("asc", False), ("desc", True))
+    }
+
+
+IMAGE_SORTS = _orders(
+    {"name": SortKey.NAME, "createdAt": SortKey.CREATED_AT, "riskScore": SortKey.RISK_SCORE}, Sort
+)
+FINDING_SORTS = _orders({key.value: key for key in FindingSortKey}, FindingSort)
+
+
+class QuerySchema(Schema):
+    """A query string. Unknown parameters are ignored (contract 1)."""
+
+    class Meta:
+        """Drop unknown parameters."""
+
+        unknown = EXCLUDE
+
+
+class PageQuery(QuerySchema):
+    """The page of a list. Subclasses add the filters and the order."""
+
+    page = StrictInteger(
+        min=1, max=MAX_OFFSET, load_default=1, description="The number of the page."
+    )
+    limit = StrictInteger(min=1, max=200, load_default=50, description="The rows of a page.")
+
+    @validates_schema
+    def check_offset(self, data: dict[str, Any], **_: Any) -> None:
+        """Raise ValidationError if the offset of the page is not a bigint."""
+        if (data["page"] - 1) * data["limit"] > MAX_OFFSET:
+            raise ValidationError("must not begin after row 2^63-1", "page")
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[Any, Page]:
+        """Return the page, without criteria."""
+        return None, Page(data["page"], data["limit"])
+
+    def get_attribute(self, obj: tuple[Any, Page], attr: str, default: Any) -> Any:
+        """Return the value of a field from the pair that `to_parameters` dumps."""
+        criteria, page = obj
+        match attr:
+            case "page":
+                return page.number
+            case "limit":
+                return page.size
+            case _:
+                return getattr(criteria, attr)
+
+    def to_parameters(self, criteria: Any, page: Page) -> dict[str, str]:
+        """Return the parameters of a link: the inverse of `to_criteria`, without absent ones."""
+        dumped: Any = self.dump((criteria, page))
+        return {name: text for name, text in dumped.items() if text is not None}
+
+
+class ImageFiltersQuery(QuerySchema):
+    """The filters of images. A field is named like the criterion in `ImageCriteria`."""
+
+    registry = Text(max=200, description="A registry's id, or its host or name in any case.")
+    risk_score = StrictInteger(
+        min=0,
+        max=100,
+        data_key="riskScore",
+        description="The lowest risk score. Images that were never scanned do not match.",
+    )
+    grades = WordList(
+        Grade,
+        data_key="grade",
+        description="A comma-separated list of grades. Any of them matches.",
+    )
+    search = Text(
+        max=200,
+        description="A part of the image's name, in any case. %, _ and \\ are ordinary characters.",
+    )
+
+
+class SummarizeImagesQuery(ImageFiltersQuery):
+    """The query of GET /api/images/summary."""
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> ImageCriteria:
+        """Return the filters as criteria."""
+        return ImageCriteria(**data)
+
+
+class ListImagesQuery(ImageFiltersQuery, PageQuery):
+    """The query of GET /api/images."""
+
+    sort = SortOrder(IMAGE_SORTS, default="createdAt:desc")
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[ImageCriteria, Page]:
+        """Return the criteria and the page."""
+        page = Page(data.pop("page"), data.pop("limit"))
+        return ImageCriteria(**data), page
+
+
+class ListTagsQuery(PageQuery):
+    """The query of GET /api/images/{image_id}/tags."""
+
+
+class ListFindingsQuery(PageQuery):
+    """The query of GET /api/images/{image_id}/vulnerabilities.
+
+    A field is named like the criterion in `FindingCriteria`.
+    """
+
+    severities = WordList(
+        Severity,
+        data_key="severity",
+        description="A comma-separated list of severities. Any of them matches.",
+    )
+    package = Text(max=200, description="The package's full name, in any case.")
+    is_fixable = Flag(data_key="fixable", description="Whether a fixed version exists.")
+    search = Text(
+        max=200,
+        description="A part of the vulnerability's id or title or of the package's name, any case.",
+    )
+    sort = SortOrder(FINDING_SORTS, default="severity:desc")
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[FindingCriteria, Page]:
+        """Return the criteria and the page."""
+        page = Page(data.pop("page"), data.pop("limit"))
+        return FindingCriteria(**data), page
+
+
+class UploadScanQuery(QuerySchema):
+    """The query of POST /api/scans/upload."""
+
+    image = Text(
+        max=1000,
+        description="The image's reference. It takes precedence over the report's own reference.",
+    )
+
+    @post_load
+    def to_reference(self, data: dict[str, Any], **_: Any) -> str | None:
+        """Return the reference as the caller wrote it, or None."""
+        return data.get("image")
+
+
+def parse_query(schema: Schema, arguments: MultiDict[str, str]) -> Any:
+    """Return the query that the schema loads; raise InvalidRequest with one issue per parameter."""
+    known = {field.data_key or name for name, field in schema.load_fields.items()}
+    repeated = {
+        name: "given more than once; separate values with a comma"
+        for name, values in arguments.lists()
+        if name in known and len(values) > 1
+    }
+    query, invalid = None, {}
+    try:
+        query = schema.load(arguments.to_dict())
+    except ValidationError as error:
+        messages = error.normalized_messages()
+        invalid = {name: " ".join(texts) for name, texts in messages.items()}
+    if issues := {**invalid, **repeated}:
+        listed = [Issue(name, message) for name, message in issues.items()]
+        raise InvalidRequest("The query is not valid.", listed)
+    return query
