@@ -269,7 +269,7 @@ def _example_error(code: str) -> dict[str, Any]:
 _EXAMPLE_ERRORS = {
     "BAD_REQUEST": ("The query is not valid.", "limit", "must be an integer from 1 to 200"),
     "VALIDATION_ERROR": (
-        "The report breaks its format at scan.id: is required.",
+        "The report is invalid at scan.id: is required.",
         "scan.id",
         "is required",
     ),
@@ -283,7 +283,7 @@ _EXAMPLE_ERRORS = {
     "RATE_LIMITED": ("At most 120 requests per minute are allowed.",),
     "INTERNAL_ERROR": ("The service failed to process the request.",),
     "SERVICE_UNAVAILABLE": ("The database cannot be reached; try again shortly.",),
-    "TIMEOUT": ("The database took too long to answer.",),
+    "TIMEOUT": ("The database took too long to respond.",),
 }
 
 

@@ -11,11 +11,11 @@ from harborguard.api.queries import UploadScanQuery, parse_query
 from harborguard.api.request_body import read_json_body
 from harborguard.api.responses import UploadResponse, serialize_upload
 from harborguard.api.services import connection, services
-from harborguard.api.upload_schema import EXAMPLE, REPORT
 from harborguard.errors import HarborGuardError
 from harborguard.ingest import ingest_report
 from harborguard.model import Role
 from harborguard.observability import metrics
+from harborguard.reports.formats import EXAMPLE, REPORT_SCHEMA
 
 blueprint = Blueprint("scans", __name__, url_prefix="/scans")
 
@@ -27,7 +27,7 @@ _QUERY = UploadScanQuery()
 @documented(
     tag="scans",
     query=UploadScanQuery,
-    body=REPORT,
+    body=REPORT_SCHEMA,
     example=EXAMPLE,
     responses={201: UploadResponse, 200: UploadResponse},
     errors=[409, 413, 415],
