@@ -1,1 +1,1 @@
-"""Authentication: credentials of requests and NextAuth session cookies."""
+"""Authentication: API keys, access tokens and NextAuth session cookies."""

@@ -1,4 +1,4 @@
-"""What a request shows of itself -> a credential; and the making of keys and tokens."""
+"""Parse the credential of a request, and generate API keys and access tokens (contract 4)."""
 
 import re
 import secrets
@@ -15,13 +15,14 @@ _PREFIXES = {PrincipalKind.API_KEY: "hg_ak_", PrincipalKind.ACCESS_TOKEN: "hg_pa
 _KINDS = {prefix: kind for kind, prefix in _PREFIXES.items()}
 _SECRET = re.compile(rf"({'|'.join(_KINDS)})[A-Za-z0-9_-]+")
 _MAX_LENGTH = 256
-# The scheme is a whole word, of the characters that RFC 9110 (5.6.2) lets a word have.
+# "Bearer" must be the whole scheme: the excluded characters are the others of an RFC 9110 token
+# (section 5.6.2).
 _BEARER = re.compile(r"bearer(?![!#$%&'*+.^_`|~0-9a-z-]) ?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What to look a principal up by: a key's or token's SHA-256, or whom a session names."""
+    """The lookup key of a principal: a secret's SHA-256, or the identity of a session."""
 
     kind: PrincipalKind
     digest: bytes | None = None
@@ -30,7 +31,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class NewSecret:
-    """A key or token at the one moment it is in clear; `prefix` and `digest` are to be stored."""
+    """A new API key or access token. Only `prefix` and `digest` are stored."""
 
     secret: str = field(repr=False)
     prefix: str
@@ -38,15 +39,21 @@ class NewSecret:
 
 
 class Headers(Protocol):
-    """A request's headers, by name in any case; a plain mapping must use the names written here."""
+    """Headers of a request.
+
+    Names are looked up as `X-API-Key` and `Authorization`; a plain dict must spell them so.
+    """
 
     def get(self, name: str, /) -> str | None:
-        """The value of the named header, or None."""
+        """Return the value of a header, or None."""
         ...
 
 
 def make_secret(kind: PrincipalKind) -> NewSecret:
-    """A new API key or access token of 192 random bits; KeyError for a session, which has none."""
+    """Generate an API key or access token of 192 random bits.
+
+    Raise KeyError for a session, which has no secret.
+    """
     secret = _PREFIXES[kind] + secrets.token_hex(24)
     return NewSecret(secret, secret[:10], _digest(secret))
 
@@ -54,11 +61,11 @@ def make_secret(kind: PrincipalKind) -> NewSecret:
 def parse_credential(
     headers: Headers, cookies: Cookies, sessions: SessionReader | None
 ) -> Credential:
-    """The credential that counts: X-API-Key, else Authorization: Bearer, else a session cookie.
+    """Return the first credential present: X-API-Key, Authorization: Bearer, session cookie.
 
-    `sessions` is None where sessions are not configured: no cookie is then a credential.
-    Unauthenticated, always in the same words, if there is none, or if the first one present cannot
-    be one: no other is tried (contract, section 4).
+    Raise Unauthenticated if there is none, or if the first one is malformed: the others are not
+    tried then (contract 4). If `sessions` is None, sessions are not configured and cookies are
+    ignored.
     """
     secret = _find_secret(headers)
     if secret is not None:

@@ -1,4 +1,4 @@
-"""Session cookies as next-auth 4 and Auth.js 5 make them, and odder ones that they never would."""
+"""Session cookies in the format of next-auth 4 and Auth.js 5, valid and malformed ones."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ MONTH = 30 * 24 * 60 * 60
 
 
 def make_claims(now: float, /, **changes: Any) -> dict[str, Any]:
-    """The claims of a fresh sign-in, changed; a change to `...` leaves the claim out."""
+    """Return the claims of a new session with some changed; the value `...` omits a claim."""
     claims = {
         "name": "Ada Lovelace",
         "email": "Ada@Acme.example",
@@ -36,27 +36,27 @@ def make_claims(now: float, /, **changes: Any) -> dict[str, Any]:
 
 
 def derive_v4_key(secret: str, salt: str = "") -> bytes:
-    """The key of next-auth 4; its state, PKCE and nonce cookies have their name for a salt."""
+    """Return the key of next-auth 4. Its state, PKCE and nonce cookies use their name as salt."""
     return _derive("NextAuth.js Generated Encryption Key", secret, salt, 32)
 
 
 def derive_v5_key(secret: str, name: str, size: int = 64) -> bytes:
-    """The key of Auth.js 5 for the cookie of that name, which has no chunk's number in it."""
+    """Return the key of Auth.js 5 for a cookie name without the chunk number."""
     return _derive("Auth.js Generated Encryption Key", secret, name, size)
 
 
-def _derive(words: str, secret: str, salt: str, size: int) -> bytes:
-    info = f"{words} ({salt})" if salt else words
+def _derive(label: str, secret: str, salt: str, size: int) -> bytes:
+    info = f"{label} ({salt})" if salt else label
     return HKDF(SHA256(), size, salt.encode(), info.encode()).derive(secret.encode())
 
 
 def find_thumbprint(key: bytes) -> str:
-    """What Auth.js 5 writes as `kid`."""
+    """Return the thumbprint that Auth.js 5 writes as `kid`."""
     return thumbprint(OctKey.import_key(key).as_dict(), "sha512")
 
 
 def mint_v4(claims: Any, *, secret: str = SECRET, salt: str = "") -> str:
-    """The token of next-auth 4, the same for each of its cookie names."""
+    """Return a token of next-auth 4, valid for each of its cookie names."""
     header = {"alg": "dir", "enc": "A256GCM"}
     return seal(derive_v4_key(secret, salt), header, json.dumps(claims))
 
@@ -64,7 +64,7 @@ def mint_v4(claims: Any, *, secret: str = SECRET, salt: str = "") -> str:
 def mint_v5(
     claims: Any, *, name: str = V5_NAME, secret: str = SECRET, kid: str | None = None
 ) -> str:
-    """The token of Auth.js 5 for the cookie of that name; a `kid` of "" is left out."""
+    """Return a token of Auth.js 5 for one cookie name; a `kid` of "" is omitted."""
     key = derive_v5_key(secret, name)
     header = {"alg": "dir", "enc": "A256CBC-HS512"}
     if kid != "":
@@ -73,17 +73,17 @@ def mint_v5(
 
 
 def seal(key: bytes, header: Mapping[str, Any], payload: str | bytes) -> str:
-    """Any payload under any algorithms that joserfc knows."""
+    """Encrypt any payload with any algorithm of joserfc."""
     algorithms = [value for value in header.values() if isinstance(value, str)]
     registry = jwe.JWERegistry(algorithms=algorithms, strict_check_header=False)
     return jwe.encrypt_compact(dict(header), payload, OctKey.import_key(key), registry=registry)
 
 
-def seal_anyhow(key: bytes, header: str, payload: bytes) -> str:
-    """An A256GCM token that is genuine but for its header, which may be any text."""
+def seal_unchecked(key: bytes, header: str, payload: bytes) -> str:
+    """Return an authentic A256GCM token whose header may be any text."""
     aad, nonce = _encode(header.encode()), os.urandom(12)
-    sealed = AESGCM(key).encrypt(nonce, payload, aad.encode())
-    return f"{aad}..{_encode(nonce)}.{_encode(sealed[:-16])}.{_encode(sealed[-16:])}"
+    encrypted = AESGCM(key).encrypt(nonce, payload, aad.encode())
+    return f"{aad}..{_encode(nonce)}.{_encode(encrypted[:-16])}.{_encode(encrypted[-16:])}"
 
 
 def _encode(data: bytes) -> str:
@@ -91,7 +91,7 @@ def _encode(data: bytes) -> str:
 
 
 def chunk(name: str, token: str, size: int = V4_CHUNK) -> list[tuple[str, str]]:
-    """The cookie or cookies that carry a token: chunks where it is longer than `size`."""
+    """Return the cookies of a token: one, or chunks if it is longer than `size` characters."""
     if len(token) <= size:
         return [(name, token)]
     starts = range(0, len(token), size)
@@ -99,5 +99,5 @@ def chunk(name: str, token: str, size: int = V4_CHUNK) -> list[tuple[str, str]]:
 
 
 def make_cookie_header(cookies: Iterable[tuple[str, str]]) -> str:
-    """The value of the Cookie header that brings these cookies."""
+    """Return the value of the Cookie header for these cookies."""
     return "; ".join(f"{name}={value}" for name, value in cookies)

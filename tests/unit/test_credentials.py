@@ -40,13 +40,13 @@ def parse(
     return parse_credential(headers or {}, cookies or [], sessions)
 
 
-def is_refused(
+def is_rejected(
     headers: dict[str, str] | None = None, cookies: list[tuple[str, str]] | None = None
 ) -> bool:
-    with pytest.raises(Unauthenticated) as refusal:
+    with pytest.raises(Unauthenticated) as caught:
         parse(headers, cookies)
-    assert refusal.value.message == "A valid API key, personal access token or session is required."
-    assert refusal.value.issues == ()
+    assert caught.value.message == "A valid API key, personal access token or session is required."
+    assert caught.value.issues == ()
     return True
 
 
@@ -54,17 +54,17 @@ def session(email: str = "ada@acme.example", /, **changes: float) -> tuple[str, 
     return V4_NAME, mint_v4(make_claims(time.time(), email=email, **changes))
 
 
-def of_secret(secret: str) -> Credential:
+def secret_credential(secret: str) -> Credential:
     is_key = secret.startswith("hg_ak_")
     kind = PrincipalKind.API_KEY if is_key else PrincipalKind.ACCESS_TOKEN
     return Credential(kind=kind, digest=sha256(secret.encode()).digest(), identity=None)
 
 
-def of_session(email: str = "ada@acme.example") -> Credential:
+def session_credential(email: str = "ada@acme.example") -> Credential:
     return Credential(PrincipalKind.SESSION, digest=None, identity=SessionIdentity(email=email))
 
 
-def test_it_works() -> None:
+def test_credential_of_each_kind_is_parsed() -> None:
     key = Credential(
         kind=PrincipalKind.API_KEY,
         digest=bytes.fromhex("954e129e9882e4899e8c660747114dbf63b830ded3f75f6c3174ff4d2c383e5e"),
@@ -72,38 +72,41 @@ def test_it_works() -> None:
     )
     assert parse({"X-API-Key": KEY}) == key
     assert parse({"Authorization": f"Bearer {KEY}"}) == key
-    assert parse({"Authorization": f"Bearer {TOKEN}"}) == of_secret(TOKEN)
-    assert parse({"X-API-Key": TOKEN}) == of_secret(TOKEN)
-    assert parse({}, [session()]) == of_session()
+    assert parse({"Authorization": f"Bearer {TOKEN}"}) == secret_credential(TOKEN)
+    assert parse({"X-API-Key": TOKEN}) == secret_credential(TOKEN)
+    assert parse({}, [session()]) == session_credential()
 
 
-# -- which of several -----------------------------------------------------------------------------
+# -- precedence -----------------------------------------------------------------------------------
 
-STATES = ["absent", "good A", "good B", "bad", "expired"]
-# Whether a key has expired is the database's to say: here it is as good as any other.
+STATES = ["absent", "valid A", "valid B", "malformed", "expired"]
+# Only the database knows whether a key has expired: the parser accepts an expired one.
 API_KEYS = dict(zip(STATES, [None, KEY, "hg_ak_" + "b" * 48, "hg_sk_x", EXPIRED_KEY], strict=True))
 BEARERS = dict(zip(STATES, [None, TOKEN, "hg_pat_b", "eyJ.e30.", "hg_pat_expired"], strict=True))
 COOKIES = {
     "absent": None,
-    "good A": session(),
-    "good B": session("bob@acme.example"),
-    "bad": (V4_NAME, "rubbish"),
+    "valid A": session(),
+    "valid B": session("bob@acme.example"),
+    "malformed": (V4_NAME, "rubbish"),
     "expired": session(exp=time.time() - 3600),
 }
-OF_SESSIONS = {"good A": of_session(), "good B": of_session("bob@acme.example")}
+SESSION_CREDENTIALS = {
+    "valid A": session_credential(),
+    "valid B": session_credential("bob@acme.example"),
+}
 
 
 def find_expected(api_key: str, bearer: str, cookie: str) -> Credential | None:
     for state, secrets in ((api_key, API_KEYS), (bearer, BEARERS)):
-        if state == "bad":
+        if state == "malformed":
             return None
         if secret := secrets[state]:
-            return of_secret(secret)
-    return OF_SESSIONS.get(cookie)
+            return secret_credential(secret)
+    return SESSION_CREDENTIALS.get(cookie)
 
 
 @pytest.mark.parametrize(("api_key", "bearer", "cookie"), list(product(STATES, repeat=3)))
-def test_the_first_credential_present_decides(api_key: str, bearer: str, cookie: str) -> None:
+def test_credentials_combined_first_present_decides(api_key: str, bearer: str, cookie: str) -> None:
     headers = {"Accept": "*/*"}
     if secret := API_KEYS[api_key]:
         headers["X-API-Key"] = secret
@@ -112,7 +115,7 @@ def test_the_first_credential_present_decides(api_key: str, bearer: str, cookie:
     cookies = [("theme", "dark"), *filter(None, [COOKIES[cookie]])]
     expected = find_expected(api_key, bearer, cookie)
     if expected is None:
-        assert is_refused(headers, cookies)
+        assert is_rejected(headers, cookies)
     else:
         assert parse(headers, cookies) == expected
 
@@ -130,72 +133,72 @@ OTHER_SCHEMES = [
 
 
 @pytest.mark.parametrize("authorization", OTHER_SCHEMES)
-def test_an_authorization_of_another_scheme_is_no_credential(authorization: str) -> None:
+def test_authorization_of_other_scheme_is_ignored(authorization: str) -> None:
     headers = {"Authorization": authorization}
-    assert is_refused(headers)
-    assert parse(headers, [session()]) == of_session()
-    assert parse(headers | {"X-API-Key": KEY}, [session()]) == of_secret(KEY)
-    assert is_refused(headers, [(V4_NAME, "rubbish")])
+    assert is_rejected(headers)
+    assert parse(headers, [session()]) == session_credential()
+    assert parse(headers | {"X-API-Key": KEY}, [session()]) == secret_credential(KEY)
+    assert is_rejected(headers, [(V4_NAME, "rubbish")])
 
 
-def test_nothing_at_all_is_refused() -> None:
-    assert is_refused()
-    assert is_refused({"Accept": "*/*"}, [("theme", "dark"), ("session", KEY), ("X-API-Key", KEY)])
+def test_request_without_credential_is_rejected() -> None:
+    assert is_rejected()
+    assert is_rejected({"Accept": "*/*"}, [("theme", "dark"), ("session", KEY), ("X-API-Key", KEY)])
 
 
-def test_without_session_reader_no_cookie_is_a_credential() -> None:
+def test_session_cookie_without_session_reader_is_ignored() -> None:
     with pytest.raises(Unauthenticated):
         parse({}, [session()], None)
-    assert parse({"X-API-Key": KEY}, [session()], None) == of_secret(KEY)
+    assert parse({"X-API-Key": KEY}, [session()], None) == secret_credential(KEY)
 
 
-def test_cookies_are_not_opened_beside_a_header() -> None:
-    def explode() -> None:
+def test_session_cookie_beside_header_is_not_decrypted() -> None:
+    def fail() -> None:
         raise AssertionError
 
-    class NoReader(SessionReader):
+    class UnusedReader(SessionReader):
         def find_identity(self, cookies: object, now: float) -> None:
-            explode()
+            fail()
 
-    no_reader = NoReader([SECRET])
-    assert parse({"X-API-Key": KEY}, [session()], no_reader) == of_secret(KEY)
+    unused_reader = UnusedReader([SECRET])
+    assert parse({"X-API-Key": KEY}, [session()], unused_reader) == secret_credential(KEY)
     with pytest.raises(Unauthenticated):
-        parse({"X-API-Key": "bad"}, [session()], no_reader)
+        parse({"X-API-Key": "bad"}, [session()], unused_reader)
     with pytest.raises(Unauthenticated):
-        parse({"Authorization": "Bearer"}, [session()], no_reader)
+        parse({"Authorization": "Bearer"}, [session()], unused_reader)
 
 
 # -- sessions -------------------------------------------------------------------------------------
 
 
-def test_sessions_are_judged_by_the_clock() -> None:
+def test_session_outside_its_validity_is_rejected() -> None:
     now = time.time()
     for name, value in [session(exp=now - 10), session(iat=now + 13), session(nbf=now + 13)]:
-        assert parse({}, [(name, value)]) == of_session()
+        assert parse({}, [(name, value)]) == session_credential()
     for name, value in [session(exp=now - 17), session(iat=now + 60), session(nbf=now + 60)]:
-        assert is_refused({}, [(name, value)])
-    assert is_refused({}, [session(iat=now - MONTH - 60, exp=now - 60)])
+        assert is_rejected({}, [(name, value)])
+    assert is_rejected({}, [session(iat=now - MONTH - 60, exp=now - 60)])
 
 
-def test_sessions_of_both_versions_whole_or_in_chunks() -> None:
+def test_session_in_chunks_is_joined_in_both_versions() -> None:
     claims = make_claims(time.time(), groups="x" * 6500)
     name = f"__Secure-{V5_NAME}"
-    assert parse({}, chunk(name, mint_v5(claims, name=name))) == of_session()
-    assert parse({}, chunk(V4_NAME, mint_v4(claims))) == of_session()
-    assert is_refused({}, chunk(V4_NAME, mint_v4(claims))[1:])
-    assert is_refused({}, chunk(V4_NAME, mint_v4(claims, secret=OTHER_SECRET)))
+    assert parse({}, chunk(name, mint_v5(claims, name=name))) == session_credential()
+    assert parse({}, chunk(V4_NAME, mint_v4(claims))) == session_credential()
+    assert is_rejected({}, chunk(V4_NAME, mint_v4(claims))[1:])
+    assert is_rejected({}, chunk(V4_NAME, mint_v4(claims, secret=OTHER_SECRET)))
 
 
-def test_a_session_may_name_a_user_id() -> None:
+def test_session_without_email_identifies_user_by_id() -> None:
     token = mint_v4(make_claims(time.time(), email=..., sub="user-1"))
     expected = Credential(PrincipalKind.SESSION, identity=SessionIdentity(user_id="user-1"))
     assert parse({}, [(V4_NAME, token)]) == expected
 
 
-def test_a_session_token_is_taken_from_the_cookie_only() -> None:
+def test_session_token_in_header_is_rejected() -> None:
     _, token = session()
-    assert is_refused({"Authorization": f"Bearer {token}"})
-    assert is_refused({"X-API-Key": token})
+    assert is_rejected({"Authorization": f"Bearer {token}"})
+    assert is_rejected({"X-API-Key": token})
 
 
 # -- keys and tokens ------------------------------------------------------------------------------
@@ -203,24 +206,24 @@ def test_a_session_token_is_taken_from_the_cookie_only() -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 @pytest.mark.parametrize("secret", [KEY, TOKEN])
-def test_the_scheme_may_be_in_any_case(scheme: str, secret: str) -> None:
-    assert parse({"Authorization": f"{scheme} {secret}"}) == of_secret(secret)
+def test_bearer_scheme_in_any_case_is_accepted(scheme: str, secret: str) -> None:
+    assert parse({"Authorization": f"{scheme} {secret}"}) == secret_credential(secret)
 
 
-GOOD = [
+VALID = [
     *["hg_ak_a", "hg_pat_a", "hg_ak_-", "hg_ak__", "hg_pat_----", "hg_ak_hg_pat_a"],
     *["hg_ak_" + "F" * 48, "hg_pat_Zz9-_", "hg_ak_" + "a" * 32, "hg_ak_" + "x" * 100],
     *["hg_ak_" + "x" * 250, "hg_pat_" + "x" * 249],
 ]
 
 
-@pytest.mark.parametrize("secret", GOOD, ids=lambda secret: secret[:20])
-def test_secrets_of_other_lengths_and_letters_are_looked_up(secret: str) -> None:
-    assert parse({"X-API-Key": secret}) == of_secret(secret)
-    assert parse({"Authorization": f"Bearer {secret}"}) == of_secret(secret)
+@pytest.mark.parametrize("secret", VALID, ids=lambda secret: secret[:20])
+def test_secret_of_other_length_or_alphabet_is_accepted(secret: str) -> None:
+    assert parse({"X-API-Key": secret}) == secret_credential(secret)
+    assert parse({"Authorization": f"Bearer {secret}"}) == secret_credential(secret)
 
 
-BAD = {
+MALFORMED = {
     "empty": "",
     "blank": " ",
     "tab": "\t",
@@ -251,14 +254,14 @@ BAD = {
     "joined after nothing": f",{KEY}",
     "both kinds joined": f"{KEY},{TOKEN}",
     "two words": f"{KEY} {TOKEN}",
-    "scheme again": f"Bearer {KEY}",
+    "repeated scheme": f"Bearer {KEY}",
     "quoted": f'"{KEY}"',
     "with parameter": f"{KEY};q=1",
     "base64 letters": "hg_ak_ab+/==",
     "dot": "hg_ak_a.b",
     "percent": "hg_ak_%61",
     "Latin-1": KEY + "é",
-    "Latin-1 as a server hands on UTF-8": KEY + "é".encode().decode("latin-1"),
+    "UTF-8 decoded as Latin-1": KEY + "é".encode().decode("latin-1"),
     "full-width letter": KEY[:-1] + "\uff46",
     "other digits": KEY[:-1] + "\u0661",
     "zero-width space": KEY + "\u200b",
@@ -273,15 +276,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("secret", BAD.values(), ids=BAD.keys())
-def test_what_cannot_be_a_secret_is_refused_and_nothing_else_tried(secret: str) -> None:
+@pytest.mark.parametrize("secret", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_secret_is_rejected_and_no_other_credential_tried(secret: str) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    assert is_refused({"X-API-Key": secret})
-    assert is_refused({"X-API-Key": secret} | bearer, [session()])
-    assert is_refused({"Authorization": f"Bearer {secret}"}, [session()])
+    assert is_rejected({"X-API-Key": secret})
+    assert is_rejected({"X-API-Key": secret} | bearer, [session()])
+    assert is_rejected({"Authorization": f"Bearer {secret}"}, [session()])
 
 
-BAD_BEARERS = [
+MALFORMED_BEARERS = [
     *["Bearer", "bearer", "Bearer ", "Bearer  ", "Bearer\t", "Bearer,", "Bearer:", "Bearer\0"],
     *[f"Bearer  {KEY}", f"Bearer\t{KEY}", f"Bearer \t{KEY}", f"Bearer\n{KEY}", f"Bearer:{KEY}"],
     *[f"Bearer={KEY}", f"Bearer,{KEY}", f"Bearer {KEY}, Bearer {KEY}", f"Bearer {KEY},Basic eA=="],
@@ -289,42 +292,42 @@ BAD_BEARERS = [
 ]
 
 
-@pytest.mark.parametrize("authorization", BAD_BEARERS)
-def test_a_malformed_bearer_is_refused_and_nothing_else_tried(authorization: str) -> None:
-    assert is_refused({"Authorization": authorization}, [session()])
+@pytest.mark.parametrize("authorization", MALFORMED_BEARERS)
+def test_malformed_bearer_is_rejected_and_no_other_credential_tried(authorization: str) -> None:
+    assert is_rejected({"Authorization": authorization}, [session()])
 
 
 @given(st.text(), st.sampled_from(["", "hg_ak_", "hg_pat_", KEY]))
-def test_any_text_is_a_secret_or_refused(text: str, before: str) -> None:
-    secret = before + text
+def test_any_text_is_a_well_formed_secret_or_rejected(text: str, prefix: str) -> None:
+    secret = prefix + text
     for headers in ({"X-API-Key": secret}, {"Authorization": f"Bearer {secret}"}):
         if re.fullmatch(r"(?a:hg_(ak|pat)_[\w-]{1,250})", secret) and len(secret) <= 256:
-            assert parse(headers) == of_secret(secret)
+            assert parse(headers) == secret_credential(secret)
         else:
-            assert is_refused(headers)
+            assert is_rejected(headers)
 
 
 @given(st.text())
-def test_any_authorization_is_refused_or_no_credential(text: str) -> None:
-    assert is_refused({"Authorization": text})
+def test_any_authorization_without_secret_is_rejected(text: str) -> None:
+    assert is_rejected({"Authorization": text})
 
 
-def test_no_mutation_of_a_good_secret_is_taken_for_it() -> None:
+def test_mutated_secret_never_equals_the_original() -> None:
     letters = string.ascii_letters + string.digits + "-_.=+/, \t\r\n\0é"
-    chance = random.Random(20_000)
-    wanted = {of_secret(KEY), of_secret(TOKEN)}
+    rng = random.Random(20_000)
+    originals = {secret_credential(KEY), secret_credential(TOKEN)}
     accepted = []
     for _ in range(20_000):
-        good = chance.choice([KEY, TOKEN])
-        at, length = chance.randrange(len(good) + 1), chance.randrange(3)
-        put = "".join(chance.choices(letters, k=chance.randrange(3)))
-        mutated = good[:at] + put + good[at + length :]
-        carrier = chance.choice([{"X-API-Key": mutated}, {"Authorization": f"Bearer {mutated}"}])
+        original = rng.choice([KEY, TOKEN])
+        start, removed = rng.randrange(len(original) + 1), rng.randrange(3)
+        inserted = "".join(rng.choices(letters, k=rng.randrange(3)))
+        mutated = original[:start] + inserted + original[start + removed :]
+        headers = rng.choice([{"X-API-Key": mutated}, {"Authorization": f"Bearer {mutated}"}])
         try:
-            credential = parse(carrier)
+            credential = parse(headers)
         except Unauthenticated:
             continue
-        if mutated != good and credential in wanted:
+        if mutated != original and credential in originals:
             accepted.append(mutated)
     assert accepted == []
 
@@ -336,30 +339,30 @@ def test_no_mutation_of_a_good_secret_is_taken_for_it() -> None:
     ("kind", "prefix"),
     [(PrincipalKind.API_KEY, "hg_ak_"), (PrincipalKind.ACCESS_TOKEN, "hg_pat_")],
 )
-def test_a_new_secret_is_one_that_can_be_shown(kind: PrincipalKind, prefix: str) -> None:
-    made = make_secret(kind)
-    assert re.fullmatch(prefix + "[0-9a-f]{48}", made.secret)
-    assert made == NewSecret(made.secret, made.secret[:10], sha256(made.secret.encode()).digest())
-    for headers in ({"X-API-Key": made.secret}, {"Authorization": f"Bearer {made.secret}"}):
-        assert parse(headers) == Credential(kind, made.digest)
+def test_new_secret_is_parsed_as_credential(kind: PrincipalKind, prefix: str) -> None:
+    new = make_secret(kind)
+    assert re.fullmatch(prefix + "[0-9a-f]{48}", new.secret)
+    assert new == NewSecret(new.secret, new.secret[:10], sha256(new.secret.encode()).digest())
+    for headers in ({"X-API-Key": new.secret}, {"Authorization": f"Bearer {new.secret}"}):
+        assert parse(headers) == Credential(kind, new.digest)
 
 
-def test_a_new_secret_does_not_show_itself() -> None:
-    made = make_secret(PrincipalKind.API_KEY)
-    assert made.secret not in repr(made)
-    assert made.secret[10:] not in repr(made)
+def test_new_secret_is_absent_from_its_repr() -> None:
+    new = make_secret(PrincipalKind.API_KEY)
+    assert new.secret not in repr(new)
+    assert new.secret[10:] not in repr(new)
 
 
-def test_a_session_has_no_secret() -> None:
+def test_make_secret_for_session_raises_key_error() -> None:
     with pytest.raises(KeyError):
         make_secret(PrincipalKind.SESSION)
 
 
-def test_new_secrets_are_random() -> None:
+def test_new_secrets_are_uniformly_random() -> None:
     secrets = [make_secret(PrincipalKind.API_KEY).secret for _ in range(10_000)]
     assert len(set(secrets)) == 10_000
-    for place in range(6, 54):
-        counts = Counter(secret[place] for secret in secrets)
-        # 625 of each are to be expected; six standard deviations are 145.
-        assert len(counts) == 16, place
-        assert all(480 < count < 770 for count in counts.values()), place
+    for position in range(6, 54):
+        counts = Counter(secret[position] for secret in secrets)
+        # 625 of each digit are expected; six standard deviations are 145.
+        assert len(counts) == 16, position
+        assert all(480 < count < 770 for count in counts.values()), position
