@@ -76,3 +76,11 @@ $(PIP) --require-hashes -r $(1) && $(PIP) --no-deps --no-build-isolation -e .
 endef
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: test-postgres15
+
+POSTGRES15 ?= /usr/lib/postgresql/15/bin
+
+test-postgres15: .venv/dev ## run the store and API tests on an installed PostgreSQL 15
+	@$(BIN)/python -m tests.tools.postgres_cluster $(POSTGRES15) \
+	  $(BIN)/python -m pytest -n auto --dist loadfile tests/store tests/api

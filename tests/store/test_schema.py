@@ -50,4 +50,9 @@ def test_describe_after_any_change_returns_other_lines(
 @pytest.mark.skipif(not has_embedded(), reason="needs pg_dump of PostgreSQL 18 from the wheel")
 def test_schema_file_equals_a_new_dump(server_url: str) -> None:
     with migrated_database(server_url) as url:
+        with connect(Config(database_url=url)) as conn:
+            if conn.info.server_version < 180000:
+                pytest.skip(
+                    "the file is written from PostgreSQL 18, which prints views differently"
+                )
         assert SCHEMA.read_text(encoding="utf-8") == dump(url), "run: make schema"
