@@ -84,3 +84,19 @@ POSTGRES15 ?= /usr/lib/postgresql/15/bin
 test-postgres15: .venv/dev ## run the store and API tests on an installed PostgreSQL 15
 	@$(BIN)/python -m tests.tools.postgres_cluster $(POSTGRES15) \
 	  $(BIN)/python -m pytest -n auto --dist loadfile tests/store tests/api
+
+.PHONY: test-lowest lock-lowest
+
+test-lowest: .venv-lowest/installed ## run the unit, store and API tests with the lowest allowed versions
+	@.venv-lowest/bin/python -m pytest -n auto --dist loadfile tests/unit tests/store tests/api
+
+lock-lowest: ## write requirements-lowest.lock from pyproject.toml (needs uv)
+	@uv pip compile $(LOCK) --resolution lowest-direct pyproject.toml --extra embedded \
+	  --group build --group test -o requirements-lowest.lock
+
+.venv-lowest/installed: requirements-lowest.lock pyproject.toml
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation -e .
+	@touch $@
