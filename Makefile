@@ -77,26 +77,50 @@ endef
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: test-postgres15
+# Further checks. CI runs `coverage` on PostgreSQL 15.
 
+.PHONY: coverage test-postgres15 test-lowest mutants lock-extra
+
+# Branch coverage in percent, of the packages in which a missed branch has the highest cost.
+COVERAGE_FLOOR := 98
 POSTGRES15 ?= /usr/lib/postgresql/15/bin
+PYTEST := -m pytest -n auto --dist loadfile
+
+coverage: .venv/dev ## run the unit, store and API tests and check the branch coverage
+	@$(BIN)/python $(PYTEST) --cov --cov-report= tests/unit tests/store tests/api
+	@$(BIN)/python -m coverage report
+	@for package in store/images auth reports; do \
+	  $(BIN)/python -m coverage report --include="harborguard/$$package/*" \
+	    --fail-under=$(COVERAGE_FLOOR) || exit 1; \
+	done
 
 test-postgres15: .venv/dev ## run the store and API tests on an installed PostgreSQL 15
 	@$(BIN)/python -m tests.tools.postgres_cluster $(POSTGRES15) \
-	  $(BIN)/python -m pytest -n auto --dist loadfile tests/store tests/api
+	  $(BIN)/python $(PYTEST) tests/store tests/api
 
-.PHONY: test-lowest lock-lowest
+test-lowest: .venv-lowest/installed ## run the unit, store and API tests with the lowest versions
+	@.venv-lowest/bin/python $(PYTEST) tests/unit tests/store tests/api
 
-test-lowest: .venv-lowest/installed ## run the unit, store and API tests with the lowest allowed versions
-	@.venv-lowest/bin/python -m pytest -n auto --dist loadfile tests/unit tests/store tests/api
+mutants: .venv-mutants/installed ## mutate the query builder and credentials, print the survivors
+	@.venv-mutants/bin/python -m tests.tools.mutants
 
-lock-lowest: ## write requirements-lowest.lock from pyproject.toml (needs uv)
-	@uv pip compile $(LOCK) --resolution lowest-direct pyproject.toml --extra embedded \
-	  --group build --group test -o requirements-lowest.lock
+lock-extra: ## write the lock files of test-lowest and mutants (needs uv)
+	@$(COMPILE) --resolution lowest-direct --extra embedded --group build --group test \
+	  -o requirements-lowest.lock
+	@$(COMPILE) --extra embedded --group mutants -o requirements-mutants.lock
 
 .venv-lowest/installed: requirements-lowest.lock pyproject.toml
-	@$(PYTHON) -m venv --clear .venv-lowest
-	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(call install-extra,.venv-lowest,$<)
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation -e .
 	@touch $@
+
+.venv-mutants/installed: requirements-mutants.lock
+	@$(call install-extra,.venv-mutants,$<)
+	@touch $@
+
+define install-extra
+echo "installing from $(2)" >&2; \
+$(PYTHON) -m venv --clear $(1) && \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+endef

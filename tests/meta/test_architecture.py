@@ -59,10 +59,8 @@ def test_module_has_no_catch_all_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=relative)
 def test_package_does_not_import_the_application(path: Path) -> None:
-    # The gunicorn hooks build the application once, to check the settings before the first fork.
-    if not relative(path).startswith("harborguard/gunicorn/"):
-        roots = {name.partition(".")[0] for name in imported_modules(parse(path))}
-        assert not roots & {"app", "wsgi"}
+    roots = {name.partition(".")[0] for name in imported_modules(parse(path))}
+    assert not roots & {"app", "wsgi"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)
