@@ -37,7 +37,7 @@ SUMMARY = re.compile(
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Pusher]:
-    """An empty registry."""
+    """Yield an empty registry."""
     with running_registry(tmp_path) as pusher:
         yield pusher
 
@@ -265,7 +265,7 @@ def test_sync_requires_the_organization_to_have_the_registry(
 
 @pytest.fixture
 def server() -> Iterator[FakeRegistry]:
-    """A registry in memory whose responses a test can replace."""
+    """Yield a registry in memory whose responses a test can replace."""
     with run_fake_registry() as server:
         server.fallback = MemoryRegistry()
         yield server
@@ -273,7 +273,7 @@ def server() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def pusher(server: FakeRegistry) -> Iterator[Pusher]:
-    """A client that fills the registry in memory."""
+    """Return a client that fills the registry in memory."""
     pusher = Pusher(server.host)
     yield pusher
     pusher.close()

@@ -18,7 +18,7 @@ MakeClient = Callable[..., RegistryClient]
 
 @pytest.fixture
 def server() -> Iterator[FakeRegistry]:
-    """A fake registry."""
+    """Yield a fake registry."""
     with run_fake_registry() as server:
         yield server
 
