@@ -141,6 +141,15 @@ def test_authorization_of_other_scheme_is_ignored(authorization: str) -> None:
     assert is_rejected(headers, [(V4_NAME, "rubbish")])
 
 
+def test_reason_of_rejection_is_missing_or_malformed() -> None:
+    cases = [({}, "missing"), ({"Authorization": "Basic eA=="}, "missing")]
+    cases += [({"X-API-Key": "x"}, "malformed"), ({"Authorization": "Bearer x"}, "malformed")]
+    for headers, reason in cases:
+        with pytest.raises(Unauthenticated) as caught:
+            parse(headers)
+        assert caught.value.reason == reason
+
+
 def test_request_without_credential_is_rejected() -> None:
     assert is_rejected()
     assert is_rejected({"Accept": "*/*"}, [("theme", "dark"), ("session", KEY), ("X-API-Key", KEY)])
