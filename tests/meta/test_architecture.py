@@ -15,9 +15,9 @@ ENTRY_POINTS = [ROOT / "app.py", ROOT / "wsgi.py"]
 DEPLOY = sorted((ROOT / "deploy").glob("*.py"))
 MODULES = [*PACKAGE, *ENTRY_POINTS, *DEPLOY]
 TOP_LEVEL = {
-    "app.py", "wsgi.py", "pyproject.toml", "Makefile", "sql", "harborguard", "tests", "deploy", "docs",
-    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "LICENSE",
-    "requirements.lock", "requirements-local.lock", "requirements-dev.lock",
+    "app.py", "wsgi.py", "pyproject.toml", "Makefile", "harborguard", "sql", "deploy", "docs",
+    "tests", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md",
+    "LICENSE", "requirements.lock", "requirements-local.lock", "requirements-dev.lock",
     "requirements-lowest.lock", "requirements-mutants.lock",
 }  # fmt: skip
 GENERATED = {"__pycache__", "harborguard_images.egg-info"}

@@ -1,4 +1,4 @@
-"""`make mutants`: change the query builder and the credential parser, and print what no test notices.
+"""Mutate the query builder and the credential parser, and print the mutants that survive.
 
 mutmut changes one expression at a time and runs the tests that reach it. The modules and the tests
 are listed in pyproject.toml. Arguments are names of mutants, for example
