@@ -8,8 +8,8 @@ BIN := .venv/bin
 .PHONY: help run install test bench soak lint format types check schema openapi lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile \
-	  | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile \
+	  | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 run: .venv/local ## serve demo data from an embedded database, or DATABASE_URL, on PORT (8000)
 	@exec $(BIN)/python -m gunicorn -c deploy/gunicorn.local.conf.py
@@ -51,8 +51,8 @@ lock: ## write the lock files from pyproject.toml (needs uv)
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url pyproject.toml
 
-clean: ## remove the virtual environment, but not the data in .state
-	rm -rf .venv
+clean: ## remove the virtual environments, but not the data in .state
+	rm -rf .venv .venv-lowest .venv-mutants .mutants
 
 # These files record when a lock file was installed. The dev lock includes the local one.
 .venv/local: requirements-local.lock pyproject.toml

@@ -1,4 +1,4 @@
-"""Configuration of gunicorn in production: gunicorn -c deploy/gunicorn.conf.py"""
+"""Configuration of gunicorn in production: gunicorn -c deploy/gunicorn.conf.py."""
 
 from app import create_app
 from harborguard.gunicorn import patches

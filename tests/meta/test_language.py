@@ -52,7 +52,7 @@ def find_texts() -> Iterator[Path]:
     yield from sorted(ROOT.glob("*.md"))
     for directory in DIRECTORIES:
         for path in sorted((ROOT / directory).rglob("*")):
-            hidden = "__pycache__" in path.parts or "secrets" in path.parts
+            hidden = set(path.parts) & {"__pycache__", "secrets", "artifacts"}
             if path.is_file() and not hidden and path not in SKIPPED:
                 yield path
 
