@@ -41,7 +41,7 @@ schema: .venv/dev ## write sql/schema.sql from sql/migrations
 	@$(BIN)/python -m tests.tools.schema
 
 openapi: .venv/dev ## write docs/openapi.json from the code
-	@$(BIN)/python -m tests.support.openapi
+	@$(BIN)/python -m tests.tools.openapi
 
 lock: ## write the lock files from pyproject.toml (needs uv)
 	@$(COMPILE) -o requirements.lock

@@ -13,8 +13,9 @@ from app import create_app
 from harborguard.api.errors import STATUSES
 from harborguard.config import Config
 from harborguard.model import Role
-from tests.support.openapi import COPY, check_response, load_document, make_validator, render
+from tests.support.openapi import check_response, load_document, make_validator
 from tests.support.tenants import Tenants
+from tests.tools.openapi import COPY, render
 
 OPERATIONS = [
     (path, method, operation)
@@ -94,7 +95,7 @@ def parameters(path: str) -> dict[str, Any]:
 def test_view_reads_exactly_the_documented_parameters(
     client: FlaskClient, tenants: Tenants, path: str, method: str, operation: dict[str, Any]
 ) -> None:
-    """A view refuses each parameter that it knows if it is given twice, and ignores others."""
+    """A view rejects each parameter that it knows if it is given twice, and ignores others."""
     names = sorted(set().union(*QUERIES.values()))
     response = client.open(
         make_url(path),
@@ -140,9 +141,9 @@ def test_route_needs_a_credential_where_documented(
     app: Flask, path: str, method: str, operation: dict[str, Any]
 ) -> None:
     response = app.test_client().open(make_url(path), method=method, buffered=True)
-    is_refused = response.status_code == 401
-    assert is_refused == bool(operation["security"]) == ("401" in operation["responses"])
-    assert is_refused == (operation["x-required-role"] != "none")
+    is_rejected = response.status_code == 401
+    assert is_rejected == bool(operation["security"]) == ("401" in operation["responses"])
+    assert is_rejected == (operation["x-required-role"] != "none")
 
 
 @each_operation
@@ -236,6 +237,6 @@ def test_example_of_the_upload_is_recorded(client: FlaskClient, tenants: Tenants
         (401, b'{"error":{"code":"ODD","message":""}}'),
     ],
 )
-def test_check_response_undocumented_raises(status: int, body: bytes) -> None:
+def test_check_response_raises_for_an_undocumented_response(status: int, body: bytes) -> None:
     with pytest.raises((AssertionError, ValueError)):
         check_response("GET", "/api/images", status, "application/json", body)

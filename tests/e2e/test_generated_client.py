@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harborguard.ingest import ingest_report
-from tests.support.openapi import COPY
 from tests.support.reports import RECEIVED_AT, envelope
 from tests.support.service import serving
 from tests.support.tenants import Tenants
+from tests.tools.openapi import COPY
 
 PACKAGE = "harborguard_client"
 
@@ -95,7 +95,7 @@ def test_generated_client_returns_typed_resources_and_errors(
             recorded.image_id, client=client, fixable=True, severity="critical"
         )
         missing = get_image.sync_detailed("img-0000000000000000", client=client)
-        refused = get_image.sync(recorded.image_id, client=unknown_client)
+        rejected = get_image.sync(recorded.image_id, client=unknown_client)
 
     assert (image.id, image.last_scan.scanners) == (recorded.image_id, ["trivy"])
     assert [finding.severity for finding in findings.data] == [models.Severity.CRITICAL]
@@ -103,7 +103,7 @@ def test_generated_client_returns_typed_resources_and_errors(
     assert isinstance(missing.parsed, models.ErrorResponse)
     assert missing.parsed.error.code is models.ErrorBodyCode.NOT_FOUND
     assert missing.parsed.error.message == "Image not found."
-    assert refused.error.code is models.ErrorBodyCode.UNAUTHORIZED
+    assert rejected.error.code is models.ErrorBodyCode.UNAUTHORIZED
 
 
 def make_client(modules: Any, port: int, key: str) -> Any:

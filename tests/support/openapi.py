@@ -1,12 +1,8 @@
-"""Validate responses against the OpenAPI document.
-
-`python -m tests.support.openapi` writes docs/openapi.json.
-"""
+"""Validate responses against the OpenAPI document."""
 
 import json
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -16,8 +12,6 @@ from werkzeug.test import TestResponse
 from app import create_app
 from harborguard.api.openapi import make_document
 from harborguard.config import Config
-
-COPY = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 class DocumentedClient(FlaskClient):
@@ -85,12 +79,3 @@ def _make_validator(schema: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(
         {**json.loads(schema), "components": load_document()["components"]}
     )
-
-
-def render() -> str:
-    """Return the text of docs/openapi.json."""
-    return json.dumps(load_document(), indent=1, sort_keys=False, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    COPY.write_text(render(), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Programs that are run by hand or by make: the benchmark, the soak test and the schema writer."""
+"""Programs that are run by hand or by make: measurements, fault tests, generated documents."""
