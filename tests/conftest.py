@@ -33,7 +33,7 @@ from tests.support.openapi import DocumentedClient
 from tests.support.tenants import Tenants
 
 Events = Callable[[], list[dict[str, Any]]]
-EMPTY = """
+TRUNCATE_ALL = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, tags, scans,
     findings, inventories, image_counts
 """
@@ -55,14 +55,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.fixture(scope="session")
 def server_url(pytestconfig: pytest.Config) -> Iterator[str]:
-    """Return the URL of a role that may create databases."""
+    """Yield the URL of a role that may create databases."""
     with postgres.server(pytestconfig.stash[_CHOICE]) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def database_url(server_url: str) -> Iterator[str]:
-    """Return a migrated database for the whole run; the fixture `conn` empties it."""
+    """Yield the URL of a migrated database for the whole run; the fixture `conn` empties it."""
     with postgres.migrated_database(server_url) as url:
         yield url
 
@@ -104,15 +104,15 @@ def events(log_file: Path) -> Events:
 
 @pytest.fixture
 def conn(config: Config) -> Iterator[Connection]:
-    """Empty the database and return a connection to it."""
+    """Empty the database and yield a connection to it."""
     with connect(config) as conn:
-        conn.execute(EMPTY)
+        conn.execute(TRUNCATE_ALL)
         yield conn
 
 
 @pytest.fixture(scope="session")
 def app(config: Config) -> Iterator[Flask]:
-    """Return the application with its pool open."""
+    """Yield the application with its pool open."""
     app = create_app(config)
     with app.extensions["harborguard"].pool:
         yield app

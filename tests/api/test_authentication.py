@@ -31,14 +31,14 @@ UNAUTHORIZED = {
 DAY = timedelta(days=1)
 
 
-def session(tenant: Tenant, **claims: object) -> dict[str, str]:
+def session_headers(tenant: Tenant, **claims: object) -> dict[str, str]:
     """Return the headers of a browser in which the tenant's user is signed in."""
     token = mint_v4(make_claims(time.time(), **{"email": tenant.email, **claims}))
     return {"Cookie": make_cookie_header([(V4_NAME, token)])}
 
 
-def status(client: FlaskClient, headers: dict[str, str]) -> int:
-    """Return the status of a request; a 401 must have the one body for all reasons."""
+def get_status(client: FlaskClient, headers: dict[str, str]) -> int:
+    """Return the status of a request for the list; each 401 must have the same body."""
     response = client.get("/api/images", headers=headers)
     if response.status_code == 401:
         assert response.json == UNAUTHORIZED
@@ -47,7 +47,7 @@ def status(client: FlaskClient, headers: dict[str, str]) -> int:
 
 
 def all_credentials(tenant: Tenant) -> list[dict[str, str]]:
-    """Return headers for every scheme and carrier of a tenant's credentials."""
+    """Return the headers of a tenant's credentials, of each kind and in each place."""
     v5 = mint_v5(make_claims(time.time(), email=tenant.email.upper()))
     long = mint_v4(make_claims(time.time(), email=tenant.email, picture="x" * 6000))
     return [
@@ -55,11 +55,11 @@ def all_credentials(tenant: Tenant) -> list[dict[str, str]]:
         {"Authorization": f"Bearer {tenant.key}"},
         {"Authorization": f"bearer {tenant.token}"},
         {"X-API-Key": tenant.token},
-        session(tenant),
+        session_headers(tenant),
         {"Cookie": make_cookie_header([(V5_NAME, v5)])},
         {"Cookie": make_cookie_header(chunk(f"__Secure-{V4_NAME}", long))},
-        session(tenant, email=..., sub=tenant.user_id),
-        {"Authorization": "Basic dXNlcjpwYXNz", **session(tenant)},
+        session_headers(tenant, email=..., sub=tenant.user_id),
+        {"Authorization": "Basic dXNlcjpwYXNz", **session_headers(tenant)},
     ]
 
 
@@ -77,7 +77,7 @@ def test_every_credential_lists_its_own_organization(client: FlaskClient, tenant
 
 
 def test_no_credential_returns_401(client: FlaskClient, tenants: Tenants) -> None:
-    assert status(client, {}) == 401
+    assert get_status(client, {}) == 401
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_malformed_credential_returns_401_without_a_statement(
     client: FlaskClient, tenants: Tenants, statements: list[str], headers: dict[str, str]
 ) -> None:
     statements.clear()
-    assert status(client, headers) == 401
+    assert get_status(client, headers) == 401
     assert statements == []
 
 
@@ -109,47 +109,64 @@ def test_unknown_key_returns_401_after_one_statement(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     statements.clear()
-    assert status(client, {"X-API-Key": "hg_ak_" + "0" * 48}) == 401
+    assert get_status(client, {"X-API-Key": "hg_ak_" + "0" * 48}) == 401
     assert len(statements) == 1
 
 
 def test_first_credential_present_decides(client: FlaskClient, tenants: Tenants) -> None:
     bad = "hg_ak_" + "0" * 48
     good_bearer = {"Authorization": f"Bearer {tenants.acme.key}"}
-    assert status(client, {"X-API-Key": bad, **good_bearer, **session(tenants.acme)}) == 401
-    assert status(client, {"Authorization": f"Bearer {bad}", **session(tenants.acme)}) == 401
-    assert status(client, {"X-API-Key": tenants.acme.key, "Authorization": f"Bearer {bad}"}) == 200
-    assert status(client, {**good_bearer, "Cookie": f"{V4_NAME}=bad"}) == 200
+    assert (
+        get_status(client, {"X-API-Key": bad, **good_bearer, **session_headers(tenants.acme)})
+        == 401
+    )
+    assert (
+        get_status(client, {"Authorization": f"Bearer {bad}", **session_headers(tenants.acme)})
+        == 401
+    )
+    assert (
+        get_status(client, {"X-API-Key": tenants.acme.key, "Authorization": f"Bearer {bad}"}) == 200
+    )
+    assert get_status(client, {**good_bearer, "Cookie": f"{V4_NAME}=bad"}) == 200
 
 
-def test_credential_revoked_or_expired_returns_401_at_the_next_request(
+def test_revoked_or_expired_credential_returns_401_at_the_next_request(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     acme = tenants.acme
     soon, past = datetime.now(UTC) + DAY, datetime.now(UTC) - DAY
-    assert status(client, {"X-API-Key": acme.add_key(expires_at=soon)}) == 200
-    assert status(client, {"X-API-Key": acme.add_key(expires_at=past)}) == 401
-    assert status(client, {"X-API-Key": acme.key}) == 200
+    assert get_status(client, {"X-API-Key": acme.add_key(expires_at=soon)}) == 200
+    assert get_status(client, {"X-API-Key": acme.add_key(expires_at=past)}) == 401
+    assert get_status(client, {"X-API-Key": acme.key}) == 200
     principals.revoke_api_key(conn, acme.key_id)
-    assert status(client, {"X-API-Key": acme.key}) == 401
-    assert status(client, {"X-API-Key": acme.token}) == 200
+    assert get_status(client, {"X-API-Key": acme.key}) == 401
+    assert get_status(client, {"X-API-Key": acme.token}) == 200
     principals.revoke_access_token(conn, acme.token_id)
-    assert status(client, {"X-API-Key": acme.token}) == 401
+    assert get_status(client, {"X-API-Key": acme.token}) == 401
     conn.execute("UPDATE personal_access_tokens SET revoked_at = NULL, expires_at = now()")
-    assert status(client, {"X-API-Key": acme.token}) == 401
+    assert get_status(client, {"X-API-Key": acme.token}) == 401
 
 
 @pytest.mark.parametrize("user_status", [UserStatus.INVITED, UserStatus.SUSPENDED])
-def test_user_not_active_returns_401_at_the_next_request(
+def test_inactive_user_returns_401_at_the_next_request(
     client: FlaskClient, tenants: Tenants, conn: Connection, user_status: UserStatus
 ) -> None:
     token = {"Authorization": f"Bearer {tenants.acme.token}"}
-    assert (status(client, token), status(client, session(tenants.acme))) == (200, 200)
+    assert (get_status(client, token), get_status(client, session_headers(tenants.acme))) == (
+        200,
+        200,
+    )
     organizations.set_user(conn, tenants.acme.email, status=user_status)
-    assert (status(client, token), status(client, session(tenants.acme))) == (401, 401)
-    assert status(client, tenants.acme.headers) == 200
+    assert (get_status(client, token), get_status(client, session_headers(tenants.acme))) == (
+        401,
+        401,
+    )
+    assert get_status(client, tenants.acme.headers) == 200
     organizations.set_user(conn, tenants.acme.email, status=UserStatus.ACTIVE)
-    assert (status(client, token), status(client, session(tenants.acme))) == (200, 200)
+    assert (get_status(client, token), get_status(client, session_headers(tenants.acme))) == (
+        200,
+        200,
+    )
 
 
 def test_token_of_a_user_moved_to_another_organization_returns_401(
@@ -160,15 +177,15 @@ def test_token_of_a_user_moved_to_another_organization_returns_401(
         "UPDATE users SET organization_id = %s WHERE id = %s",
         (tenants.globex.organization_id, tenants.acme.user_id),
     )
-    assert status(client, {"Authorization": f"Bearer {tenants.acme.token}"}) == 401
-    body = client.get("/api/images", headers=session(tenants.acme)).json
+    assert get_status(client, {"Authorization": f"Bearer {tenants.acme.token}"}) == 401
+    body = client.get("/api/images", headers=session_headers(tenants.acme)).json
     assert body is not None
     assert body["meta"]["total"] == 1
 
 
 @pytest.mark.parametrize("role", list(Role))
 def test_list_is_allowed_for_every_role(client: FlaskClient, tenants: Tenants, role: Role) -> None:
-    assert status(client, {"X-API-Key": tenants.acme.add_key(role)}) == 200
+    assert get_status(client, {"X-API-Key": tenants.acme.add_key(role)}) == 200
 
 
 def test_unknown_role_returns_403(client: FlaskClient, tenants: Tenants, conn: Connection) -> None:
@@ -194,7 +211,10 @@ def test_session_claims_do_not_choose_role_or_organization(
 ) -> None:
     tenants.globex.add_image("ghcr.io/globex/secret")
     claims = {"role": "owner", "organizationId": tenants.globex.organization_id, "org": "globex"}
-    headers = {**session(tenants.acme, **claims), "X-Org-Id": tenants.globex.organization_id}
+    headers = {
+        **session_headers(tenants.acme, **claims),
+        "X-Org-Id": tenants.globex.organization_id,
+    }
     body = client.get("/api/images?organizationId=globex", headers=headers).json
     assert body is not None
     assert body["meta"]["total"] == 0
@@ -202,12 +222,12 @@ def test_session_claims_do_not_choose_role_or_organization(
 
 def test_session_of_an_unknown_user_returns_401(client: FlaskClient, tenants: Tenants) -> None:
     unknown = mint_v4(make_claims(time.time(), email="unknown@acme.test"))
-    assert status(client, {"Cookie": f"{V4_NAME}={unknown}"}) == 401
-    wrong_sub = session(tenants.acme, email=..., sub="usr-unknown")
-    assert status(client, wrong_sub) == 401
+    assert get_status(client, {"Cookie": f"{V4_NAME}={unknown}"}) == 401
+    wrong_sub = session_headers(tenants.acme, email=..., sub="usr-unknown")
+    assert get_status(client, wrong_sub) == 401
     # A session with an e-mail address is not looked up by its subject.
     other = mint_v4(make_claims(time.time(), email="unknown@acme.test", sub=tenants.acme.user_id))
-    assert status(client, {"Cookie": f"{V4_NAME}={other}"}) == 401
+    assert get_status(client, {"Cookie": f"{V4_NAME}={other}"}) == 401
 
 
 @pytest.mark.parametrize(

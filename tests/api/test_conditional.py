@@ -110,11 +110,13 @@ def test_etag_of_another_organization_returns_200(
     assert get_status(client, tenants.globex.headers, etag=globex) == 304
 
 
-def test_etag_of_a_bound_key_depends_on_its_registry(client: FlaskClient, tenants: Tenants) -> None:
+def test_etag_of_a_key_limited_to_a_registry_depends_on_it(
+    client: FlaskClient, tenants: Tenants
+) -> None:
     registry_id = tenants.acme.add_registry("ghcr.io")
-    bound = {"X-API-Key": tenants.acme.add_key(registry_id=registry_id)}
-    assert get_status(client, bound, etag=etag_of(client, tenants.acme.headers)) == 200
-    assert get_status(client, bound, etag=etag_of(client, bound)) == 304
+    limited = {"X-API-Key": tenants.acme.add_key(registry_id=registry_id)}
+    assert get_status(client, limited, etag=etag_of(client, tenants.acme.headers)) == 200
+    assert get_status(client, limited, etag=etag_of(client, limited)) == 304
     another = {"X-API-Key": tenants.acme.add_key(Role.OWNER)}
     assert get_status(client, another, etag=etag_of(client, tenants.acme.headers)) == 304
 
@@ -162,13 +164,13 @@ def test_list_is_identical_with_and_without_counters(
         for query in ("", "sort=name:asc", "sort=riskScore:desc", "sort=riskScore:asc", "grade=A,C", "registry=quay.io&sort=riskScore:desc", "riskScore=90", "search=i1", "search=none", "grade=D&search=i")
         for limit, page in ((7, 1), (7, 5), (7, 9), (50, 2), (200, 1), (9, 99))
     ]  # fmt: skip
-    counted = [client.get(f"/api/images{q}", headers=tenants.acme.headers) for q in queries]
-    counting = partial(store.list_images, use_counters=False)
-    monkeypatch.setattr(store, "list_images", counting)
-    windowed = [client.get(f"/api/images{q}", headers=tenants.acme.headers) for q in queries]
-    for query, one, other in zip(queries, counted, windowed, strict=True):
-        assert (one.status_code, one.data, one.headers["ETag"]) == (
+    expected = [client.get(f"/api/images{q}", headers=tenants.acme.headers) for q in queries]
+    list_without_counters = partial(store.list_images, use_counters=False)
+    monkeypatch.setattr(store, "list_images", list_without_counters)
+    for query, counted in zip(queries, expected, strict=True):
+        response = client.get(f"/api/images{query}", headers=tenants.acme.headers)
+        assert (counted.status_code, counted.data, counted.headers["ETag"]) == (
             200,
-            other.data,
-            other.headers["ETag"],
+            response.data,
+            response.headers["ETag"],
         ), query

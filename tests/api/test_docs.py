@@ -32,11 +32,11 @@ def test_docs_page_loads_only_local_files(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "name", ["", "index.html", "swagger-ui.js", "..%2Fdocs.py", "..", "oauth2-redirect.html", "%00"]
 )
-def test_docs_file_unknown_returns_404(client: FlaskClient, name: str) -> None:
+def test_unknown_docs_file_returns_404(client: FlaskClient, name: str) -> None:
     assert client.get(f"/api/docs/{name}").status_code == 404
 
 
-def test_docs_switched_off_return_404(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_docs_return_404(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     client = create_app(Config(database_url=config.database_url, docs=False)).test_client()
     assert client.get("/api/docs").status_code == 404
     assert client.get("/api/docs/init.js").status_code == 404

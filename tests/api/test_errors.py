@@ -1,4 +1,4 @@
-"""Errors: one envelope, the status of the code, and no internal cause."""
+"""Errors have one envelope and the status of their code, and do not expose internal causes."""
 
 import time
 from dataclasses import replace
@@ -113,7 +113,7 @@ def test_slow_statement_returns_504(config: Config, tenants: Tenants, conn: Conn
     }
 
 
-def test_database_unreachable_returns_503(tenants: Tenants) -> None:
+def test_unreachable_database_returns_503(tenants: Tenants) -> None:
     app = create_app(Config(database_url="host=/nowhere", pool_timeout=0.2))
     pool = app.extensions["harborguard"].pool
     pool.open(wait=False)
@@ -131,7 +131,7 @@ def test_database_unreachable_returns_503(tenants: Tenants) -> None:
     }
 
 
-def test_pool_exhausted_returns_503(config: Config, tenants: Tenants) -> None:
+def test_exhausted_pool_returns_503(config: Config, tenants: Tenants) -> None:
     app = create_app(replace(config, pool_timeout=0.2))
     with app.extensions["harborguard"].pool as pool:
         held = [pool.getconn() for _ in range(config.pool_size and pool.max_size)]
@@ -139,7 +139,7 @@ def test_pool_exhausted_returns_503(config: Config, tenants: Tenants) -> None:
         for connection in held:
             pool.putconn(connection)
         assert response.status_code == 503
-        time.sleep(1)  # the pool remembers an outage for half a second
+        time.sleep(1)  # the pool rejects requests for 0.5 s after a failure
         assert app.test_client().get("/api/images", headers=tenants.acme.headers).status_code == 200
 
 

@@ -16,7 +16,7 @@ def expired_readiness(app: Flask) -> None:
     app.extensions["harborguard"].readiness.valid_until = 0
 
 
-def test_root_returns_where_to_look(client: FlaskClient, statements: list[str]) -> None:
+def test_root_returns_version_and_links(client: FlaskClient, statements: list[str]) -> None:
     statements.clear()
     response = client.get("/")
     assert (response.status_code, response.content_type) == (200, "application/json")
@@ -36,7 +36,7 @@ def test_root_returns_where_to_look(client: FlaskClient, statements: list[str]) 
     assert client.get(data["images"]).status_code == 401
 
 
-def test_readiness_polled_queries_the_database_once_a_second(
+def test_polled_readiness_queries_the_database_once_a_second(
     client: FlaskClient, statements: list[str]
 ) -> None:
     statements.clear()

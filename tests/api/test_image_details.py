@@ -55,7 +55,7 @@ def test_image_has_the_row_of_the_list_its_registry_and_its_last_scan(
     assert (row["id"], row["vulnerabilities"]["high"]) == (image_id, 4)
 
 
-def test_image_never_scanned_has_no_last_scan(client: FlaskClient, tenants: Tenants) -> None:
+def test_never_scanned_image_has_no_last_scan(client: FlaskClient, tenants: Tenants) -> None:
     image_id = record(tenants.acme, envelope(status="FAILED"))
     body = get(client, tenants.acme, image_id)
     assert body["data"]["lastScan"] is None
@@ -66,13 +66,13 @@ def test_image_never_scanned_has_no_last_scan(client: FlaskClient, tenants: Tena
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_image_of_another_organization_returns_the_404_of_a_missing_one(
+def test_image_of_another_organization_returns_the_same_404_as_a_missing_image(
     client: FlaskClient, tenants: Tenants, path: str
 ) -> None:
     image_id = record(tenants.globex, envelope(counts=COUNTS))
     registry_id = tenants.acme.add_registry("quay.io")
     own = record(tenants.acme, envelope(counts=COUNTS))
-    bound = tenants.acme.add_key(registry_id=registry_id)
+    limited = tenants.acme.add_key(registry_id=registry_id)
 
     def get_404(name: str, key: str) -> bytes:
         response = client.get(f"/api/images/{name}{path}", headers={"X-API-Key": key})
@@ -83,7 +83,7 @@ def test_image_of_another_organization_returns_the_404_of_a_missing_one(
     message = {"code": "NOT_FOUND", "message": "Image not found."}
     assert json.loads(missing) == {"error": message}
     assert get_404(image_id, tenants.acme.key) == missing
-    assert get_404(own, bound) == missing
+    assert get_404(own, limited) == missing
     for name in ("%00", f"{own}%00", "%FF", "é", "x" * 2000, own.upper()):
         assert get_404(name, tenants.acme.key) == missing
 
@@ -160,8 +160,8 @@ def test_tags_are_paginated(client: FlaskClient, tenants: Tenants) -> None:
     }
     past = get(client, tenants.acme, f"{path}?limit=3&page=9")
     assert (past["data"], past["meta"]["total"]) == ([], 7)
-    refused = client.get(f"/api/images/{path}?limit=0", headers=tenants.acme.headers)
-    assert refused.status_code == 400
+    invalid = client.get(f"/api/images/{path}?limit=0", headers=tenants.acme.headers)
+    assert invalid.status_code == 400
 
 
 def test_vulnerabilities_are_those_of_the_last_scan(
@@ -247,7 +247,7 @@ def varied(conn: Connection, tenants: Tenants) -> str:
         ("fixable=true&severity=medium&search=A&sort=cvss:asc", "2", "severity=medium&fixable=true&search=A&sort=cvss%3Aasc"),
     ],
 )  # fmt: skip
-def test_vulnerabilities_filtered_or_sorted(
+def test_vulnerabilities_query_selects_and_orders_findings(
     client: FlaskClient, tenants: Tenants, varied: str, query: str, expected: str, links: str
 ) -> None:
     body = get(client, tenants.acme, f"{varied}/vulnerabilities?{query}")

@@ -68,7 +68,7 @@ def test_list_of_an_empty_inventory_is_empty(client: FlaskClient, tenants: Tenan
     }
 
 
-def test_row_never_scanned_has_no_score(client: FlaskClient, tenants: Tenants) -> None:
+def test_never_scanned_image_has_no_score(client: FlaskClient, tenants: Tenants) -> None:
     tenants.acme.add_image("ghcr.io/acme/new")
 
     [row] = client.get("/api/images", headers=tenants.acme.headers).json["data"]
@@ -159,7 +159,7 @@ def test_list_takes_one_statement_for_the_key_and_at_most_two_for_the_page(
         assert f"FROM {table}" in statement
 
 
-def test_conditional_request_unchanged_takes_two_statements(
+def test_conditional_request_for_an_unchanged_list_takes_two_statements(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     etag = client.get("/api/images", headers=tenants.acme.headers).headers["ETag"]
@@ -183,7 +183,7 @@ def test_head_returns_the_headers_of_get(client: FlaskClient, tenants: Tenants) 
     assert dict(head.headers) == dict(get.headers)
 
 
-def test_responses_are_private(client: FlaskClient, tenants: Tenants) -> None:
+def test_responses_have_private_cache_headers(client: FlaskClient, tenants: Tenants) -> None:
     for headers in (tenants.acme.headers, {}):
         response = client.get("/api/images", headers=headers)
         assert response.headers["Cache-Control"] == "private, no-cache"
@@ -191,7 +191,9 @@ def test_responses_are_private(client: FlaskClient, tenants: Tenants) -> None:
         assert response.headers["Content-Type"] == "application/json"
 
 
-def test_example_of_the_api_reference(client: FlaskClient, tenants: Tenants) -> None:
+def test_example_request_of_the_contract_returns_its_response(
+    client: FlaskClient, tenants: Tenants
+) -> None:
     """The request is that of contract 7, on as many images as in its response."""
     for number in range(312):
         tenants.acme.add_image(f"ghcr.io/acme/api-{number}", 31, created_at=CREATED_AT)

@@ -1,4 +1,4 @@
-"""GET /api/images: what each filter matches, what it refuses, and how links contain it."""
+"""GET /api/images: what each filter matches, what it rejects, and how links contain it."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,7 +20,7 @@ FILTERS = [
 
 @pytest.fixture
 def graded(tenants: Tenants) -> Tenants:
-    """Add an image at each bound of each grade, and one never scanned."""
+    """Add an image at each limit of each grade, and one never scanned."""
     for name, score in SCORES.items():
         tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
     tenants.acme.add_image("ghcr.io/acme/new")
@@ -58,7 +58,7 @@ def test_every_filter_has_a_row_in_the_table() -> None:
     ]
 
 
-def test_filters_combined_match_all(client: FlaskClient, graded: Tenants) -> None:
+def test_combined_filters_must_all_match(client: FlaskClient, graded: Tenants) -> None:
     names = list_names(
         client,
         graded.acme,
@@ -242,7 +242,9 @@ def test_registry_of_another_organization_matches_nothing(
     assert body["meta"] == unknown["meta"]
 
 
-def test_bound_key_lists_only_its_registry(client: FlaskClient, hosted: Tenants) -> None:
+def test_key_limited_to_a_registry_lists_only_its_images(
+    client: FlaskClient, hosted: Tenants
+) -> None:
     registry_id = hosted.acme.add_registry("ghcr.io")
     headers = {"X-API-Key": hosted.acme.add_key(registry_id=registry_id)}
     for query, total in (("", 1), ("?registry=quay.io", 0), ("?registry=ghcr.io", 1), ("?page=2", 1)):  # fmt: skip

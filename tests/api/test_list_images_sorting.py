@@ -32,7 +32,7 @@ def images(tenants: Tenants) -> Tenants:
         ("createdAt:desc", ["a", "c", "a-", "a_", "b"]),
     ],
 )
-def test_sort_by_name_and_time(
+def test_sort_by_name_or_time_orders_rows(
     client: FlaskClient, images: Tenants, sort: str, expected: list[str]
 ) -> None:
     assert list_names(client, images.acme, sort=sort) == expected
@@ -62,7 +62,7 @@ def test_sort_by_score_puts_never_scanned_last_in_both_directions(
         " name:asc", "grade:asc", "1:asc", "name:asc;DROP TABLE images", "name:asc, id:asc", "\u0000",
     ],
 )  # fmt: skip
-def test_sort_unknown_is_the_default_and_not_in_links(
+def test_unknown_sort_uses_the_default_and_is_not_in_links(
     client: FlaskClient, images: Tenants, sort: str
 ) -> None:
     body = list_images(client, images.acme, sort=sort)

@@ -63,7 +63,7 @@ def test_summary_counts_the_rows_of_the_list(
     }
 
 
-def test_summary_for_a_bound_key_counts_its_registry(
+def test_summary_for_a_key_limited_to_a_registry_counts_only_it(
     client: FlaskClient, tenants: Tenants, images: dict[str, str]
 ) -> None:
     key = tenants.acme.add_key(registry_id=images["quay.io"])

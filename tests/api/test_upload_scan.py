@@ -1,4 +1,4 @@
-"""POST /api/scans/upload: what is recorded, what is refused, and the error messages."""
+"""POST /api/scans/upload: what is recorded, what is rejected, and the error messages."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from harborguard.config import Config
 from harborguard.model import Role
 from harborguard.store.connection import Connection, connect
 from tests.support.listing import list_images
-from tests.support.reports import API, envelope, grype, stored, trivy
+from tests.support.reports import API, envelope, grype, stored_rows, trivy
 from tests.support.tenants import Tenants
 
 URL = "/api/scans/upload"
@@ -41,12 +41,12 @@ def upload(
 
 
 def get_error(conn: Connection, response: TestResponse, status: int, code: str) -> dict[str, Any]:
-    """Return the error of a refused upload; check its status and that nothing is stored."""
+    """Return the error of a rejected upload; check its status and that nothing is stored."""
     assert response.status_code == status, response.data
     assert response.content_type == "application/json"
     assert response.json is not None
     assert response.json["error"]["code"] == code
-    assert not any(stored(conn)[table] for table in ("registries", "images", "tags", "scans"))
+    assert not any(stored_rows(conn)[table] for table in ("registries", "images", "tags", "scans"))
     return response.json["error"]
 
 
@@ -64,7 +64,7 @@ def test_upload_replayed_returns_200_and_changed_returns_409(
     assert row["vulnerabilities"] == {"critical": 0, "high": 4, "medium": 1, "low": 0}
     details = client.get(f"/api/images/{row['id']}", headers=tenants.acme.headers).json
     assert details["data"]["lastScan"]["id"] == first.json["scanId"]
-    before = stored(conn)
+    before = stored_rows(conn)
 
     replay = upload(client, key, envelope(counts=(0, 4, 1)))
     conflict = upload(client, key, envelope(counts=(1,)))
@@ -78,7 +78,7 @@ def test_upload_replayed_returns_200_and_changed_returns_409(
         },
         "scanId": first.json["scanId"],
     }
-    assert {**stored(conn), "api_keys": []} == {**before, "api_keys": []}
+    assert {**stored_rows(conn), "api_keys": []} == {**before, "api_keys": []}
     assert list_images(client, tenants.globex)["data"] == []
 
 
@@ -146,21 +146,21 @@ def test_upload_with_an_access_token_returns_403(
     get_error(conn, upload(client, "hg_ak_unknown", envelope()), 401, "UNAUTHORIZED")
 
 
-def test_upload_with_a_bound_key_to_another_registry_returns_403(
+def test_upload_with_a_key_limited_to_another_registry_returns_403(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     registry_id = tenants.acme.add_registry("quay.io")
-    bound = tenants.acme.add_key(Role.CI, registry_id=registry_id)
-    before = stored(conn)
+    limited = tenants.acme.add_key(Role.CI, registry_id=registry_id)
+    before = stored_rows(conn)
     for body, query in ((envelope(), ""), (envelope("quay.io/a/b"), "?image=ghcr.io/a/b")):
-        response = upload(client, bound, body, query)
+        response = upload(client, limited, body, query)
         assert response.status_code == 403
         assert (
             response.json["error"]["message"]
             == "This API key may only record images of its registry."
         )
-    assert {**stored(conn), "api_keys": []} == {**before, "api_keys": []}
-    assert upload(client, bound, envelope(), "?image=quay.io/a/b").status_code == 201
+    assert {**stored_rows(conn), "api_keys": []} == {**before, "api_keys": []}
+    assert upload(client, limited, envelope(), "?image=quay.io/a/b").status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_upload_of_an_invalid_gzip_stream_returns_400(
 
 @pytest.fixture
 def limited_client(config: Config, conn: Connection) -> Iterator[FlaskClient]:
-    """Return a client of a service that accepts 2000 bytes, and three uploads a minute."""
+    """Yield a client of a service that accepts 2000 bytes, and three uploads a minute."""
     app = create_app(replace(config, max_upload_bytes=2000, uploads_per_minute=3))
     with app.extensions["harborguard"].pool:
         yield app.test_client(use_cookies=False)

@@ -154,7 +154,7 @@ def test_every_command_has_a_help_text(run: Commands) -> None:
     assert run("--version").stdout == f"harborguard, version {__version__}\n"
 
 
-def test_org_option_accepts_id_and_name_and_refuses_others(run: Commands, conn: Connection) -> None:
+def test_org_option_accepts_id_and_name_and_rejects_others(run: Commands, conn: Connection) -> None:
     [organization_id] = conn.execute("SELECT id FROM organizations").fetchone() or [None]
     assert run(f"key list --org {organization_id}").exit_code == 0
     assert run("key list --org acme").exit_code == 0
@@ -195,7 +195,7 @@ def test_user_list_prints_users_of_one_organization_or_all(run: Commands) -> Non
     assert run("user list --org unknown").exit_code == 1
 
 
-def test_key_list_omits_the_secret_and_revoked_key_is_refused(
+def test_key_list_omits_the_secret_and_revoked_key_is_rejected(
     run: Commands, client: FlaskClient
 ) -> None:
     key = run.secret("key create bound --org acme --role viewer --registry GHCR.io")
@@ -210,7 +210,7 @@ def test_key_list_omits_the_secret_and_revoked_key_is_refused(
     assert run("key revoke key-unknown").exit_code == 1
 
 
-def test_token_list_omits_the_secret_and_revoked_token_is_refused(
+def test_token_list_omits_the_secret_and_revoked_token_is_rejected(
     run: Commands, client: FlaskClient
 ) -> None:
     run("user add dev@acme.test --org acme --role viewer")
@@ -231,10 +231,10 @@ def test_token_list_distinguishes_user_without_tokens_from_unknown_user(run: Com
     assert unknown.stderr == "Error: there is no user unknown@acme.test\n"
 
 
-def test_key_create_registry_with_path_is_refused(run: Commands) -> None:
-    refused = run("key create ci --org acme --registry ghcr.io/acme")
-    assert refused.exit_code == 1
-    assert "The registry's host is malformed; allowed is host, host:port" in refused.stderr
+def test_key_create_registry_with_path_is_rejected(run: Commands) -> None:
+    result = run("key create ci --org acme --registry ghcr.io/acme")
+    assert result.exit_code == 1
+    assert "The registry's host is malformed; allowed is host, host:port" in result.stderr
 
 
 def test_user_set_applies_to_the_next_request(run: Commands, client: FlaskClient) -> None:
@@ -251,7 +251,7 @@ def test_user_set_applies_to_the_next_request(run: Commands, client: FlaskClient
 
 
 @pytest.mark.parametrize("address", ["dev", "dev@", "@acme.test", "a@b@c", "a\x00@b.test"])
-def test_malformed_email_address_is_refused(run: Commands, address: str) -> None:
+def test_malformed_email_address_is_rejected(run: Commands, address: str) -> None:
     result = CliRunner().invoke(
         main, ["user", "add", address, "--org", "acme", "--role", "viewer"], env=run.environment
     )
@@ -260,7 +260,7 @@ def test_malformed_email_address_is_refused(run: Commands, address: str) -> None
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\x00b", "a\nb", "x" * 300])
-def test_invalid_name_is_refused(run: Commands, name: str) -> None:
+def test_invalid_name_is_rejected(run: Commands, name: str) -> None:
     for line in (["org", "create", name], ["key", "create", name, "--org", "acme"]):
         result = CliRunner().invoke(main, line, env=run.environment)
         assert (result.exit_code, "name" in result.stderr.lower()) == (2, True)
@@ -363,7 +363,7 @@ def test_empty_database_of_database_url_is_not_migrated_by_other_commands(server
         assert commands("org list").stderr == "none\n"
 
 
-def test_migrate_repeated_changes_nothing(run: Commands) -> None:
+def test_repeated_migrate_changes_nothing(run: Commands) -> None:
     result = run("migrate")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "the schema is up to date\n"

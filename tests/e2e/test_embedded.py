@@ -218,7 +218,7 @@ def test_server_restarts_with_its_data_after_the_postmaster_is_killed(state: Pat
         assert is_up(third.url)
 
 
-def test_owner_killed_during_initdb_next_start_initializes_again(
+def test_start_after_a_kill_during_initdb_initializes_again(
     new_state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     owner = spawn(RUN_SERVER, new_state)
@@ -283,7 +283,7 @@ def test_state_path_unusable_for_sockets_puts_them_in_tmp(
         directory.rename(state)
 
 
-def test_other_accounts_are_refused_even_if_they_reach_the_socket(
+def test_other_accounts_are_rejected_even_if_they_reach_the_socket(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False) as server:
@@ -300,11 +300,11 @@ def test_other_accounts_are_refused_even_if_they_reach_the_socket(
             for url in (server.url, server.superuser_url):
                 allowed = spawn(CONNECT_AS_ACCOUNT, url, account.pw_uid, account.pw_gid)
                 assert allowed.communicate() == ("", "")
-                refused = spawn(CONNECT_AS_ACCOUNT, url, daemon.pw_uid, daemon.pw_gid)
-                assert "Peer authentication failed" in refused.communicate()[1]
+                rejected = spawn(CONNECT_AS_ACCOUNT, url, daemon.pw_uid, daemon.pw_gid)
+                assert "Peer authentication failed" in rejected.communicate()[1]
 
 
-def test_caller_refused_by_a_running_server_gets_an_error_at_once(
+def test_caller_rejected_by_a_running_server_gets_an_error_at_once(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False):
@@ -338,7 +338,7 @@ def test_server_never_runs_as_root(state: Path) -> None:
     assert "0" not in lines["Groups"].split()
 
 
-def test_state_directory_out_of_reach_uses_the_fallback_directory(
+def test_inaccessible_state_directory_uses_the_fallback_directory(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fallback = parent / "fallback"
@@ -367,7 +367,7 @@ def move_programs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: moved)
 
 
-def test_programs_out_of_reach_are_copied(
+def test_inaccessible_programs_are_copied(
     parent: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = parent / "closed"
@@ -396,7 +396,7 @@ def test_checkout_path_with_shell_characters_starts_and_runs_no_command(
     assert not marker.exists()
 
 
-def test_directory_of_another_account_is_refused_and_unchanged(parent: Path) -> None:
+def test_directory_of_another_account_is_rejected_and_unchanged(parent: Path) -> None:
     (parent / "precious").write_text("mine")
     state = parent if IS_ROOT else Path("/")
     before = state.stat()

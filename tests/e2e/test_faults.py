@@ -30,7 +30,7 @@ def _allow_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "TIME_FACTOR", 5.0)
 
 
-def test_nginx_compresses_passes_paths_on_and_limits_each_key() -> None:
+def test_nginx_compresses_forwards_paths_unchanged_and_limits_each_key() -> None:
     with cluster() as database:
         [key, *_] = seed(database.url)
         with deployed(database.url) as service:
@@ -41,9 +41,9 @@ def test_nginx_compresses_passes_paths_on_and_limits_each_key() -> None:
             assert service.request("/api//images", {"X-API-Key": key}).status == 404
             statuses = {call(service.port, key).result for _ in range(250)}
             assert statuses == {200, 429}
-            refused = service.request("/api/images", {"X-API-Key": key})
-            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
-            assert refused.json["error"]["code"] == "RATE_LIMITED"
+            rejected = service.request("/api/images", {"X-API-Key": key})
+            assert (rejected.status, rejected.headers["retry-after"]) == (429, "1")
+            assert rejected.json["error"]["code"] == "RATE_LIMITED"
             assert service.request("/api/health").status == 200
 
 
@@ -63,17 +63,17 @@ def test_nginx_compresses_passes_paths_on_and_limits_each_key() -> None:
     ],
     ids=["D1", "D2", "D3", "D5", "D7", "D10", "D11", "P1", "HUP", "TERM"],
 )
-def test_fault_scenario_keeps_its_promise(scenario: Callable[[], Outcome]) -> None:
+def test_fault_scenario_meets_its_requirement(scenario: Callable[[], Outcome]) -> None:
     outcome = scenario()
-    assert outcome.holds, outcome
+    assert outcome.passed, outcome
 
 
 def test_malformed_requests_return_errors_in_the_envelope() -> None:
     for outcome in scenarios.malformed_requests():
-        assert outcome.holds, outcome
+        assert outcome.passed, outcome
 
 
-def test_normal_client_beside_slow_ones_gets_every_response() -> None:
+def test_normal_client_during_slow_requests_gets_every_response() -> None:
     """`make soak` compares response times, on an idle machine."""
     for outcome in scenarios.slow_clients(3):
         assert "responses {200: " in outcome.observed, outcome
@@ -101,7 +101,7 @@ def test_statement_on_a_silent_server_times_out_and_the_next_fails_at_once() -> 
 
 
 def test_outage_longer_than_every_timeout_ends_with_200() -> None:
-    """Requests that timed out must not count as waiting, or the pool would refuse all others."""
+    """Requests that timed out must not count as waiting, or the pool would reject all others."""
     with cluster() as database:
         [key, *_] = seed(database.url)
         app = create_app(Config(database_url=database.url, pool_timeout=0.1))
@@ -119,7 +119,7 @@ def test_outage_longer_than_every_timeout_ends_with_200() -> None:
             wait_until(lambda: status() == 200)
 
 
-def test_response_arrives_in_one_piece() -> None:
+def test_response_head_and_body_arrive_together() -> None:
     """nginx cannot retry a request on another worker once it has the head of a response."""
     with cluster() as database:
         seed(database.url)

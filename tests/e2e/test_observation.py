@@ -178,7 +178,7 @@ def test_requests_of_many_threads_are_all_counted(
         service.stop()
 
 
-def test_metrics_directory_removed_fails_no_request(
+def test_removed_metrics_directory_fails_no_request(
     tenants: Tenants, database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
@@ -203,7 +203,7 @@ def is_removed(directory: Path) -> bool:
     return not directory.exists()
 
 
-def test_pool_metrics_count_connections_in_use_and_forget_dead_workers(
+def test_pool_metrics_count_connections_in_use_by_live_workers(
     tenants: Tenants, conn: Connection, database_url: str, scrape: Scraper
 ) -> None:
     in_use = 'harborguard_pool{state="in_use"}'
@@ -231,7 +231,7 @@ def expect_no_response(service: Service, headers: dict[str, str]) -> None:
     raise AssertionError("there was a response")
 
 
-def test_master_killed_leaves_its_metrics_directory_and_the_next_starts_at_zero(
+def test_killed_master_leaves_its_metrics_directory_and_the_next_starts_at_zero(
     database_url: str, scrape: Scraper
 ) -> None:
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
@@ -279,7 +279,7 @@ def test_metrics_port_is_open_in_the_master_only(database_url: str, scrape: Scra
         service.stop()
 
 
-def test_log_pipe_full_delays_no_request(tenants: Tenants, database_url: str) -> None:
+def test_full_log_pipe_delays_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
     # A line longer than a page may be written in parts. At the level info none is that long.
     info = {"HARBORGUARD_LOG_LEVEL": "info"}
@@ -304,7 +304,7 @@ def test_log_pipe_full_delays_no_request(tenants: Tenants, database_url: str) ->
     assert sum(int(str(e.get("lines", 0))) for e in events(service)) >= 100
 
 
-def test_log_pipe_closed_fails_no_request(tenants: Tenants, database_url: str) -> None:
+def test_closed_log_pipe_fails_no_request(tenants: Tenants, database_url: str) -> None:
     port = free_port()
     with start(PRODUCTION, port, DATABASE_URL=database_url) as process:
         assert process.stdout is not None

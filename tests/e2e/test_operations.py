@@ -110,7 +110,7 @@ def test_role_settings_for_a_pooler_equal_the_connection_options(config: Config)
             assert conn.execute(f"SHOW {name}").fetchone() == shown, name  # pyright: ignore
 
 
-def test_migrate_through_a_pooler_is_refused(database_url: str) -> None:
+def test_migrate_through_a_pooler_is_rejected(database_url: str) -> None:
     environment = {"DATABASE_URL": database_url, "HARBORGUARD_POOLER": "on"}
     result = CliRunner().invoke(main, ["migrate"], env=environment)
     assert result.exit_code == 1
@@ -142,7 +142,7 @@ def test_unreadable_secret_file_error_names_variable_and_path(tmp_path: Path, pa
     assert re.fullmatch(expected, result.stderr)
 
 
-def test_secret_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+def test_secret_file_that_is_not_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\xff" * 40)
     environment = {"NEXTAUTH_SECRET_FILE": str(tmp_path / "secret")}
     result = CliRunner().invoke(main, ["org", "list"], env=environment)

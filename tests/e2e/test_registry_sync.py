@@ -247,7 +247,7 @@ def test_tag_observed_after_the_sync_began_is_not_removed(
     assert record_repository(conn, acme, registry_id, later).removed == 1
 
 
-def test_sync_requires_the_organization_to_have_the_registry(
+def test_sync_of_a_registry_unknown_to_the_organization_fails(
     run: Commands, registry: Pusher, conn: Connection, acme: str
 ) -> None:
     registry.push("api", "1")
@@ -273,7 +273,7 @@ def server() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def pusher(server: FakeRegistry) -> Iterator[Pusher]:
-    """Return a client that fills the registry in memory."""
+    """Yield a client that fills the registry in memory."""
     pusher = Pusher(server.host)
     yield pusher
     pusher.close()
@@ -389,7 +389,7 @@ def test_wrong_password_is_neither_printed_nor_stored(
     result = sync(run, server.host, "--username alice")
     assert (result.exit_code, "hunter2" in result.output) == (1, False)
     assert "does not list its repositories (HTTP status 401)" in result.stderr
-    assert "hunter2" not in json.dumps(reports.stored(conn))
+    assert "hunter2" not in json.dumps(reports.stored_rows(conn))
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_wrong_password_is_neither_printed_nor_stored(
         "--username alice --password-file /nowhere",
     ],
 )
-def test_incomplete_credentials_are_refused(run: Commands, options: str) -> None:
+def test_incomplete_credentials_are_rejected(run: Commands, options: str) -> None:
     result = run(f"registry sync ghcr.io --org acme {options}")
     assert (result.exit_code, result.stdout) == (2, "")
 
@@ -448,7 +448,7 @@ def test_add_again_changes_only_the_given_options(run: Commands, tmp_path: Path)
 
 
 @pytest.mark.parametrize("host", ["registry", "a/b", "http://", "ghcr.io:x", "é.io", ".io"])
-def test_host_that_no_image_name_can_begin_with_is_refused(run: Commands, host: str) -> None:
+def test_host_that_no_image_name_can_begin_with_is_rejected(run: Commands, host: str) -> None:
     for command in ("add", "sync"):
         result = run(f"registry {command} {host} --org acme")
         assert (result.exit_code, "is not a registry host" in result.stderr) == (2, True)

@@ -167,7 +167,7 @@ def post_fork(server, worker):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_worker_that_gets_a_signal_during_fork_ends(
+def test_worker_with_a_signal_during_fork_exits(
     database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Otherwise a stop at that moment waits for the worker until gunicorn kills it."""
@@ -193,7 +193,7 @@ print(original[0] is not patched[0], (Response.write, Arbiter.spawn_worker) == p
 """
 
 
-def test_configuration_read_again_patches_nothing_twice(database_url: str) -> None:
+def test_configuration_loaded_again_patches_nothing_twice(database_url: str) -> None:
     """A reload reads it again: one more layer each time would end in a RecursionError."""
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
     command = [sys.executable, "-c", LOAD_TWICE]
@@ -201,7 +201,7 @@ def test_configuration_read_again_patches_nothing_twice(database_url: str) -> No
     assert done.stdout == "True True\n", done.stderr
 
 
-def test_master_killed_ends_its_workers(database_url: str) -> None:
+def test_workers_of_a_killed_master_exit(database_url: str) -> None:
     with serving(DATABASE_URL=database_url) as service:
         workers = service.workers()
         service.stop(signal.SIGKILL)

@@ -79,7 +79,7 @@ def post_body(service: Service, key: str, body: bytes, **headers: str) -> Respon
 
 
 def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Return the pieces in the chunked transfer coding."""
+    """Yield the pieces in the chunked transfer coding."""
     for piece in pieces:
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
@@ -134,7 +134,7 @@ def test_upload_of_a_large_report_is_held_in_memory_once(
     assert row["vulnerabilities"]["low"] == 6500
 
 
-def test_upload_too_large_is_refused_before_it_is_read(
+def test_upload_too_large_is_rejected_before_it_is_read(
     service: Service, tenants: Tenants, key: str
 ) -> None:
     """500 MB with a Content-Length, as a gzip bomb, and in chunks."""
@@ -164,7 +164,7 @@ def test_upload_too_large_is_refused_before_it_is_read(
         assert (response.status, response.json["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE"), name
         grown, kept = memory(service, "VmHWM") - peak, memory(service, "VmRSS") - idle
         print(
-            f"{name}: refused in {took:.2f} s, {sent / MB:.1f} MB sent, "
+            f"{name}: rejected in {took:.2f} s, {sent / MB:.1f} MB sent, "
             f"peak {grown / MB:+.0f} MB, afterwards {kept / MB:+.0f} MB"
         )
         assert took < 10

@@ -1,4 +1,4 @@
-"""The files of deploy/: nginx and systemd check theirs, and tests check the texts of all."""
+"""Check the files of deploy/ with nginx and systemd, and compare them with the code."""
 
 import configparser
 import os

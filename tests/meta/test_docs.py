@@ -87,7 +87,7 @@ def test_sample_report_of_the_readme_exists() -> None:
 def test_settings_table_lists_what_config_reads() -> None:
     names = first_column(section("docs/configuration.md", "Settings"))
     assert sorted(names) == sorted(settings_in_code())
-    # SUDO_UID is set by sudo, so it is a field but no setting.
+    # SUDO_UID is a field of Config but not a setting: sudo sets it.
     assert len(names) + 1 == len(dataclasses.fields(Config))
 
 

@@ -1,4 +1,4 @@
-"""The counters stay exact through every recording and under concurrent writers."""
+"""The counters equal the images after every recorded scan, also with concurrent writers."""
 
 import json
 import threading
@@ -140,7 +140,7 @@ def run_concurrently(config: Config, jobs: list[Callable[[Connection], None]]) -
 def test_list_while_scans_arrive_is_consistent(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
-    """Total and rows agree for every way to read a page, and the counters end exact."""
+    """Rows and total agree for every way to read a page. At the end, the counters are exact."""
     organization_id = tenants.acme.organization_id
     scope = Scope(organization_id)
     writers_finished = threading.Event()
@@ -190,7 +190,7 @@ def test_list_while_scans_arrive_is_consistent(
 
 
 @pytest.mark.parametrize("organizations", [1, 2])
-def test_reset_counters_beside_writers_leaves_exact_counters(
+def test_reset_counters_during_writes_leaves_exact_counters(
     config: Config, conn: Connection, tenants: Tenants, organizations: int
 ) -> None:
     members = [tenants.acme, tenants.globex][:organizations]

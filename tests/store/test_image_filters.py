@@ -75,7 +75,7 @@ ADDED = {
     "risk_score": Added(
         Condition("risk_score < %(below)s", {"below": 97}), "risk_score BETWEEN 0 AND 96"
     ),
-    # The counters do not have it; every index of the list does.
+    # The counters do not have it; every index that a sort order uses does.
     "name": Added(
         Condition("name NOT LIKE %(suffix)s", {"suffix": "%7"}, counted=False),
         "right(name, 1) <> '7'",
@@ -110,7 +110,7 @@ with_and_without_counters = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def database(server_url: str) -> Iterator[Connection]:
-    """Return a connection to a database with two organizations of 60 images each."""
+    """Yield a connection to a database with two organizations of 60 images each."""
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         conn.execute("INSERT INTO organizations (id, name) VALUES ('org-1', 'a'), ('org-2', 'b')")
         conn.execute(
@@ -128,7 +128,7 @@ def database(server_url: str) -> Iterator[Connection]:
 
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let 60 images have early pages, planned pages and windows that stop counting."""
+    """Lower the limits, so that 60 images have early pages, planned pages and uncounted rows."""
     monkeypatch.setattr(query, "MAX_EARLY_OFFSET", 2 * PAGE_SIZE)
     monkeypatch.setattr(query, "MAX_COUNTED_BEHIND", 2)
 

@@ -53,7 +53,7 @@ def add_organizations(conn: Connection) -> None:
 
 @pytest.fixture(scope="module")
 def large_database(server_url: str) -> Iterator[Connection]:
-    """Return a connection to a vacuumed database: 99,000 images of org-1, 1,000 of org-2."""
+    """Yield a connection to a vacuumed database: 99,000 images of org-1, 1,000 of org-2."""
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         add_organizations(conn)
         conn.execute("SET statement_timeout = 0")
@@ -134,7 +134,7 @@ def test_window_of_any_criteria_counts_by_index_only_scan(
 
 
 def test_sort_of_matches_of_a_registry_uses_registry_index(large_database: Connection) -> None:
-    """Even where one registry has all images, so that its index looks useless to the planner."""
+    """One registry has all images, and its index is still the one that the planner uses."""
     query = ImageQuery(Scope("org-1"), ImageCriteria(registry="ghcr.io"))
     nodes = explain(large_database, query.page(SortMatches(50, 0)))
     [scan] = [node for node in nodes if node.get("Alias") == "images"]
@@ -145,7 +145,7 @@ def test_sort_of_matches_of_a_registry_uses_registry_index(large_database: Conne
 def test_search_for_common_term_stops_window_and_counts_exactly(
     large_database: Connection,
 ) -> None:
-    """The window stops 1,000 rows behind the page. A second statement counts all matches."""
+    """The window stops 1,000 rows after the page. A second statement counts all matches."""
     listing = list_images(large_database, Scope("org-1"), ImageCriteria(search="service"), Page())
     assert (listing.total, len(listing.items)) == (99_000, 50)
     query = ImageQuery(Scope("org-1"), ImageCriteria(search="service"))
@@ -158,7 +158,7 @@ def test_search_for_common_term_stops_window_and_counts_exactly(
 
 @pytest.fixture(params=[0, 5, 1100])
 def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
-    """Return the settings of a database with few images and without statistics about them."""
+    """Yield the settings of a database with few images and without statistics about them."""
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         add_organizations(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
@@ -168,7 +168,7 @@ def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[
 
 
 def test_generic_plan_made_for_small_table_suits_large_table(small_database: Config) -> None:
-    """After a first install, connections make their plans before most images are recorded."""
+    """On a new installation, connections plan their statements while the tables are small."""
     by_score = ImageCriteria(sort=Sort(SortKey.RISK_SCORE, descending=True))
     scope = Scope("org-1")
     ranges: list[tuple[ImageCriteria, IndexRange]] = [

@@ -30,7 +30,7 @@ def test_images_are_counted_by_counters_unless_searched(
         assert f" FROM {table} WHERE" in statements[-1]
 
 
-def test_findings_of_image_never_scanned_are_none(tenants: Tenants) -> None:
+def test_findings_of_never_scanned_image_are_none(tenants: Tenants) -> None:
     image_id = tenants.acme.add_image("ghcr.io/acme/api")
     scope = Scope(tenants.acme.organization_id)
     listing = list_findings(

@@ -52,7 +52,7 @@ class WritesBetweenStatements:
 
 @pytest.fixture
 def five_images(tenants: Tenants) -> Iterator[Tenant]:
-    """Return a tenant with five images; let a window count one row behind the page."""
+    """Yield a tenant with five images; let a window count one row after the page."""
     for number in range(5):
         tenants.acme.add_image(f"ghcr.io/z/{number}", number)
     with patch.object(image_query, "MAX_COUNTED_BEHIND", 1):

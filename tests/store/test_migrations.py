@@ -56,7 +56,7 @@ def open_connection(url: str) -> Connection:
     return connect(Config(database_url=url))
 
 
-def ledger(conn: Connection) -> list[tuple[int, str]]:
+def applied_migrations(conn: Connection) -> list[tuple[int, str]]:
     return conn.execute("SELECT number, name FROM schema_migrations ORDER BY number").fetchall()
 
 
@@ -75,31 +75,31 @@ def runs_statement(observer: Connection, text: str) -> bool:
     return row is not None and row[0] > 0
 
 
-def test_migrate_empty_database_applies_all_steps(empty: Connection, conn: Connection) -> None:
+def test_migrate_empty_database_applies_all_migrations(empty: Connection, conn: Connection) -> None:
     assert [step.name for step in schema_state(empty).pending] == NAMES
 
     assert migrate(empty) == NAMES
 
     assert describe(empty) == describe(conn)
     assert schema_state(empty) == SchemaState(pending=[], unknown=[])
-    assert ledger(empty) == list(enumerate(NAMES, 1))
+    assert applied_migrations(empty) == list(enumerate(NAMES, 1))
 
 
-def test_migrate_repeated_changes_nothing(empty: Connection) -> None:
+def test_repeated_migrate_changes_nothing(empty: Connection) -> None:
     migrate(empty)
     before = empty.execute("SELECT * FROM schema_migrations ORDER BY number").fetchall()
     assert migrate(empty) == []
     assert empty.execute("SELECT * FROM schema_migrations ORDER BY number").fetchall() == before
 
 
-def test_migrate_applies_only_pending_steps(empty: Connection) -> None:
+def test_migrate_applies_only_pending_migrations(empty: Connection) -> None:
     assert migrate(empty, [FIRST]) == ["0001_first"]
     assert schema_state(empty, [FIRST, SECOND]) == SchemaState(pending=[SECOND], unknown=[])
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
     assert empty.execute("SELECT id FROM second").fetchall() == [(7,)]
 
 
-def test_step_text_is_sent_without_placeholder_substitution(empty: Connection) -> None:
+def test_migration_text_is_sent_without_placeholder_substitution(empty: Connection) -> None:
     step = Migration(1, "0001_literal", "CREATE TABLE t (a text DEFAULT '100 %s {} %% $1 :x')")
     migrate(empty, [step])
     assert empty.execute("INSERT INTO t DEFAULT VALUES RETURNING a").fetchone() == (
@@ -111,7 +111,9 @@ def test_step_text_is_sent_without_placeholder_substitution(empty: Connection) -
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_concurrent_runs_apply_the_steps_once(url: str, conn: Connection, attempt: int) -> None:
+def test_concurrent_runs_apply_each_migration_once(
+    url: str, conn: Connection, attempt: int
+) -> None:
     gate = threading.Barrier(4)
 
     def run(_: int) -> list[str]:
@@ -125,11 +127,11 @@ def test_concurrent_runs_apply_the_steps_once(url: str, conn: Connection, attemp
     assert applied == [[], [], [], NAMES]
     with open_connection(url) as migrated:
         assert describe(migrated) == describe(conn)
-        assert ledger(migrated) == list(enumerate(NAMES, 1))
+        assert applied_migrations(migrated) == list(enumerate(NAMES, 1))
 
 
-def test_waiting_run_holds_no_lock_and_no_snapshot(url: str, empty: Connection) -> None:
-    """Both would block CREATE INDEX CONCURRENTLY in the running migration."""
+def test_waiting_run_awaits_no_lock_and_holds_no_snapshot(url: str, empty: Connection) -> None:
+    """The run polls the advisory lock. A snapshot would hold back vacuum while the run waits."""
     with (
         open_connection(url) as slow,
         open_connection(url) as waiting,
@@ -203,24 +205,24 @@ def runner(url: str, steps: list[Migration]) -> Iterator[subprocess.Popen[bytes]
         yield process
 
 
-def test_runner_killed_during_a_step_leaves_only_complete_steps(
+def test_kill_during_a_migration_leaves_only_complete_migrations(
     url: str, empty: Connection
 ) -> None:
     with runner(url, [FIRST, SLOW]) as process:
         wait_until(lambda: runs_statement(empty, "pg_sleep(1)"))
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert ledger(empty) == [(1, "0001_first")]
+    assert applied_migrations(empty) == [(1, "0001_first")]
     assert tables(empty) == {"schema_migrations", "first"}
 
     # The server first ends the dead session's statement, then releases its lock.
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
-    assert ledger(empty) == [(1, "0001_first"), (2, "0002_second")]
+    assert applied_migrations(empty) == [(1, "0001_first"), (2, "0002_second")]
     assert empty.execute("SELECT id FROM second").fetchall() == [(7,)]
 
 
 @pytest.mark.parametrize("attempt", range(6))
-def test_runner_killed_at_a_random_moment_next_run_completes(
+def test_run_after_kill_at_a_random_moment_completes(
     url: str, conn: Connection, attempt: int
 ) -> None:
     with runner(url, read_migrations()) as process:
@@ -230,10 +232,10 @@ def test_runner_killed_at_a_random_moment_next_run_completes(
     with open_connection(url) as survivor:
         migrate(survivor)
         assert describe(survivor) == describe(conn)
-        assert ledger(survivor) == list(enumerate(NAMES, 1))
+        assert applied_migrations(survivor) == list(enumerate(NAMES, 1))
 
 
-def test_backend_terminated_during_a_step_leaves_only_complete_steps(
+def test_backend_terminated_during_a_migration_leaves_only_complete_migrations(
     url: str, empty: Connection
 ) -> None:
     with open_connection(url) as killed, ThreadPoolExecutor(1) as threads:
@@ -246,7 +248,7 @@ def test_backend_terminated_during_a_step_leaves_only_complete_steps(
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
 
 
-def test_failed_step_leaves_nothing_and_releases_the_lock(url: str, empty: Connection) -> None:
+def test_failed_migration_leaves_nothing_and_releases_the_lock(url: str, empty: Connection) -> None:
     failing = Migration(2, "0002_failing", "CREATE TABLE half (id integer); SELECT 1 / 0")
     with pytest.raises(sqlstate.DivisionByZero):
         migrate(empty, [FIRST, failing, Migration(3, "0003_third", "CREATE TABLE third ()")])
@@ -260,7 +262,7 @@ def test_failed_step_leaves_nothing_and_releases_the_lock(url: str, empty: Conne
 # concurrent readers
 
 
-def test_step_that_cannot_lock_a_table_fails_soon_and_unblocks_readers(
+def test_migration_that_cannot_lock_a_table_fails_soon_and_unblocks_readers(
     url: str, empty: Connection
 ) -> None:
     alter = Migration(2, "0002_alter", "CREATE TABLE half (); ALTER TABLE first ADD name text")
@@ -287,7 +289,7 @@ def test_step_that_cannot_lock_a_table_fails_soon_and_unblocks_readers(
         assert migrate(runner, [FIRST, alter]) == ["0002_alter"]
 
 
-def test_step_has_a_lock_timeout_and_no_statement_timeout(empty: Connection) -> None:
+def test_migration_has_a_lock_timeout_and_no_statement_timeout(empty: Connection) -> None:
     """The session's own settings are the same before and after the step."""
     text = """
         CREATE TABLE limits AS SELECT
@@ -303,23 +305,23 @@ def test_step_has_a_lock_timeout_and_no_statement_timeout(empty: Connection) -> 
 # edited, unknown and missing steps
 
 
-def test_edited_step_is_refused(empty: Connection) -> None:
+def test_edited_migration_is_rejected(empty: Connection) -> None:
     migrate(empty, [FIRST])
     edited = Migration(1, "0001_first", f"{FIRST.text} -- edited")
     message = "migration 0001_first was edited after it was applied"
     for function in (migrate, schema_state):
         with pytest.raises(SchemaMismatch, match=message):
             function(empty, [edited, SECOND])
-    assert ledger(empty) == [(1, "0001_first")]
+    assert applied_migrations(empty) == [(1, "0001_first")]
     assert migrate(empty, [FIRST, SECOND]) == ["0002_second"]
 
 
-def test_database_newer_than_the_release_is_refused(empty: Connection) -> None:
+def test_database_newer_than_the_release_is_rejected(empty: Connection) -> None:
     migrate(empty, [FIRST, SECOND])
     assert schema_state(empty, [FIRST]) == SchemaState(pending=[], unknown=[2])
     with pytest.raises(SchemaMismatch, match=r"newer than this release \(it has steps \[2\]\)"):
         migrate(empty, [FIRST])
-    assert ledger(empty) == [(1, "0001_first"), (2, "0002_second")]
+    assert applied_migrations(empty) == [(1, "0001_first"), (2, "0002_second")]
 
 
 @pytest.mark.parametrize(
@@ -331,12 +333,12 @@ def test_database_newer_than_the_release_is_refused(empty: Connection) -> None:
         ["0000_none", "0001_first"],
     ],
 )
-def test_step_numbers_that_are_not_consecutive_are_refused(names: list[str]) -> None:
+def test_migration_numbers_that_are_not_consecutive_are_rejected(names: list[str]) -> None:
     with pytest.raises(SchemaMismatch, match=r"migrations are not numbered 1\.\.n"):
         read_migrations(dict.fromkeys(names, "SELECT 1"))
 
 
-def test_release_steps_match_their_files() -> None:
+def test_release_migrations_match_their_files() -> None:
     steps = read_migrations()
     assert [(step.number, step.name) for step in steps] == list(enumerate(NAMES, 1))
     assert {len(step.checksum) for step in steps} == {64}

@@ -1,4 +1,4 @@
-"""The pool replaces dead connections, survives slow statements and abandons silent servers."""
+"""The pool replaces closed connections, keeps slow ones and gives up on silent servers."""
 
 import time
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def short_timeouts(config: Config) -> Config:
-    """Return settings with 0.4 s for the first statement of a loan and 2.5 s for later ones."""
+    """Return settings: 0.4 s for the first statement after a checkout, 2.5 s for later ones."""
     return replace(config, pool_timeout=0.4, statement_timeout_ms=2000)
 
 
 @pytest.fixture
 def pool(short_timeouts: Config) -> Iterator[Pool]:
-    """Return an open pool."""
+    """Yield an open pool."""
     with make_pool(short_timeouts) as pool:
         pool.wait()
         yield pool
@@ -38,7 +38,7 @@ def pool(short_timeouts: Config) -> Iterator[Pool]:
 
 @pytest.fixture
 def client(short_timeouts: Config) -> Iterator[FlaskClient]:
-    """Return a client of a service with short timeouts."""
+    """Yield a client of a service with short timeouts."""
     app = create_app(short_timeouts)
     with app.extensions["harborguard"].pool:
         yield app.test_client()
@@ -47,50 +47,50 @@ def client(short_timeouts: Config) -> Iterator[FlaskClient]:
 def test_getconn_after_backend_terminated_returns_new_connection(
     pool: Pool, conn: Connection
 ) -> None:
-    with pool.connection() as lent:
-        pid = lent.info.backend_pid
+    with pool.connection() as held:
+        pid = held.info.backend_pid
     conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    lent = pool.getconn()
+    held = pool.getconn()
     try:
-        assert lent.execute("SELECT 1").fetchone() == (1,)
-        assert lent.info.backend_pid != pid
+        assert held.execute("SELECT 1").fetchone() == (1,)
+        assert held.info.backend_pid != pid
     finally:
-        pool.putconn(lent)
+        pool.putconn(held)
 
 
-def test_first_statement_slow_is_canceled_and_keeps_the_connection(
+def test_slow_first_statement_is_canceled_and_keeps_the_connection(
     pool: Pool, conn: Connection
 ) -> None:
     """A server that acts on the cancel request is slow, not silent."""
-    lent = pool.getconn()
+    held = pool.getconn()
     with pytest.raises(sqlstate.QueryCanceled):
-        lent.execute("SELECT pg_sleep(60)")
-    assert lent.execute("SELECT 1").fetchone() == (1,)
+        held.execute("SELECT pg_sleep(60)")
+    assert held.execute("SELECT 1").fetchone() == (1,)
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%'"
     wait_until(lambda: conn.execute(sleeping + " AND state = 'active'").fetchone() == (1,))
-    pool.putconn(lent)
+    pool.putconn(held)
     with pool.connection() as again:
         again.execute("SELECT 1")
 
 
 def test_later_statement_slower_than_first_timeout_succeeds(pool: Pool) -> None:
-    with pool.connection() as lent:
-        lent.execute("SELECT 1")
-        lent.execute("SELECT pg_sleep(0.8)")
+    with pool.connection() as held:
+        held.execute("SELECT 1")
+        held.execute("SELECT pg_sleep(0.8)")
 
 
 def test_getconn_with_all_waiting_slots_taken_raises(short_timeouts: Config) -> None:
-    """Two callers may wait for each connection. Callers that were served free their slots."""
+    """Two callers may wait for each connection. A caller that got one no longer takes a slot."""
     config = replace(short_timeouts, threads=1)
     with make_pool(config) as pool, ThreadPoolExecutor(4) as executor:
         for _ in range(10):
             pool.putconn(pool.getconn())
-        lent = [pool.getconn(20), pool.getconn(20)]
+        held = [pool.getconn(20), pool.getconn(20)]
         waiting = [executor.submit(pool.getconn, 20) for _ in range(4)]
         wait_until(lambda: pool.get_stats()["requests_waiting"] == 4)
         with pytest.raises(TooManyRequests):
             pool.getconn(20)
-        for conn in lent:
+        for conn in held:
             pool.putconn(conn)
         for future in as_completed(waiting):
             pool.putconn(future.result())
@@ -127,12 +127,12 @@ def test_first_statement_on_silent_server_fails_before_the_statement_timeout() -
         with make_pool(config) as pool:
             pool.wait()
             relay.forwarding.clear()
-            lent, started = pool.getconn(), time.monotonic()
+            held, started = pool.getconn(), time.monotonic()
             with pytest.raises(psycopg.OperationalError) as caught:
-                lent.execute("SELECT 1")
+                held.execute("SELECT 1")
             assert time.monotonic() - started < 10
             assert translate_error(caught.value) is not None
-            pool.putconn(lent)
+            pool.putconn(held)
             with pytest.raises(psycopg.OperationalError):
                 pool.getconn()
             relay.forwarding.set()

@@ -9,7 +9,7 @@ import pytest
 from harborguard.ingest import ingest_report, read_scan
 from harborguard.store.connection import Connection
 from tests.support import oracle
-from tests.support.reports import image_rows, stored
+from tests.support.reports import image_rows, stored_rows
 from tests.support.tenants import Tenants
 
 FOLDER = os.environ.get("HARBORGUARD_REPORTS")
@@ -68,13 +68,13 @@ def test_all_reports_give_the_oracles_rows_and_replays_change_nothing(
     expected = {image: oracle.image_row(scans) for image, scans in images.items()}
     assert image_rows(conn, acme) == expected
     assert expected[TRIVY_IMAGES]["tag_count"] == 5
-    before = stored(conn)
+    before = stored_rows(conn)
     assert len(before["findings"]) == sum(distinct for distinct, *_ in REPORTS.values())
 
     for name in reversed(REPORTS):
         ingest(conn, acme, name)
 
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -90,10 +90,10 @@ def test_report_gives_expected_row_and_replay_changes_nothing(
     assert row == {image: oracle.image_row([scan])}
     assert tuple(row[image][name] for name in ("critical", "high", "medium", "low")) == counts
     assert (row[image]["latest_tag"], row[image]["tag_count"]) == (tag, 1)
-    before = stored(conn)
+    before = stored_rows(conn)
     assert len(before["findings"]) == distinct
     ingest(conn, acme, name)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
 def test_every_report_of_the_folder_is_tested() -> None:

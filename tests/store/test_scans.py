@@ -19,8 +19,8 @@ from harborguard.store.errors import translate_error
 from harborguard.store.registries import ensure_registry
 from harborguard.store.scans import record_scan
 from tests.support import reports
-from tests.support.recording import DAY, NAME, TABLES, ingest, listed, row_of, rows_of
-from tests.support.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, manifest, stored
+from tests.support.recording import DAY, NAME, TABLES, ingest, list_first_page, row_of, rows_of
+from tests.support.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, manifest, stored_rows
 from tests.support.tenants import Tenants
 
 
@@ -32,7 +32,7 @@ def test_recorded_scan_is_listed(conn: Connection, acme: str) -> None:
     assert recorded.is_new
     [registry] = rows_of(conn, "registries")
     [created_at] = [row["created_at"] for row in rows_of(conn, "images")]
-    assert listed(conn, acme) == [
+    assert list_first_page(conn, acme) == [
         ImageSummary(
             id=recorded.image_id,
             name=NAME,
@@ -173,21 +173,21 @@ def test_findings_with_special_characters_are_stored_unchanged(conn: Connection,
 )
 def test_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> None:
     first = ingest(conn, acme, body)
-    before = stored(conn)
+    before = stored_rows(conn)
 
     again = ingest(conn, acme, body, received_at=RECEIVED_AT + DAY)
 
     assert again == replace(first, is_new=False)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
 def test_replay_of_older_scan_changes_nothing(conn: Connection, acme: str) -> None:
     older = reports.envelope(counts=(1,), scan_id="1", finished_at=SCANNED_AT - DAY)
     first = ingest(conn, acme, older)
     ingest(conn, acme, reports.envelope(scan_id="2"))
-    before = stored(conn)
+    before = stored_rows(conn)
     assert ingest(conn, acme, older) == replace(first, is_new=False)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
 @pytest.mark.parametrize(
@@ -201,17 +201,19 @@ def test_replay_of_older_scan_changes_nothing(conn: Connection, acme: str) -> No
     ],
     ids=["findings", "bytes", "image", "tag", "status"],
 )
-def test_scan_id_with_other_content_is_a_conflict(
+def test_scan_id_with_other_content_is_rejected_as_conflict(
     conn: Connection, acme: str, body: bytes, image: str | None
 ) -> None:
     ingest(conn, acme, reports.envelope(scan_id="7"))
-    before = stored(conn)
+    before = stored_rows(conn)
     with pytest.raises(Conflict, match="Scan 7 is already recorded with other content"):
         ingest(conn, acme, body, image=image)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
-def test_one_report_for_several_images_is_several_scans(conn: Connection, acme: str) -> None:
+def test_report_recorded_for_several_images_stores_a_scan_for_each(
+    conn: Connection, acme: str
+) -> None:
     body = reports.trivy(counts=(0, 1))
     ids = {ingest(conn, acme, body, image=f"nginx:{tag}").scan_id for tag in ("1", "2", "None")}
     ids.add(ingest(conn, acme, body, image="caddy").scan_id)
@@ -287,10 +289,10 @@ def test_reference_of_the_caller_overrides_the_report(conn: Connection, acme: st
 def test_rejected_report_stores_nothing(
     conn: Connection, acme: str, body: bytes, image: str | None, error: type[Exception]
 ) -> None:
-    before = stored(conn)
+    before = stored_rows(conn)
     with pytest.raises(error):
         ingest(conn, acme, body, image=image)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
 
 def test_finish_time_five_minutes_ahead_is_accepted(conn: Connection, acme: str) -> None:
@@ -323,7 +325,7 @@ FAULTS = [
 def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: str) -> None:
     ingest(conn, acme, reports.envelope(scan_id="before"))
     body = reports.envelope("quay.io/acme/api:2", (1, 2), scan_id="new", digest=manifest("a"))
-    before = stored(conn)
+    before = stored_rows(conn)
     conn.execute(
         """
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
@@ -338,7 +340,7 @@ def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: st
         conn.execute("DROP FUNCTION fail CASCADE")
 
     assert isinstance(translate_error(caught.value), StoreUnavailable)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
     assert ingest(conn, acme, body).is_new
 
 
@@ -346,10 +348,10 @@ def test_finding_that_violates_a_constraint_stores_nothing(conn: Connection, acm
     scan = read_scan(reports.envelope(counts=(1, 1, 1)), received_at=RECEIVED_AT)
     *valid, last = scan.report.findings
     invalid = replace(scan.report, findings=(*valid, replace(last, cvss_score=11.0)))
-    before = stored(conn)
+    before = stored_rows(conn)
     with pytest.raises(sqlstate.CheckViolation):
         record_scan(conn, acme, replace(scan, report=invalid))
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
     assert record_scan(conn, acme, scan).is_new
 
 
@@ -364,11 +366,9 @@ def terminate_midway(
         yield finding
 
 
-def test_connection_terminated_midway_stores_nothing(
-    conn: Connection, config: Config, acme: str
-) -> None:
+def test_terminated_connection_stores_nothing(conn: Connection, config: Config, acme: str) -> None:
     scan = read_scan(reports.envelope(counts=(50, 50)), received_at=RECEIVED_AT)
-    before = stored(conn)
+    before = stored_rows(conn)
     with connect(config) as terminated:
         findings: Any = terminate_midway(config, terminated, scan.report.findings)
         interrupted = replace(scan, report=replace(scan.report, findings=findings))
@@ -376,6 +376,6 @@ def test_connection_terminated_midway_stores_nothing(
             record_scan(terminated, acme, interrupted)
 
     assert isinstance(translate_error(caught.value), StoreUnavailable)
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
     assert record_scan(conn, acme, scan).is_new
     assert len(rows_of(conn, "findings")) == 100

@@ -14,12 +14,12 @@ from harborguard.store.counters import find_counter_drift
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
 from tests.support import oracle, reports
-from tests.support.reports import RECEIVED_AT, SCANNED_AT, image_rows, manifest, recorded
+from tests.support.reports import RECEIVED_AT, SCANNED_AT, image_rows, manifest, recorded_rows
 
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
 DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
-# Only four times, so that scans often have the same time, and builds the time of an observation.
+# Few distinct times: two scans, or a build and an observation, often have the same time.
 TIMES = [SCANNED_AT + timedelta(hours=hours) for hours in (-48, -24, 0, 24)]
 BUILDS = [
     None,
@@ -114,7 +114,7 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
             assert rows == {name: oracle.image_row(scans) for name, scans in recorded_scans.items()}
         assert refresh_images(conn, organization_id, ids) == []
         assert find_counter_drift(conn, organization_id) == []
-        return rows, recorded(conn, organization_id)
+        return rows, recorded_rows(conn, organization_id)
 
 
 @settings(

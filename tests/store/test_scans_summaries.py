@@ -8,7 +8,7 @@ from harborguard.store.connection import Connection
 from harborguard.store.images.refresh import refresh_images
 from tests.support import oracle, reports
 from tests.support.recording import DAY, NAME, body_of, ingest, record_all, row_of, rows_of
-from tests.support.reports import SCANNED_AT, image_rows, manifest, stored
+from tests.support.reports import SCANNED_AT, image_rows, manifest, stored_rows
 from tests.support.tenants import Tenants
 
 
@@ -86,7 +86,7 @@ def test_score_comes_from_latest_tag_not_from_newest_scan(conn: Connection, acme
     assert (row["scan"], row["last_scanned_at"]) == ("2", SCANNED_AT + DAY)
 
 
-def test_moved_tag_has_the_age_of_its_new_digest(conn: Connection, acme: str) -> None:
+def test_moved_tag_uses_the_time_of_its_new_digest(conn: Connection, acme: str) -> None:
     scans = [
         oracle.Scan("1", SCANNED_AT, "latest", manifest("a")),
         oracle.Scan("2", SCANNED_AT + DAY, "1.0", manifest("b")),
@@ -97,7 +97,7 @@ def test_moved_tag_has_the_age_of_its_new_digest(conn: Connection, acme: str) ->
     assert len(rows_of(conn, "tags")) == 3
 
 
-def test_age_of_digest_is_its_build_time_else_first_observation(
+def test_time_of_digest_is_its_build_time_else_first_observation(
     conn: Connection, acme: str
 ) -> None:
     def trivy(tag: str, letter: str, *, built: int | None, scanned: int) -> bytes:
@@ -129,7 +129,7 @@ def test_digest_with_several_build_times_uses_latest_one(conn: Connection, acme:
     assert row_of(conn, acme)["latest_tag"] == "1"
 
 
-def test_latest_tag_at_equal_ages_is_greater_name(conn: Connection, acme: str) -> None:
+def test_latest_tag_at_equal_times_is_greater_name(conn: Connection, acme: str) -> None:
     scans = [
         oracle.Scan(tag, SCANNED_AT, tag, manifest("a"))
         for tag in ("1.10", "1.9", "Zeta", "alpha", "_x")
@@ -182,14 +182,14 @@ def test_refresh_changes_only_rows_that_differ(conn: Connection, tenants: Tenant
         for owner in (acme, globex)
         for name in ("a", "b")
     ]
-    before = stored(conn)
+    before = stored_rows(conn)
     assert refresh_images(conn, acme, [*images, empty, "img-unknown"]) == []
     assert refresh_images(conn, acme, []) == []
-    assert stored(conn) == before
+    assert stored_rows(conn) == before
 
     conn.execute("UPDATE images SET tag_count = 99, latest_tag = 'x', critical = 7")
     assert sorted(refresh_images(conn, acme, [*images, empty])) == sorted([*images[:2], empty])
-    after = stored(conn, acme)
+    after = stored_rows(conn, acme)
     for table, rows in before.items():
         expected = [row for row in rows if acme in row]
         # The inventory version changes, so that clients read the repaired rows.

@@ -11,7 +11,7 @@ from harborguard.store.counters import find_counter_drift
 from harborguard.store.images.refresh import refresh_images
 from tests.support import oracle, reports
 from tests.support.recording import DAY, NAME, body_of, ingest, row_of
-from tests.support.reports import API, SCANNED_AT, image_rows, manifest, stored
+from tests.support.reports import API, SCANNED_AT, image_rows, manifest, stored_rows
 from tests.support.tenants import Tenants
 
 
@@ -26,13 +26,13 @@ def test_scans_of_one_organization_do_not_change_another(
     ]
     for body in bodies:
         ingest(conn, globex, body)
-    before = stored(conn, globex)
+    before = stored_rows(conn, globex)
 
     recorded = [ingest(conn, acme, body) for body in bodies]
     other = ingest(conn, acme, reports.trivy(API, (1,), finished_at=SCANNED_AT + 9 * DAY))
 
     assert [scan.is_new for scan in [*recorded, other]] == [True] * 5
-    assert stored(conn, globex) == before
+    assert stored_rows(conn, globex) == before
     assert row_of(conn, acme)["risk_score"] == 75
     assert row_of(conn, globex)["risk_score"] == 25
     assert [ingest(conn, acme, body) for body in bodies] == [
@@ -86,7 +86,7 @@ def test_organizations_do_not_wait_for_each_other(
 
 
 def test_scan_of_unknown_organization_stores_nothing(conn: Connection) -> None:
-    before = stored(conn)
+    before = stored_rows(conn)
     with pytest.raises(sqlstate.ForeignKeyViolation):
         ingest(conn, "org-unknown", reports.envelope())
-    assert stored(conn) == before
+    assert stored_rows(conn) == before

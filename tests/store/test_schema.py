@@ -12,7 +12,7 @@ from tests.tools.schema import SCHEMA, describe, dump
 
 @pytest.fixture
 def from_file(server_url: str) -> Iterator[Connection]:
-    """Return a connection to a database created from sql/schema.sql alone."""
+    """Yield a connection to a database created from sql/schema.sql alone."""
     with scratch_database(server_url) as url, connect(Config(database_url=url)) as conn:
         conn.execute(SCHEMA.read_bytes(), prepare=False)
         yield conn

@@ -21,7 +21,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 @pytest.fixture(scope="module")
 def conn(config: Config) -> Iterator[Connection]:
-    """Return one connection for all tests; they change no rows."""
+    """Yield one connection for all tests; they change no rows."""
     with connect(config) as conn:
         yield conn
 

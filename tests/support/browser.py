@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its DevTools pipe: JSON messages, each terminated by NUL."""
+"""Control headless Chromium over its DevTools pipe: JSON messages that each end with NUL."""
 
 import base64
 import json

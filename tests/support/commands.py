@@ -9,7 +9,7 @@ from harborguard.cli import main
 
 
 class Commands:
-    """Runs `harborguard` in this process, on one database."""
+    """Run the command `harborguard` in this process, with one database."""
 
     def __init__(self, database_url: str) -> None:
         self.environment = {"DATABASE_URL": database_url}

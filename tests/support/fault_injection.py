@@ -32,7 +32,7 @@ from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
 
 
-def need(program: str) -> str:
+def require_program(program: str) -> str:
     """Return the path of a program; skip the test if it is missing, or fail in CI."""
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
@@ -45,7 +45,7 @@ def need(program: str) -> str:
 
 @contextmanager
 def short_directory() -> Iterator[Path]:
-    """Create a directory that every account can enter, with a path short enough for sockets."""
+    """Yield a directory that every account can enter; its path is short enough for Unix sockets."""
     directory = Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp"))
     directory.chmod(0o755)
     try:
@@ -155,9 +155,10 @@ def seed(url: str, keys: int = 100, images: int = 40) -> list[str]:
 
 
 class Relay:
-    """Forward a TCP port to a Unix socket; while `forwarding` is cleared, connections stay open.
+    """Forward a TCP port to a Unix socket while `forwarding` is set.
 
-    This is what a frozen host looks like: TCP acknowledges everything, and nothing comes back.
+    While it is cleared, the relay acts like a frozen host: connections stay open and TCP
+    acknowledges all data, but no response arrives.
     """
 
     def __init__(self, target: str) -> None:
@@ -227,7 +228,7 @@ def relay_to(server: Cluster) -> Iterator[tuple[Relay, str]]:
 @contextmanager
 def nginx(directory: Path) -> Iterator[int]:
     """Run nginx with deploy/nginx.conf, on a free port and with files in a directory."""
-    command, port = need("nginx"), free_port()
+    command, port = require_program("nginx"), free_port()
     text = (ROOT / "deploy/nginx.conf").read_text()
     replacements = {
         "listen 80 default_server": f"listen 127.0.0.1:{port} default_server",
@@ -281,7 +282,7 @@ def deployed(database_url: str, **settings: str) -> Iterator[Service]:
 @contextmanager
 def pgbouncer(server: Cluster) -> Iterator[int]:
     """Run pgbouncer in transaction mode in front of a server; yield its port."""
-    command, port = need("pgbouncer"), free_port()
+    command, port = require_program("pgbouncer"), free_port()
     with short_directory() as directory:
         file = directory / "pgbouncer.ini"
         file.write_text(
@@ -389,7 +390,13 @@ def wrk(
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT % (", ".join(f'"{key}"' for key in keys), closing))
         script.flush()
-        command = [need("wrk"), "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
+        command = [
+            require_program("wrk"),
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds:.0f}s",
+            "--latency",
+        ]
         command += ["--timeout", "10s", "-s", script.name, f"http://127.0.0.1:{port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             loads: list[Load] = []

@@ -25,11 +25,11 @@ from tests.support.fault_injection import (
     clients,
     cluster,
     deployed,
-    need,
     nginx,
     pgbouncer,
     relay_to,
     replica_of,
+    require_program,
     results,
     seed,
     short_directory,
@@ -48,11 +48,11 @@ TIME_FACTOR = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario did, what was observed, and whether the promise holds."""
+    """What a scenario did, what was observed, and whether its requirement is met."""
 
     action: str
     observed: str
-    holds: bool
+    passed: bool
 
 
 def slowest(calls: list[Call], quantile: float = 1.0) -> float:
@@ -76,7 +76,7 @@ def first_success(calls: list[Call], since: float) -> float:
 
 def database_stops(cycles: int) -> Outcome:
     """D1: the database is stopped with `pg_ctl stop -m immediate` under load and started again."""
-    refusals: list[Call] = []
+    rejected: list[Call] = []
     recoveries: list[float] = []
     with cluster() as database:
         keys = seed(database.url)
@@ -94,24 +94,24 @@ def database_stops(cycles: int) -> Outcome:
                 database.start()
                 started = time.monotonic()
                 recoveries.append(first_success(calls, started))
-                refusals += [c for c in calls if stopped < c.began < started and c.result == 503]
+                rejected += [c for c in calls if stopped < c.began < started and c.result == 503]
             unchanged = service.workers() == workers
     statuses = results(calls)
     return Outcome(
         f"{cycles} stops under {len(calls)} requests",
-        f"responses {dict(statuses)}; slowest 503 {slowest(refusals):.2f} s, "
-        f"first 200 at most {max(recoveries):.2f} s after the database; "
+        f"responses {dict(statuses)}; slowest 503 {slowest(rejected):.2f} s, "
+        f"first 200 at most {max(recoveries):.2f} s after the start; "
         f"{'no process restarted' if unchanged else 'A PROCESS RESTARTED'}",
         set(statuses) <= {200, 503}
-        and slowest(refusals) < 2.5 * TIME_FACTOR
+        and slowest(rejected) < 2.5 * TIME_FACTOR
         and max(recoveries) < 2 * TIME_FACTOR
-        and len(refusals) > 0
+        and len(rejected) > 0
         and unchanged,
     )
 
 
 def backends_die(seconds: float) -> Outcome:
-    """D2: `pg_terminate_backend` ends ten connections of the service per second."""
+    """D2: `pg_terminate_backend` closes ten connections of the service per second."""
     kill = """
         SELECT pg_terminate_backend(pid) FROM (
             SELECT pid FROM pg_stat_activity
@@ -135,7 +135,7 @@ def backends_die(seconds: float) -> Outcome:
 
 
 def database_is_silent(seconds: float) -> Outcome:
-    """D3: the database sends nothing, while TCP acknowledges everything it receives."""
+    """D3: the database sends no data, while TCP still acknowledges the data sent to it."""
     with cluster() as database, relay_to(database) as (relay, url):
         keys = seed(database.url)
         with deployed(url, **NO_RECYCLING) as service, clients(service.port, keys, 8) as calls:
@@ -149,15 +149,15 @@ def database_is_silent(seconds: float) -> Outcome:
             recovery = first_success(calls, ended)
             wait_until(lambda: results(calls[-100:])[200] == 100)
             threads_after = sum(map(count_threads, service.workers()))
-    refused = [c for c in calls if began - 0.5 < c.began < ended and c.result != 200]
+    errors = [c for c in calls if began - 0.5 < c.began < ended and c.result != 200]
     statuses = results(calls)
     return Outcome(
-        f"{seconds:.0f} s without a byte from the database, {len(calls)} requests by 8 clients",
-        f"responses {dict(statuses)}; slowest refusal {slowest(refused):.2f} s, "
+        f"{seconds:.0f} s without data from the database, {len(calls)} requests by 8 clients",
+        f"responses {dict(statuses)}; slowest error {slowest(errors):.2f} s, "
         f"first 200 {recovery:.2f} s after that; "
         f"threads of the workers {threads_before} before, {threads_after} after",
         set(statuses) <= {200, 503, 504}
-        and slowest(refused) < 5 * TIME_FACTOR
+        and slowest(errors) < 5 * TIME_FACTOR
         and recovery < 3 * TIME_FACTOR
         and threads_after <= threads_before,
     )
@@ -193,7 +193,7 @@ def replica_is_promoted() -> Outcome:
 
 
 def more_clients_than_connections(seconds: float, count: int = 200) -> Outcome:
-    """D7: threads share a pool of two connections and retry after a refusal."""
+    """D7: threads share a pool of two connections and retry after an error."""
 
     def query(pool: Pool, until: float) -> list[Call]:
         calls = []
@@ -211,14 +211,14 @@ def more_clients_than_connections(seconds: float, count: int = 200) -> Outcome:
 
     with cluster() as database, make_pool(Config(database_url=database.url)) as pool:
         few, many = (run_threads(partial(query, pool), n, seconds) for n in (pool.max_size, count))
-    refused = [c for c in many if c.result != 200]
+    errors = [c for c in many if c.result != 200]
     served = results(many)[200] / results(few)[200]
     return Outcome(
         f"{count} clients of a pool of {pool.max_size} for {seconds:.0f} s",
-        f"{dict(results(many))}; slowest refusal {slowest(refused):.2f} s; "
+        f"{dict(results(many))}; slowest error {slowest(errors):.2f} s; "
         f"{served:.0%} of the throughput of {pool.max_size} clients",
         set(results(many)) == {200, "SERVICE_UNAVAILABLE"}
-        and slowest(refused) < 2.5 * TIME_FACTOR
+        and slowest(errors) < 2.5 * TIME_FACTOR
         and served >= 0.8 / TIME_FACTOR,
     )
 
@@ -266,7 +266,7 @@ with connect(Config(database_url=sys.argv[1])) as conn:
 
 @contextmanager
 def migrations(url: str, extra: int, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start processes that migrate `extra` steps beyond this release, all at the same moment."""
+    """Start processes that apply `extra` migrations beyond this release, all at the same moment."""
     with ExitStack() as stack:
         started = [
             stack.enter_context(
@@ -306,14 +306,14 @@ def migrations_race(rounds: int, kills: int) -> Outcome:
             with migrations(database.url, rounds + kills, 1) as [runner]:
                 failed += runner.wait() != 0
         broken = database.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0]
-        [(steps, last)] = database.execute("SELECT count(*), max(number) FROM schema_migrations")
+        [(applied, last)] = database.execute("SELECT count(*), max(number) FROM schema_migrations")
     statuses = results(calls)
     return Outcome(
         f"{rounds} rounds of 4 processes at once, {kills} processes killed, "
         f"during {len(calls)} reads",
-        f"{failed} processes failed, {broken} invalid indexes, steps 1 to {last} each "
-        f"{'once' if steps == last else 'NOT ONCE'}; responses {dict(statuses)}",
-        failed == 0 and broken == 0 and steps == last and set(statuses) == {200},
+        f"{failed} processes failed, {broken} invalid indexes, migrations 1 to {last} each applied "
+        f"{'once' if applied == last else 'NOT ONCE'}; responses {dict(statuses)}",
+        failed == 0 and broken == 0 and applied == last and set(statuses) == {200},
     )
 
 
@@ -331,7 +331,9 @@ def through_a_pooler(tests: list[str]) -> Outcome:
         }
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    version = subprocess.run([need("pgbouncer"), "--version"], capture_output=True, text=True)
+    version = subprocess.run(
+        [require_program("pgbouncer"), "--version"], capture_output=True, text=True
+    )
     return Outcome(
         f"{' '.join(tests)} through {version.stdout.splitlines()[0]}, transaction mode",
         done.stdout.strip().splitlines()[-1],
@@ -387,7 +389,7 @@ def workers_are_replaced(seconds: float) -> Outcome:
                 hangups += 1
     [load] = loads
     return Outcome(
-        f"{hangups} HUP, workers replaced after 300 requests, {load.requests} requests",
+        f"{hangups} SIGHUP signals, workers replaced after 300 requests, {load.requests} requests",
         f"{load.failed} failed",
         load.failed == 0 and hangups > 0,
     )
@@ -453,8 +455,8 @@ def start_on(listener: socket.socket, url: str) -> subprocess.Popen[str]:
 
 
 def slow_clients(seconds: int, count: int = 200) -> list[Outcome]:
-    """H8: clients send headers or bodies slowly, or read slowly, beside one normal client."""
-    command, outcomes = need("slowhttptest"), []
+    """H8: one client is normal; the others send headers or bodies slowly, or read slowly."""
+    command, outcomes = require_program("slowhttptest"), []
     with cluster() as database:
         keys = seed(database.url, images=200)
         with deployed(database.url) as service:
@@ -495,8 +497,8 @@ def memory_is_flat(requests: int) -> Outcome:
     failed = sum(load.failed for load in loads)
     return Outcome(
         f"{served} requests by two workers after a warm-up of {loads[0].requests}",
-        f"{grown:+.1f} MB a worker; descriptors {before[1]} before, {after[1]} after; connections "
-        f"{before[2]} before, {after[2]} after; {failed} failed",
+        f"{grown:+.1f} MB per worker; descriptors {before[1]} before, {after[1]} after; "
+        f"connections {before[2]} before, {after[2]} after; {failed} failed",
         grown < 5 and abs(after[1] - before[1]) <= 4 and after[2] <= before[2] + 2 and failed == 0,
     )
 

@@ -42,7 +42,7 @@ def row_of(conn: Connection, organization_id: str, name: str = NAME) -> dict[str
     return image_rows(conn, organization_id)[name]
 
 
-def listed(conn: Connection, organization_id: str) -> list[ImageSummary]:
+def list_first_page(conn: Connection, organization_id: str) -> list[ImageSummary]:
     """Return the first page of the image list."""
     return list_images(conn, Scope(organization_id), ImageCriteria(), Page()).items
 

@@ -127,13 +127,13 @@ def grype(
     )
 
 
-def stored(conn: Connection, organization_id: str | None = None) -> dict[str, list[str]]:
+def stored_rows(conn: Connection, organization_id: str | None = None) -> dict[str, list[str]]:
     """Return the rows of every table as text, optionally of one organization only."""
     return {table: _list_texts(conn, table, "t::text", organization_id) for table in TABLES}
 
 
-def recorded(conn: Connection, organization_id: str) -> dict[str, list[str]]:
-    """Return the rows of one organization that recording stores, without generated columns."""
+def recorded_rows(conn: Connection, organization_id: str) -> dict[str, list[str]]:
+    """Return what recording stored for an organization: rows as text without generated columns."""
     text = "(to_jsonb(t)" + "".join(f" - '{column}'" for column in _GENERATED) + ")::text"
     return {table: _list_texts(conn, table, text, organization_id) for table in TABLES[4:9]}
 

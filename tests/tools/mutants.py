@@ -1,4 +1,4 @@
-"""Mutate the query builder and the credential parser, and print the mutants that survive.
+"""Mutate the query builder and the credential parser; print each mutant that no test detects.
 
 mutmut changes one expression at a time and runs the tests that reach it. The modules and the tests
 are listed in pyproject.toml. Arguments are names of mutants, for example

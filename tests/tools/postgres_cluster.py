@@ -21,7 +21,7 @@ SETTINGS = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "list
 
 @contextmanager
 def running_cluster(programs: Path) -> Iterator[str]:
-    """Give the URL of a superuser, while the server runs on a socket in a temporary directory."""
+    """Run a server on a socket in a temporary directory and yield the URL of its superuser."""
     # initdb refuses to run as root; Debian's package creates the account "postgres".
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     identity: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

@@ -22,7 +22,7 @@ from tests.support.service import ROOT
 
 DOCUMENT = ROOT / "docs/reliability.md"
 Scenario = Callable[[], Outcome | list[Outcome]]
-# The promise and the scenario.
+# The requirement and the scenario.
 SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "D1": (
         "The database stops: 503 within 2.5 s, recovery within 2 s, no restart",
@@ -41,7 +41,7 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
         scenarios.replica_is_promoted,
     ),
     "D7": (
-        "More clients than connections or workers: refusal within 2.5 s, 80 % throughput",
+        "More clients than connections or workers: 503 within 2.5 s, 80 % throughput",
         lambda: [
             scenarios.more_clients_than_connections(20),
             scenarios.more_clients_than_workers(20),
@@ -90,21 +90,21 @@ def machine() -> str:
 
 
 def run_scenario(scenario: Scenario) -> list[Outcome]:
-    """Run a scenario; an exception becomes an outcome that breaks the promise."""
+    """Run a scenario; an exception becomes an outcome that fails."""
     try:
         outcomes = scenario()
     except Exception:
         traceback.print_exc()
-        return [Outcome("aborted", traceback.format_exc().splitlines()[-1], holds=False)]
+        return [Outcome("aborted", traceback.format_exc().splitlines()[-1], passed=False)]
     return outcomes if isinstance(outcomes, list) else [outcomes]
 
 
-def format_section(name: str, promise: str, outcomes: list[Outcome]) -> str:
-    """Return the section of a scenario: heading, promise, date and machine, and each outcome."""
+def format_section(name: str, requirement: str, outcomes: list[Outcome]) -> str:
+    """Return the section of a scenario: requirement, date, machine and outcomes."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    lines = [f"## {name}: {promise}", "", f"{day}, {machine()}", ""]
+    lines = [f"## {name}: {requirement}", "", f"{day}, {machine()}", ""]
     for outcome in outcomes:
-        verdict = "Kept" if outcome.holds else "**Not kept**"
+        verdict = "Passed" if outcome.passed else "**Failed**"
         item = f"- {verdict}: {outcome.action}. Result: {outcome.observed}."
         lines += textwrap.wrap(item, 100, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join([*lines, ""])
@@ -130,16 +130,16 @@ def main() -> None:
     program("postgres")
     # SIGTERM raises SystemExit, so that the servers of a scenario are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    all_hold = True
+    all_passed = True
     for name in sys.argv[1:] or SCENARIOS:
-        promise, scenario = SCENARIOS[name]
+        requirement, scenario = SCENARIOS[name]
         started = time.monotonic()
         outcomes = run_scenario(scenario)
-        section = format_section(name, promise, outcomes)
+        section = format_section(name, requirement, outcomes)
         write_sections(read_sections() | {name: section})
-        all_hold &= all(outcome.holds for outcome in outcomes)
+        all_passed &= all(outcome.passed for outcome in outcomes)
         print(f"{section}({time.monotonic() - started:.0f} s)\n", flush=True)
-    sys.exit(not all_hold)
+    sys.exit(not all_passed)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def find_expected(api_key: str, bearer: str, cookie: str) -> Credential | None:
 
 
 @pytest.mark.parametrize(("api_key", "bearer", "cookie"), list(product(STATES, repeat=3)))
-def test_credentials_combined_first_present_decides(api_key: str, bearer: str, cookie: str) -> None:
+def test_combined_credentials_use_the_first_present(api_key: str, bearer: str, cookie: str) -> None:
     headers = {"Accept": "*/*"}
     if secret := API_KEYS[api_key]:
         headers["X-API-Key"] = secret
@@ -161,7 +161,7 @@ def test_session_cookie_without_session_reader_is_ignored() -> None:
     assert parse({"X-API-Key": KEY}, [session()], None) == secret_credential(KEY)
 
 
-def test_session_cookie_beside_header_is_not_decrypted() -> None:
+def test_session_cookie_with_a_header_credential_is_not_decrypted() -> None:
     def fail() -> None:
         raise AssertionError
 

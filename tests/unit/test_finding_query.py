@@ -52,7 +52,7 @@ def test_findings_page_has_the_tenant_as_first_condition(criteria: FindingCriter
 
 
 def test_findings_pages_of_any_criteria_have_few_distinct_texts() -> None:
-    """A value of the criteria that became SQL text would make more texts than these."""
+    """Criteria values are parameters: as SQL text they would make more distinct texts."""
     texts = set()
 
     @given(any_criteria)

@@ -1,4 +1,4 @@
-"""Each patch checks what it expects of a library, and refuses a library that has changed."""
+"""Each patch checks what it expects of a library, and rejects a library that has changed."""
 
 import inspect
 from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_check_metric_values_requires_a_lookup_per_series(monkeypatch: pytest.Mo
         (patches.patch_spawn_worker, Arbiter, "spawn_worker"),
     ],
 )
-def test_patch_applied_twice_adds_no_layer(
+def test_patch_applied_twice_wraps_once(
     patch: Callable[[Any], None], target: Any, name: str
 ) -> None:
     """gunicorn reads its configuration again at each reload."""
@@ -133,7 +133,7 @@ def test_patch_applied_twice_adds_no_layer(
     assert getattr(copy, name) is patched
 
 
-def test_response_patched_sends_head_and_body_at_once() -> None:
+def test_patched_response_sends_head_and_body_at_once() -> None:
     patched = copy_of(Response)
     patches.patch_response_write(patched)
     assert len(respond(Response, b"one", b"two")) == 3

@@ -153,7 +153,7 @@ def test_every_statement_has_the_tenant_as_first_condition(
 
 
 def test_statements_of_any_criteria_have_few_distinct_texts() -> None:
-    """A value of the criteria that became SQL text would make more texts than these."""
+    """Criteria values are parameters: as SQL text they would make more distinct texts."""
     texts = set()
 
     @given(any_criteria)

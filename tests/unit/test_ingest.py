@@ -148,7 +148,7 @@ def test_scan_with_id_keeps_it_for_any_content() -> None:
     assert one.content_digest != other.content_digest
 
 
-def test_one_report_for_several_images_gives_several_scans() -> None:
+def test_report_for_several_images_gives_a_scan_id_for_each() -> None:
     references = [
         "ghcr.io/acme/api",
         "quay.io/acme/api",

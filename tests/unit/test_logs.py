@@ -37,7 +37,7 @@ BASIC = "YWRtaW46b3BlbnNlc2FtZW9wZW5zZXNhbWU"
 log = structlog.get_logger()
 
 
-def test_event_logged_has_its_fields_a_level_and_a_time(events: Events) -> None:
+def test_logged_event_has_its_fields_level_and_time(events: Events) -> None:
     REQUEST_ID.set("")  # a response that another test did not close leaves its id here
     log.info("image added", count=3, name="api", of=None)
     [event] = events()
@@ -186,7 +186,7 @@ def test_write_to_a_full_pipe_does_not_block_and_keeps_lines_complete(size: int)
 
 
 @pytest.mark.timeout(10)
-def test_lines_dropped_are_counted_in_a_warning(events: Events) -> None:
+def test_dropped_lines_are_counted_in_a_warning(events: Events) -> None:
     pipe = Pipe()
     stream = NonBlockingStream(pipe.writer)
     for _ in range(100):

@@ -71,7 +71,7 @@ def read_plan(entries: list[Entry], sort: Sort, plan: PagePlan) -> list[Entry]:
 
 
 def is_before_start(entry: Entry, index_range: IndexRange) -> bool:
-    """Return whether an index range starts behind an entry."""
+    """Return whether an entry comes before the start of an index range."""
     value, start = entry[0], index_range.start
     return value > start if index_range.descending else value < start  # pyright: ignore
 
@@ -107,7 +107,7 @@ def test_plan_of_any_page_reads_the_rows_of_the_page(
     others: int,
     empty: list[Bucket],
 ) -> None:
-    """Buckets may be empty: a counter stays at zero after its last image left."""
+    """Buckets may be empty: a counter remains, with the value zero, when its last image is gone."""
     sort, page = Sort(SortKey.RISK_SCORE, descending), Page(number, size)
     entries = list(zip(values, range(len(values)), strict=True))
     buckets = [*Counter(values).items(), *empty]

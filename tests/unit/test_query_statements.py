@@ -100,7 +100,7 @@ def test_page_of_index_ranges_scans_each_in_its_order_with_its_slice() -> None:
     }
 
 
-def test_window_returns_the_counted_total_beside_the_columns() -> None:
+def test_window_returns_the_counted_total_and_the_columns() -> None:
     text = one_line(ImageQuery(ACME, ImageCriteria(search="x")).window(Page())[0])
     assert "SELECT inventory.version, image.total AS total," in text
     assert "SELECT found.*, page.total FROM ( SELECT id, count(*) OVER () AS total FROM" in text

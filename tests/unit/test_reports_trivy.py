@@ -381,7 +381,7 @@ def test_build_time_before_2000_or_malformed_is_none(
     assert expected == parse(make_document(Metadata=metadata)).built_at
 
 
-def test_hostile_text_is_returned_unchanged() -> None:
+def test_text_with_markup_and_control_characters_is_returned_unchanged() -> None:
     text = "<script>=1+1\x1b[2J\r\n../../etc/passwd'; DROP TABLE images;--\u202e😀"
     vulnerability = make_vulnerability(
         VulnerabilityID=text, PkgName=text, InstalledVersion=text, Title=text, PrimaryURL=text

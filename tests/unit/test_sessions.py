@@ -491,7 +491,7 @@ INVALID_TIMES = [
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize("value", INVALID_TIMES, ids=lambda value: value[:12])
-def test_time_claim_not_a_finite_number_is_rejected(claim: str, value: str) -> None:
+def test_time_claim_other_than_a_finite_number_is_rejected(claim: str, value: str) -> None:
     with pytest.raises(Unauthenticated):
         find_raw(claim, value)
 
@@ -565,12 +565,12 @@ def test_claims_without_identity_are_rejected(email: Any, sub: Any) -> None:
 
 
 @pytest.mark.parametrize("sub", [None, 1, True, [], {"a": 1}, "", "a\0b", "x" * 5000])
-def test_sub_beside_email_is_ignored(sub: Any) -> None:
+def test_sub_with_email_is_ignored(sub: Any) -> None:
     assert find_v4(sub=sub) == ADA
 
 
 @pytest.mark.parametrize("email", [1, True, False, [], ["ada@acme.example"], {"a": 1}])
-def test_email_not_a_string_is_rejected(email: Any) -> None:
+def test_email_other_than_a_string_is_rejected(email: Any) -> None:
     with pytest.raises(Unauthenticated):
         find_v4(email=email)
 
@@ -583,7 +583,7 @@ INVALID_IDENTITIES = [
 
 
 @pytest.mark.parametrize("name", INVALID_IDENTITIES, ids=ascii)
-def test_identity_unprintable_or_too_long_is_rejected(name: str) -> None:
+def test_unprintable_or_too_long_identity_is_rejected(name: str) -> None:
     with pytest.raises(Unauthenticated):
         find_v4(email=name)
     with pytest.raises(Unauthenticated):
@@ -595,7 +595,7 @@ def test_identity_of_320_characters_is_accepted() -> None:
     assert SessionIdentity(user_id="X" * 320) == find_v4(email=..., sub="X" * 320)
 
 
-def test_email_not_ascii_is_lower_cased() -> None:
+def test_non_ascii_email_is_lower_cased() -> None:
     assert SessionIdentity(email="ünal@örnek.example") == find_v4(email="Ünal@ÖRNEK.example")
 
 
@@ -616,9 +616,7 @@ def test_role_claims_are_ignored() -> None:
 
 @pytest.mark.parametrize(("first", "second"), list(pairwise(NAMES)))
 @pytest.mark.parametrize("order", [1, -1])
-def test_several_session_cookies_highest_precedence_decides(
-    first: str, second: str, order: int
-) -> None:
+def test_session_cookie_of_highest_precedence_decides(first: str, second: str, order: int) -> None:
     cookies = [
         (first, mint(first, make_claims(NOW))),
         (second, mint(second, make_claims(NOW, email="bob@acme.example"))),
@@ -791,7 +789,7 @@ def test_secret_of_32_non_ascii_characters_is_accepted() -> None:
     assert find((V4_NAME, mint_v4(make_claims(NOW), secret=secret)), using=using) == ADA
 
 
-def test_secret_not_valid_utf8_is_accepted() -> None:
+def test_secret_with_invalid_utf8_is_accepted() -> None:
     SessionReader([SECRET + "\udcff"])
 
 

@@ -25,7 +25,7 @@ def server() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def other() -> Iterator[FakeRegistry]:
-    """Another server, with another host."""
+    """Run another server, with another host."""
     with run_fake_registry("127.0.0.2") as other:
         yield other
 

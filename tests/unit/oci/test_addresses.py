@@ -98,12 +98,12 @@ def make_public(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("2001::1", AddressScope.SPECIAL),
     ],
 )
-def test_address_scope(address: str, expected: AddressScope) -> None:
+def test_address_in_each_range_has_its_scope(address: str, expected: AddressScope) -> None:
     assert address_scope(address) is expected
 
 
 @pytest.mark.parametrize(
-    ("registry_address", "allowed", "refused"),
+    ("registry_address", "allowed", "rejected"),
     [
         ("8.8.8.8", ["1.1.1.1"], ["10.0.0.1", "127.0.0.1", "169.254.169.254"]),
         ("10.0.0.1", ["1.1.1.1", "192.168.0.1"], ["127.0.0.1", "169.254.169.254"]),
@@ -111,22 +111,22 @@ def test_address_scope(address: str, expected: AddressScope) -> None:
         ("169.254.0.1", ["1.1.1.1", "127.0.0.1"], ["169.254.169.254", "0.0.0.0"]),
     ],
 )
-def test_redirect_policy_refuses_addresses_further_inward(
-    registry_address: str, allowed: list[str], refused: list[str]
+def test_redirect_to_a_more_internal_address_is_rejected(
+    registry_address: str, allowed: list[str], rejected: list[str]
 ) -> None:
     policy = RedirectPolicy("registry.test")
     policy.check("registry.test", registry_address)
     policy.check("registry.test", "169.254.0.2")
     for address in allowed:
         policy.check("other.test", address)
-    for address in refused:
+    for address in rejected:
         with pytest.raises(
             RegistryError, match=f"other.test, which has the internal address {address}"
         ):
             policy.check("other.test", address)
 
 
-def test_redirect_policy_uses_the_outermost_address_of_the_registry() -> None:
+def test_redirect_policy_uses_the_most_public_address_of_the_registry() -> None:
     policy = RedirectPolicy("registry.test")
     for address in ("127.0.0.1", "8.8.8.8", "127.0.0.1"):
         policy.check("registry.test", address)
@@ -134,7 +134,7 @@ def test_redirect_policy_uses_the_outermost_address_of_the_registry() -> None:
         policy.check("other.test", "127.0.0.1")
 
 
-def test_public_registry_referring_to_loopback_is_refused_before_connecting(
+def test_loopback_url_from_a_public_registry_is_rejected_before_connecting(
     server: FakeRegistry,
     other: FakeRegistry,
     make_client: MakeClient,
@@ -151,7 +151,7 @@ def test_public_registry_referring_to_loopback_is_refused_before_connecting(
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "[fe80::1]"])
-def test_redirect_to_special_address_is_refused(
+def test_redirect_to_special_address_is_rejected(
     server: FakeRegistry, make_client: MakeClient, address: str
 ) -> None:
     server.routes[TAGS] = Reply(status=307, headers={"Location": f"http://{address}/latest"})
@@ -160,7 +160,7 @@ def test_redirect_to_special_address_is_refused(
     assert len(server.requests) == 1
 
 
-def test_one_forbidden_address_of_a_host_refuses_the_host(
+def test_host_with_one_forbidden_address_is_rejected(
     server: FakeRegistry, make_client: MakeClient, resolve: Resolve
 ) -> None:
     lookups = resolve({"blobs.test": [["127.0.0.2", "169.254.169.254"]]})

@@ -125,7 +125,9 @@ def test_token_service_of_another_domain_receives_no_credentials(
         ("127.0.0.1", "1.0.0.1", False),
     ],
 )
-def test_shares_domain(registry_host: str, realm_host: str, expected: bool) -> None:
+def test_shares_domain_is_true_for_the_registry_and_its_domain(
+    registry_host: str, realm_host: str, expected: bool
+) -> None:
     assert shares_domain(registry_host, realm_host) is expected
 
 

@@ -127,7 +127,7 @@ def test_malformed_document_fails_with_its_kind(
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "a\x00", "x" * 129, "", "é", "-a"])
-def test_malformed_names_are_refused(
+def test_malformed_names_are_rejected(
     server: FakeRegistry, make_client: MakeClient, name: str
 ) -> None:
     server.routes[TAGS] = Reply({"tags": ["1", name]})
@@ -140,7 +140,7 @@ def test_malformed_names_are_refused(
 
 
 @pytest.mark.parametrize("digest", ["", "x", "sha256:abc", "sha256:" + "A" * 64, "md5:" + "a" * 32])
-def test_malformed_digest_is_refused(
+def test_malformed_digest_is_rejected(
     server: FakeRegistry, make_client: MakeClient, digest: str
 ) -> None:
     server.fallback = lambda request: Reply(b"{}", headers={"Docker-Content-Digest": digest})
@@ -158,7 +158,7 @@ def test_digest_missing_in_head_response_is_computed(
     assert make_client(server).find_digest("api", "1") == digest_of(b'{"x": 1}')
 
 
-def test_content_with_another_digest_is_refused(
+def test_content_with_another_digest_is_rejected(
     server: FakeRegistry, make_client: MakeClient
 ) -> None:
     server.fallback = lambda request: Reply(b"{}")

@@ -34,7 +34,7 @@ def test_silent_server_times_out(make_client: MakeClient) -> None:
         assert time.monotonic() - began < 20
 
 
-def drip() -> Iterator[bytes]:
+def yield_slowly() -> Iterator[bytes]:
     """Yield single bytes for 5 seconds, each within the time limit of a read."""
     for _ in range(100):
         time.sleep(0.05)
@@ -42,7 +42,7 @@ def drip() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("has_tls", [False, True])
-def test_dripping_body_times_out(
+def test_body_sent_byte_by_byte_times_out(
     make_client: MakeClient, has_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls = None
@@ -51,7 +51,7 @@ def test_dripping_body_times_out(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         tls = server_context(certificate)
     with run_fake_registry(tls=tls) as server:
-        server.routes[CATALOG] = Reply(b'{"repositories": []}', parts=drip)
+        server.routes[CATALOG] = Reply(b'{"repositories": []}', parts=yield_slowly)
         limits = Limits(read=0.3, total=0.4, pauses=())
         client = make_client(server, limits=limits, is_plain=not has_tls)
         began = time.monotonic()
@@ -61,17 +61,17 @@ def test_dripping_body_times_out(
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: "])
-def test_dripping_headers_time_out(make_client: MakeClient, start: bytes) -> None:
-    """The status line or a header has no end."""
+def test_headers_sent_byte_by_byte_time_out(make_client: MakeClient, start: bytes) -> None:
+    """The status line or a header never ends."""
     limits = Limits(read=0.3, total=0.4, pauses=())
     began = time.monotonic()
-    with dripping_server(start) as host, pytest.raises(RegistryUnavailable, match="in time"):
+    with slow_header_server(start) as host, pytest.raises(RegistryUnavailable, match="in time"):
         make_client(host, limits=limits).list_repositories()
     assert time.monotonic() - began < 4
 
 
 @contextmanager
-def dripping_server(start: bytes) -> Iterator[str]:
+def slow_header_server(start: bytes) -> Iterator[str]:
     """Serve one response that never reaches its body; stop if the client disconnects."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -104,13 +104,15 @@ def test_unreachable_server_is_unavailable(make_client: MakeClient) -> None:
 # TLS
 
 
-def test_plain_http_server_fails_as_tls(server: FakeRegistry, make_client: MakeClient) -> None:
+def test_tls_connection_to_a_plain_http_server_fails(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
     with pytest.raises(RegistryError, match=r"TLS connection to 127\.0\.0\.1 failed"):
         make_client(server, is_plain=False).list_repositories()
     assert server.requests == []
 
 
-def test_tls_is_verified_and_not_left_by_redirects(
+def test_tls_is_verified_and_redirect_to_http_is_rejected(
     server: FakeRegistry, make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = write_certificate(tmp_path, "127.0.0.1")

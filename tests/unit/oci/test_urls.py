@@ -20,7 +20,9 @@ from harborguard.oci.urls import Origin, parse_origin
         ("http://127.0.0.1:443", Origin("http", "127.0.0.1", 443), "127.0.0.1:443"),
     ],
 )
-def test_parse_origin(url: str, expected: Origin, host_header: str) -> None:
+def test_parse_origin_returns_scheme_host_and_port(
+    url: str, expected: Origin, host_header: str
+) -> None:
     origin = parse_origin(url)
     assert (origin, origin.host_header) == (expected, host_header)
 
