@@ -1,11 +1,11 @@
-# Development tasks; run `make` to list them. Scripts run as `python -m`, because a script's first
-# line cannot name an interpreter whose path contains a space.
+# Development tasks; run `make` to list them.
+# Tools run as `python -m`, because their scripts fail if the path of .venv contains a space.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run install test bench soak lint format types check schema openapi lock clean
+.PHONY: help run install test bench soak lint format check schema openapi lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile \
@@ -22,7 +22,7 @@ test: .venv/dev ## run all tests on a real PostgreSQL
 bench: .venv/dev ## measure the image list at 1k to 1M images and write docs/performance.md
 	@$(BIN)/python -m tests.tools.bench
 
-soak: .venv/dev ## inject faults for about an hour and write docs/reliability.md
+soak: .venv/dev ## test under load and faults for about an hour and write docs/reliability.md
 	@$(BIN)/python -m tests.tools.soak
 
 lint: .venv/dev ## check style, types and import directions
@@ -81,7 +81,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: coverage test-postgres15 test-lowest mutants lock-extra
 
-# Branch coverage in percent, of the packages in which a missed branch has the highest cost.
+# Minimum branch coverage, in percent, of the packages that the target checks separately.
 COVERAGE_FLOOR := 98
 POSTGRES15 ?= /usr/lib/postgresql/15/bin
 PYTEST := -m pytest -n auto --dist loadfile

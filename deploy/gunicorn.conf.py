@@ -6,6 +6,6 @@ from harborguard.gunicorn.hooks import ServerHooks
 from harborguard.gunicorn.settings import load_config, make_settings
 
 patches.apply()
-service = load_config()
+service_config = load_config()
 # gunicorn takes its settings and server hooks from the global names of this file.
-globals().update(make_settings(service, ServerHooks(service, create_app)))
+globals().update(make_settings(service_config, ServerHooks(service_config, create_app)))

@@ -6,7 +6,7 @@ from harborguard.gunicorn import patches
 from harborguard.gunicorn.settings import load_config, make_settings
 
 patches.apply()
-service = load_config()
-globals().update(make_settings(service, LocalServerHooks(service, create_app)))
+service_config = load_config()
+globals().update(make_settings(service_config, LocalServerHooks(service_config, create_app)))
 # Without a proxy, the idle connection of a browser would occupy a sync worker.
-threads = max(4, service.threads)
+threads = max(4, service_config.threads)
