@@ -12,7 +12,7 @@ from harborguard.store.pool import make_pool
 def create_app(config: Config) -> Flask:
     """Return the WSGI application for a configuration; its connection pool is still closed.
 
-    Raises ConfigurationError if a session secret is too weak.
+    Raise ConfigurationError if a session secret is too weak.
     """
     app = Flask("harborguard", static_folder=None)
     # Otherwise Werkzeug redirects `//path` to `/path`, with the Host that the client sent.
@@ -20,6 +20,6 @@ def create_app(config: Config) -> Flask:
     sessions = SessionReader(config.nextauth_secrets) if config.nextauth_secrets else None
     init_api(app, Services(make_pool(config), sessions, config))
     if config.proxies:
-        # Only the caller's address is needed, for the log. Scheme, host and prefix are not used.
+        # Take only the client's address, for the log. Forwarded schemes and hosts are ignored.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.proxies, x_proto=0)
     return app

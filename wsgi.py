@@ -1,6 +1,6 @@
 """WSGI entry point for gunicorn.
 
-Builds the application from environment variables; opens no connection at import.
+Build the application from environment variables; open no connection at import.
 """
 
 from app import create_app

@@ -1,6 +1,7 @@
 """Settings: names, defaults and checks. Only this module reads environment variables."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ LOG_FORMATS = ("auto", "json", "text")
 
 @dataclass(frozen=True)
 class Config:
-    """Settings that an operator can change.
+    """The settings of the service and the command line.
 
     `database_url` is empty if none is set; the command line and `make run` then use the embedded
     server. Times are in seconds, except `statement_timeout_ms`.
@@ -48,12 +49,14 @@ class Config:
 
     @property
     def pool_size(self) -> int:
-        """Return the maximum connections of a worker: one per thread and one spare."""
+        """Return the maximum number of connections of a worker: one per thread and one spare."""
         return self.threads + 1
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the settings from environment variables and the files that NAME_FILE names.
+        """Read the settings from environment variables.
+
+        The value of NAME can also be in a file, whose path is in the variable NAME_FILE.
 
         Raise ConfigurationError if any value is invalid or a file cannot be read.
         """
@@ -112,17 +115,25 @@ class Config:
 def _describe(error: OSError | ValueError) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, OSError):
-        return f"{_file_variable(cause)}: cannot read {cause.filename}: {cause.strerror}"
+        name = _find_file_variable(lambda path: path == Path(cause.filename))
+        return f"{name}: cannot read {cause.filename}: {cause.strerror}"
     if isinstance(cause, UnicodeDecodeError):
-        return "A file that a NAME_FILE variable names is not UTF-8 text."
+        name = _find_file_variable(lambda path: _has_content(path, cause.object))
+        return f"{name}: the file is not UTF-8 text"
     return str(error)
 
 
-def _file_variable(error: OSError) -> str:
-    """Return the name of the variable that names the unreadable file."""
-    path = Path(error.filename)
-    variables = [name for name, value in os.environ.items() if Path(value) == path]
-    return next((name for name in variables if name.endswith("_FILE")), "NAME_FILE")
+def _find_file_variable(is_match: Callable[[Path], bool]) -> str:
+    """Return the name of the variable with the path of a matching file."""
+    paths = {name: Path(value) for name, value in os.environ.items() if name.endswith("_FILE")}
+    return next((name for name, path in paths.items() if is_match(path)), "NAME_FILE")
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    try:
+        return path.is_file() and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _split(text: str | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Exceptions, one class per code of the contract's error table (contract 3).
+"""The project's exceptions, each with a code of the contract's error table (contract 3).
 
-The docstring of a class is its default message, which clients read. harborguard/api/errors.py maps
-the codes to HTTP statuses.
+The docstring of a class is its default message and can appear in responses.
+harborguard/api/errors.py maps the codes to HTTP statuses.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from inspect import getdoc
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One error in one field; `path` is the parameter's name or the field's JSON path."""
+    """An error in one value. `path` is a query parameter's name or a JSON path, as in `scan.id`."""
 
     path: str
     message: str
@@ -105,7 +105,7 @@ class RateLimited(HarborGuardError):
 
 
 class StoreUnavailable(HarborGuardError):
-    """The database cannot be reached; try again shortly."""
+    """The database is not available; try again shortly."""
 
     code = "SERVICE_UNAVAILABLE"
 
@@ -121,7 +121,7 @@ class ConfigurationError(HarborGuardError):
 
 
 class RegistryError(HarborGuardError):
-    """The registry returned an invalid response."""
+    """The request to the registry failed."""
 
 
 class RegistryUnavailable(RegistryError):

@@ -18,8 +18,8 @@ class _ImageConfig(Struct):
 def parse_build_time(config: bytes | bytearray | memoryview | msgspec.Raw) -> datetime | None:
     """Return the build time in UTC from an image configuration in JSON.
 
-    Return None if the configuration exceeds `MAX_CONFIG_BYTES` or is malformed, and for a time
-    before 2000: reproducible builds write 1970 or 1980 (contract 6).
+    Return None if the configuration exceeds `MAX_CONFIG_BYTES` or is malformed, or if the time is
+    before 2000, because reproducible builds write 1970 or 1980 (contract 6).
     """
     if memoryview(config).nbytes > MAX_CONFIG_BYTES:
         return None

@@ -33,17 +33,18 @@ def ingest_report(
     Raise UnreadableReport, InvalidReport, InvalidReference (for `image`), Forbidden or Conflict;
     nothing is stored then.
     """
-    scan = read_scan(body, received_at=received_at, image=image)
+    scan = make_scan(body, received_at=received_at, image=image)
     host = scan.report.reference.host
     if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
-        raise Forbidden("This API key may only record images of its registry.")
+        raise Forbidden("This API key can record only images of its registry.")
     return retry_once(lambda: record_scan(conn, organization_id, scan))
 
 
-def read_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:
-    """Parse and score a report; return the scan to record. Performs no I/O.
+def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:
+    """Parse and score a report, and return the scan to record. Perform no I/O.
 
-    A report without a time counts as finished at `received_at`. Raises as `ingest_report`.
+    The scan's finish time is `received_at` if the report has none. Raise UnreadableReport,
+    InvalidReport or InvalidReference as `ingest_report` does.
     """
     reference = None if image is None else parse_reference(image)
     report = parse_report(body, reference=reference)
@@ -51,7 +52,7 @@ def read_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
     if finished_at > received_at + _CLOCK_TOLERANCE:
         message = f"is {finished_at.isoformat()}, more than five minutes in the future"
         raise InvalidReport(
-            "The scan's finish time is in the future.", [Issue("finishedAt", message)]
+            "The scan's finish time is in the future.", [Issue(report.finished_at_path, message)]
         )
     content = _content_digest(report.reference, body)
     counts = count_severities(report.findings)

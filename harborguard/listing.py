@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SortKey(StrEnum):
-    """The columns by which images can be sorted."""
+    """A column by which images can be sorted."""
 
     NAME = "name"
     CREATED_AT = "created_at"
@@ -19,7 +19,7 @@ class SortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """A sort order of images."""
+    """A sort order of images by one column. Ties are sorted by id in the same direction."""
 
     key: SortKey
     descending: bool
@@ -29,8 +29,8 @@ class Sort:
 class ImageCriteria:
     """Filters and sort order of an image list. A field that is None or empty does not filter.
 
-    `registry` is an id, a host or a name. `risk_score` is the minimum score, 0..100. `search` is a
-    part of the image's name, in any case.
+    `registry` is an id, or a host or name (case-insensitive). `risk_score` is the minimum score,
+    0..100. `search` is a part of the image's name (case-insensitive).
     """
 
     registry: str | None = None
@@ -49,7 +49,7 @@ class Page:
 
     @property
     def offset(self) -> int:
-        """The number of rows before the page."""
+        """Return the number of rows before the page."""
         return (self.number - 1) * self.size
 
 
@@ -104,13 +104,13 @@ class ImageDetails(NamedTuple):
 class TagSummary(NamedTuple):
     """One tag of an image. Times are text as in `ImageSummary`.
 
-    `digest_made_at` is the digest's build time if known, else the time it was first observed under
-    this tag (contract 6).
+    `digest_created_at` is the digest's build time if known, else the time at which the digest was
+    first observed under this tag (contract 6).
     """
 
     name: str
     digest: str | None
-    digest_made_at: str
+    digest_created_at: str
     last_observed_at: str
     risk_score: int | None
     grade: str | None
@@ -150,7 +150,7 @@ class RegistryCount(NamedTuple):
 
 
 class FindingSortKey(StrEnum):
-    """The columns by which findings can be sorted."""
+    """A column by which findings can be sorted."""
 
     SEVERITY = "severity"
     CVSS = "cvss"
@@ -169,9 +169,9 @@ class FindingSort:
 class FindingCriteria:
     """Filters and sort order of a list of findings. A field that is None or empty does not filter.
 
-    `package` is a full package name, in any case. `is_fixable` selects findings with or without a
-    fixed version. `search` is a part of the vulnerability's id, the package name or the title, in
-    any case.
+    `package` is a full package name (case-insensitive). `is_fixable` selects findings with or
+    without a fixed version. `search` is a part of the vulnerability's id, the package name or the
+    title (case-insensitive).
     """
 
     severities: tuple[Severity, ...] = ()

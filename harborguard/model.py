@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """A principal's role. Each endpoint requires a minimum role (contract 4)."""
+    """A principal's role. A route that needs a credential requires a minimum role (contract 4)."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -17,7 +17,7 @@ class Role(StrEnum):
 
     @property
     def level(self) -> int:
-        """The role's rank, 20..100. A role includes the permissions of all lower ranks."""
+        """Return the role's rank, 20..100. A role has the permissions of all lower ranks."""
         return _ROLE_LEVELS[self]
 
 
@@ -70,7 +70,7 @@ class ScanStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether scores can come from the scan (contract 6)."""
+        """Return whether the scan can be an image's last scan: it has results (contract 6)."""
         return self in {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
 
 
@@ -96,14 +96,15 @@ class Principal:
 
     `id` is the id of the API key or the access token; for a session it is the user's id.
     `role` is None if the stored role is unknown to this release; every request is then forbidden.
-    `is_use_due` is true if the credential's last use was recorded over a minute ago, or never.
+    `needs_use_update` is true if the stored time of the credential's last use is missing or older
+    than a minute.
     """
 
     kind: PrincipalKind
     id: str
     scope: Scope
     role: Role | None
-    is_use_due: bool = False
+    needs_use_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The image's name: registry host and full path, in lower-case ASCII."""
+        """Return the image's name: registry host and full path, in lower-case ASCII."""
         return f"{self.host}/{self.repository}"
 
 
@@ -145,7 +146,8 @@ class Report:
 
     `findings` are distinct, worst severity first. `external_id` is the scan id that the sensor's
     envelope contains; other formats have none. `digest` is the manifest digest of the image,
-    `built_at` the build time of that digest. `finished_at` is None if the report has no time.
+    `built_at` the build time of that digest. `finished_at` is None if the report has no time;
+    `finished_at_path` is the JSON path of that time.
     """
 
     reference: Reference
@@ -157,6 +159,7 @@ class Report:
     built_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    finished_at_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,7 @@ class RecordedScan:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTag:
-    """A tag and the digest it pointed to, each None if unknown: the digest and its build time."""
+    """A tag, its digest and the build time of the digest. Unknown values are None."""
 
     name: str
     digest: str | None
@@ -211,7 +214,7 @@ class ObservedTag:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRepository:
-    """All tags of a repository at a time; without tags if the repository was removed.
+    """All tags of a repository at one time. `tags` is empty if the repository was removed.
 
     `name` is the image's name: the registry's host and the path. `observed_at` is the time just
     before the tags were listed.

@@ -11,7 +11,7 @@ _DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io"}
 _MAX_NAME = 255
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
-_HOSTS = "host, host:port or [IPv6]:port"
+_HOST_FORMS = "host, host:port or [IPv6]:port"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]{{1,5}})?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -54,7 +54,7 @@ def parse_host(text: str) -> str:
     try:
         return _normalize_host(_drop_scheme(text).removesuffix("/"))
     except InvalidReference as error:
-        message = f"The registry's host is malformed; allowed is {_HOSTS}."
+        message = f"The registry's host is malformed; expected {_HOST_FORMS}."
         raise InvalidReference(message) from error
 
 
@@ -71,7 +71,7 @@ def _drop_scheme(text: str) -> str:
     # Checked before lower-casing, which turns some other letters, such as the Kelvin sign, into
     # ASCII ones.
     if not text or not text.isascii():
-        raise _invalid("must consist of ASCII characters, as in ghcr.io/acme/api:1.4")
+        raise _invalid("must be a name in ASCII characters, such as ghcr.io/acme/api:1.4")
     scheme = _SCHEME.match(text)
     return text[scheme.end() :] if scheme else text
 
@@ -86,24 +86,24 @@ def _split_host(name: str) -> tuple[str, str]:
 def _normalize_host(text: str) -> str:
     host = text.lower()
     if not _HOST.fullmatch(host):
-        raise _invalid(f"has a malformed registry host; allowed is {_HOSTS}")
+        raise _invalid(f"has a malformed registry host; expected {_HOST_FORMS}")
     return _DOCKER_HUB if host in _DOCKER_HUB_ALIASES else host
 
 
 def _validate(repository: str, tag: str | None, digest: str | None) -> None:
     if not _REPOSITORY.fullmatch(repository):
         raise _invalid(
-            "has a malformed path; allowed are parts of lower-case letters and digits, "
+            "has a malformed path; expected parts of lower-case letters and digits, "
             "joined by '.', '_', '__' or hyphens, and separated by '/'"
         )
     if tag is not None and not _TAG.fullmatch(tag):
         raise _invalid(
-            "has a malformed tag; allowed are at most 128 letters, digits, '_', '.' and '-', "
+            "has a malformed tag; expected at most 128 letters, digits, '_', '.' and '-', "
             "not beginning with '.' or '-'"
         )
     if digest is not None and not _DIGEST.fullmatch(digest):
         raise _invalid(
-            "has a malformed digest; allowed is sha256: with 64 or sha512: with 128 lower-case "
+            "has a malformed digest; expected sha256: with 64 or sha512: with 128 lower-case "
             "hexadecimal digits"
         )
 

@@ -28,8 +28,8 @@ def count_severities(findings: Iterable[Finding]) -> SeverityCounts:
 def risk_score(counts: SeverityCounts) -> int:
     """Return the risk score, 0..100; higher is worse (contract 5).
 
-    The score is a quarter of the weighted counts, rounded half up, and limited to the range of the
-    worst severity.
+    The score is the weighted sum of the counts, divided by four, rounded half up, and limited to
+    the range of the worst severity.
     """
     weighted = 25 * counts.critical + 10 * counts.high + 3 * counts.medium + counts.low
     lowest, highest = _score_bounds(counts)
@@ -38,9 +38,9 @@ def risk_score(counts: SeverityCounts) -> int:
 
 def grade(score: int) -> Grade:
     """Return the grade of a risk score. Raise ValueError if the score is not 0..100."""
-    for letter, (lowest, highest) in _GRADE_BOUNDS.items():
+    for candidate, (lowest, highest) in _GRADE_BOUNDS.items():
         if lowest <= score <= highest:
-            return letter
+            return candidate
     raise ValueError(f"a risk score is 0..100, not {score}")
 
 
@@ -50,7 +50,7 @@ def score_ranges(grades: Iterable[Grade]) -> list[tuple[int, int]]:
     Adjacent ranges are merged, so there are at most two. The list is empty without grades.
     """
     ranges: list[tuple[int, int]] = []
-    for lowest, highest in sorted(_GRADE_BOUNDS[letter] for letter in set(grades)):
+    for lowest, highest in sorted(_GRADE_BOUNDS[each] for each in set(grades)):
         if ranges and ranges[-1][1] + 1 == lowest:
             ranges[-1] = (ranges[-1][0], highest)
         else:

@@ -36,7 +36,7 @@ CREATE VIEW current_tags AS
     name,
     digest,
     is_confirmed,
-    COALESCE(built_at, first_observed_at) AS digest_made_at,
+    COALESCE(built_at, first_observed_at) AS digest_created_at,
     last_observed_at
    FROM tags
   ORDER BY organization_id, image_id, name, is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;

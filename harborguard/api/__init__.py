@@ -1,4 +1,4 @@
-"""The HTTP API: the only package that uses Flask. RESOURCES lists what needs a credential."""
+"""The HTTP API, in Flask. RESOURCES lists the blueprints whose routes need a credential."""
 
 from flask import Blueprint, Flask, Response
 
@@ -28,7 +28,7 @@ def init_api(app: Flask, services: Services) -> None:
 
 
 def _make_api() -> Blueprint:
-    # Hooks of the parent run for every resource, but not for 404 and 405, where no route matches:
+    # The hooks run for each route of RESOURCES, but not for 404 and 405, where no route matches:
     # those responses need no database.
     api = Blueprint("api", __name__, url_prefix="/api")
     api.before_request(auth.authenticate)

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What a view requires of a principal: a lowest role, and an API key if `api_key_only`."""
+    """The minimum role that a view requires, and whether it accepts only API keys."""
 
     role: Role
     api_key_only: bool
@@ -32,17 +32,17 @@ class Requirement:
 def authenticate() -> None:
     """Set `g.principal` to the request's principal; raise Unauthenticated if there is none.
 
-    OPTIONS and a credential of no known form are handled without a database connection.
+    OPTIONS requests need no credential. They and malformed credentials need no connection.
     """
     if request.method == "OPTIONS":
         return
     try:
         g.principal = principal = _find_principal()
     except Unauthenticated as error:
-        metrics.count_refusal(error.reason)
-        g.refused = error.reason
+        metrics.count_rejection(error.reason)
+        g.rejection_reason = error.reason
         raise
-    if principal.is_use_due:
+    if principal.needs_use_update:
         _record_use_after_response(principal)
 
 
@@ -64,22 +64,21 @@ def require(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator for a view that raises Forbidden if the principal's role is too low.
 
-    With `api_key_only`, access tokens and sessions are refused as well.
+    With `api_key_only`, access tokens and sessions are rejected as well.
     """
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        def checked_view(*args: P.args, **kwargs: P.kwargs) -> R:
             principal: Principal = g.principal
-            held = principal.role
-            if held is None or held.level < role.level:
+            if principal.role is None or principal.role.level < role.level:
                 raise Forbidden(f"The role {role.value} or higher is required.")
             if api_key_only and principal.kind is not PrincipalKind.API_KEY:
                 raise Forbidden("An API key is required.")
             return view(*args, **kwargs)
 
-        vars(guarded)["requirement"] = Requirement(role, api_key_only)
-        return guarded
+        vars(checked_view)["requirement"] = Requirement(role, api_key_only)
+        return checked_view
 
     return decorate
 

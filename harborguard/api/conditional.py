@@ -8,12 +8,12 @@ from harborguard import __version__
 from harborguard.model import Scope
 
 
-def make_etag(scope: Scope, version: int, query: str) -> str:
-    """Return the ETag: a hash of scope, inventory version, normalized query and release.
+def make_etag(scope: Scope, version: int, link: str) -> str:
+    """Return the ETag: a hash of scope, inventory version, link and release.
 
-    `query` is the response's own link: path and normalized query string.
+    `link` is the response's `links.self`: the path and the normalized query string.
     """
-    parts = (scope.organization_id, scope.registry_id or "", str(version), query, __version__)
+    parts = (scope.organization_id, scope.registry_id or "", str(version), link, __version__)
     return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -23,7 +23,7 @@ def is_conditional() -> bool:
 
 
 def matches_request(etag: str) -> bool:
-    """Return whether If-None-Match has the ETag.
+    """Return whether If-None-Match contains the ETag.
 
     The comparison is weak, because a proxy that compresses responses weakens their ETags.
     """

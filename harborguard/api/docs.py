@@ -31,9 +31,9 @@ _CONTENT_SECURITY_POLICY = (
 @blueprint.get("")
 @documented(tag="service", responses={200: ["text/html"]}, errors=[404])
 def get_docs_page() -> Response:
-    """Return the API reference as a page.
+    """Return the API reference as an HTML page.
 
-    404 if the operator has switched it off.
+    The status is 404 if the operator has switched the page off.
     """
     return send_from_directory(_PAGE, "index.html")
 
@@ -41,7 +41,7 @@ def get_docs_page() -> Response:
 @blueprint.get("/<name>")
 @documented(
     tag="service",
-    path_parameters={"name": "The name of a file that the page loads."},
+    path_parameters={"name": "The name of a file of the page."},
     responses={200: ["text/css", "text/javascript"]},
     errors=[404],
 )

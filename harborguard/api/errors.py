@@ -5,7 +5,7 @@ from flask import Flask, Response
 from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
-from harborguard.api.responses import ResponseSchema, json_response, text, word
+from harborguard.api.responses import ResponseSchema, json_response, one_of, text
 from harborguard.errors import Conflict, HarborGuardError, RateLimited
 from harborguard.store.errors import translate_error
 
@@ -45,7 +45,7 @@ class ErrorIssue(ResponseSchema):
 class ErrorBody(ResponseSchema):
     """The code, for programs, and the message, for people."""
 
-    code = word(STATUSES, "BAD_REQUEST")
+    code = one_of(STATUSES, "BAD_REQUEST")
     message = text("The query is not valid.")
     issues = fields.List(fields.Nested(ErrorIssue))
 
@@ -58,7 +58,7 @@ class ErrorResponse(ResponseSchema):
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Return every error of an application as an error envelope."""
+    """Register the handlers that turn exceptions into error responses."""
     app.register_error_handler(HarborGuardError, _error_response)
     app.register_error_handler(HTTPException, _http_error_response)
     app.register_error_handler(Exception, _unexpected_error_response)
@@ -83,7 +83,7 @@ def _error_response(error: HarborGuardError) -> Response:
 
 
 def _http_error_response(error: HTTPException) -> Response:
-    """Return an error of Werkzeug, with its status and its Allow header."""
+    """Return the response for an error of Werkzeug; keep its status and its Allow header."""
     status = error.code or 500
     code = _CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
     message = _NO_SUCH_PATH if code == "NOT_FOUND" else error.description
@@ -96,7 +96,7 @@ def _http_error_response(error: HTTPException) -> Response:
 
 
 def _unexpected_error_response(error: Exception) -> Response:
-    """Return the error that a database error means, or 500 for every other exception."""
+    """Return the response for a known database error, or 500 for any other exception."""
     translated = translate_error(error)
     if translated is None:
         log.error("unexpected error", exc_info=error)

@@ -1,4 +1,4 @@
-"""Field types of query parameters. Each one parses, serializes and describes its parameter."""
+"""Field types that describe themselves in the OpenAPI document: the base and query parameters."""
 
 import re
 import unicodedata
@@ -35,7 +35,7 @@ class Parameter(DescribedField[T]):
 
 
 class StrictInteger(Parameter[int]):
-    """An integer in ASCII digits from `min` to `max`. int() would accept more (contract 1)."""
+    """An integer from `min` to `max` in ASCII digits, without sign or spaces (contract 1)."""
 
     def __init__(self, *, min: int, max: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -71,7 +71,7 @@ class Text(Parameter[str | None]):
         self.max = max
 
     def describe(self) -> dict[str, Any]:
-        """Return the type, the greatest length and the allowed characters."""
+        """Return the type, the maximum length and the allowed characters."""
         return {"type": "string", "maxLength": self.max, "pattern": _NO_CONTROL_CHARACTERS}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> str | None:
@@ -117,13 +117,16 @@ class WordList(Parameter[tuple[StrEnum, ...]]):
 
 
 class SortOrder(Parameter[Any]):
-    """An order as `column:direction`. An unknown one is parsed to None: the default (contract 1).
+    """A sort order, written `column:direction`.
 
-    `orders` has every order by its text.
+    `orders` maps each text to its order. An unknown text is parsed to None, which stands for the
+    default order (contract 1).
     """
 
     def __init__(self, orders: Mapping[str, Any], *, default: str, **kwargs: Any) -> None:
-        super().__init__(description="The order. An unknown order means the default.", **kwargs)
+        super().__init__(
+            description="The sort order. An unknown value selects the default.", **kwargs
+        )
         self.orders = orders
         self.default = default
         self._texts = {order: text for text, order in orders.items()}
@@ -140,10 +143,10 @@ class SortOrder(Parameter[Any]):
 
 
 class Flag(Parameter[bool]):
-    """`true` or `false`."""
+    """A boolean, written `true` or `false`."""
 
     def describe(self) -> dict[str, Any]:
-        """Return the type, whose values a query string contains as `true` and `false`."""
+        """Return the type, whose values are written `true` and `false`."""
         return {"type": "boolean"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> bool:

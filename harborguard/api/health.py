@@ -1,4 +1,4 @@
-"""The service itself, without a credential: name and version, health and readiness."""
+"""Routes without a credential: the service's name and version, its health and its readiness."""
 
 from time import monotonic
 from typing import Any
@@ -7,7 +7,7 @@ from flask import Blueprint
 
 import harborguard
 from harborguard.api.openapi import documented
-from harborguard.api.responses import ResponseSchema, data_of, text, word
+from harborguard.api.responses import ResponseSchema, data_of, one_of, text
 from harborguard.api.services import read, services
 from harborguard.errors import StoreUnavailable
 from harborguard.store.migrations import schema_state
@@ -26,15 +26,15 @@ class ServiceResponse(ResponseSchema):
 
 
 class HealthResponse(ResponseSchema):
-    """The state of the process or of the service."""
+    """`ok` if the process serves requests, `ready` if it can also use the database."""
 
-    status = word(["ok", "ready"], "ok")
+    status = one_of(["ok", "ready"], "ok")
 
 
 @blueprint.get("/")
 @documented(tag="service", responses={200: data_of(ServiceResponse)})
 def get_service() -> dict[str, Any]:
-    """Return the service's name, its version and where its documentation is."""
+    """Return the service's name, its version and the paths of its documentation."""
     return {
         "data": {
             "name": "HarborGuard Images",
@@ -58,7 +58,7 @@ def get_health() -> dict[str, Any]:
 def get_readiness() -> dict[str, Any]:
     """Return 200 if the database is reachable and has the schema that this release needs."""
     readiness = services().readiness
-    # Supervisors may poll often; the database is queried at most once per second.
+    # Load balancers may poll often; the database is queried at most once a second.
     if monotonic() > readiness.valid_until:
         readiness.is_current = not read(schema_state).pending
         readiness.valid_until = monotonic() + 1

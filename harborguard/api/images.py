@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, request
 from harborguard.api.auth import require
 from harborguard.api.conditional import is_conditional, make_etag, matches_request, not_modified
 from harborguard.api.openapi import documented
-from harborguard.api.pagination import Link, make_link, page_of, serialize_page
+from harborguard.api.pagination import LinkBuilder, make_link_builder, page_of, serialize_page
 from harborguard.api.queries import (
     ListFindingsQuery,
     ListImagesQuery,
@@ -42,18 +42,19 @@ _LIST_QUERY = ListImagesQuery()
 _SUMMARY_QUERY = SummarizeImagesQuery()
 _TAGS_QUERY = ListTagsQuery()
 _FINDINGS_QUERY = ListFindingsQuery()
-_IMAGE_ID = {"image_id": "An image's id, as the list returns it."}
+_IMAGE_ID = {"image_id": "The `id` of an image in the list."}
 
 
 @lru_cache(maxsize=256)
-def parse_query_string(_query_string: bytes) -> tuple[ImageCriteria, Page, Link]:
-    """Return the criteria, the page and the links of the list for the request's query string.
+def parse_query_string(_query_string: bytes) -> tuple[ImageCriteria, Page, LinkBuilder]:
+    """Return the criteria, the page and the link builder for the request's query string.
 
-    Clients that poll repeat the same few query strings. A refused query string is not cached.
+    Polling clients repeat a few query strings, so the results are cached. Errors are not.
     """
-    # Flask decodes the same query string for `request.args`.
+    # `request.args` is the same query string, decoded by Flask. The argument is the cache's key.
     criteria, page = parse_query(_LIST_QUERY, request.args)
-    return criteria, page, make_link(request.path, _LIST_QUERY.to_parameters(criteria, page))
+    parameters = _LIST_QUERY.to_parameters(criteria, page)
+    return criteria, page, make_link_builder(request.path, parameters)
 
 
 @blueprint.get("")
@@ -70,19 +71,19 @@ def list_images() -> Response:
 
     A row is one image: a unique registry and name, independent of any tag or scan.
     """
-    criteria, page, link = parse_query_string(request.query_string)
-    query = link(page.number)
+    criteria, page, link_to = parse_query_string(request.query_string)
+    self_link = link_to(page.number)
     scope = g.principal.scope
     if is_conditional():
         version = read(lambda conn: image_list.find_inventory_version(conn, scope))
-        etag = make_etag(scope, version, query)
+        etag = make_etag(scope, version, self_link)
         if matches_request(etag):
             return not_modified(etag)
     listing = read(lambda conn: image_list.list_images(conn, scope, criteria, page))
     rows = [serialize_image(image) for image in listing.items]
     g.rows = len(rows)
-    response = json_response(serialize_page(rows, listing.total, page, link))
-    response.set_etag(make_etag(scope, listing.version, query))
+    response = json_response(serialize_page(rows, listing.total, page, link_to))
+    response.set_etag(make_etag(scope, listing.version, self_link))
     return response
 
 
@@ -90,7 +91,7 @@ def list_images() -> Response:
 @require(Role.VIEWER)
 @documented(tag="images", query=SummarizeImagesQuery, responses={200: data_of(SummaryResponse)})
 def summarize_images() -> dict[str, Any]:
-    """Count the images that match, in total, by grade, never scanned and by registry."""
+    """Count the matching images: in total, by grade, by registry, and those never scanned."""
     criteria = parse_query(_SUMMARY_QUERY, request.args)
     scope = g.principal.scope
     counts = read(lambda conn: summary.count_images(conn, scope, criteria))
@@ -128,8 +129,8 @@ def list_tags(image_id: str) -> dict[str, Any]:
     listing = read(lambda conn: details.list_tags(conn, scope, image_id, page))
     rows = [serialize_tag(tag) for tag in listing.items]
     g.rows = len(rows)
-    link = make_link(request.path, _TAGS_QUERY.to_parameters(criteria, page))
-    return serialize_page(rows, listing.total, page, link)
+    link_to = make_link_builder(request.path, _TAGS_QUERY.to_parameters(criteria, page))
+    return serialize_page(rows, listing.total, page, link_to)
 
 
 @blueprint.get("/<image_id>/vulnerabilities")
@@ -150,5 +151,5 @@ def list_vulnerabilities(image_id: str) -> dict[str, Any]:
     )
     rows = [serialize_vulnerability(finding) for finding in listing.items]
     g.rows = len(rows)
-    link = make_link(request.path, _FINDINGS_QUERY.to_parameters(criteria, page))
-    return serialize_page(rows, listing.total, page, link)
+    link_to = make_link_builder(request.path, _FINDINGS_QUERY.to_parameters(criteria, page))
+    return serialize_page(rows, listing.total, page, link_to)

@@ -39,7 +39,7 @@ _INFO = {
 }
 _TAGS = {
     "images": "The images of the caller's organization, their tags and their vulnerabilities.",
-    "scans": "Reports of scanners.",
+    "scans": "Scan reports.",
     "service": "The service itself: health, readiness and documentation. No credential is needed.",
 }
 _SECURITY_SCHEMES = {
@@ -48,7 +48,7 @@ _SECURITY_SCHEMES = {
     "session": {"type": "apiKey", "in": "cookie", "name": "next-auth.session-token"},
 }
 _ERROR_HEADERS = {
-    401: {"WWW-Authenticate": "Bearer."},
+    401: {"WWW-Authenticate": "The authentication scheme, `Bearer`."},
     429: {"Retry-After": "Seconds to wait."},
     503: {"Retry-After": "Seconds to wait."},
 }
@@ -56,10 +56,11 @@ _ERROR_HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a view's route, name, docstring and role do not express. Used as a decorator.
+    """Decorator that documents a view, in addition to its route, name, docstring and role.
 
-    `responses` has by status a schema, a list of media types, or None for no body. `errors` are
-    statuses in addition to those that follow from the query, the body, the role and the rate limit.
+    `responses` maps a status to a schema, to media types, or to None if there is no body.
+    `errors` are statuses in addition to those that follow from the query, the body, the role and
+    the rate limit.
     """
 
     tag: str
@@ -74,7 +75,7 @@ class Operation:
     requests_per_minute: Callable[[Config], int] | None = None
 
     def __call__(self, view: View) -> View:
-        """Attach the operation to a view, which stays as it is."""
+        """Attach the operation to a view and return the view."""
         vars(view)["operation"] = self
         return view
 
@@ -112,7 +113,7 @@ def make_document(app: Flask) -> dict[str, Any]:
         schema = {"type": "string", "enum": [word.value for word in words]}
         spec.components.schema(words.__name__, schema)
     for status in sorted(set(STATUSES.values())):
-        spec.components.response(_error_name(status), _error_response(status))
+        spec.components.response(_error_name(status), _error_response_object(status))
     config = app.extensions["harborguard"].config
     paths: dict[str, dict[str, Any]] = {}
     for path, method, view in _documented_views(app):
@@ -153,7 +154,7 @@ def _operation_object(view: Callable[..., Any], config: Config) -> dict[str, Any
         "security": [{scheme: []} for scheme in _security(requirement)],
         "x-required-role": requirement.role.value if requirement else "none",
         "responses": {
-            **{status: _response(operation, status) for status in operation.responses},
+            **{status: _response_object(operation, status) for status in operation.responses},
             **{status: _error_name(status) for status in _errors(operation, requirement)},
         },
     }
@@ -200,7 +201,7 @@ def _plain_parameters(
     ]
 
 
-def _response(operation: Operation, status: int) -> dict[str, Any]:
+def _response_object(operation: Operation, status: int) -> dict[str, Any]:
     body = operation.responses[status]
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if isinstance(body, type):
@@ -217,7 +218,7 @@ def _response(operation: Operation, status: int) -> dict[str, Any]:
 
 
 def _example_of(schema: Schema) -> dict[str, Any]:
-    """Return an object of the examples of the schema's fields. Fields without one are left out."""
+    """Return an example of the schema: the first example of each field that has one."""
     examples = {each.data_key: _examples_of(each) for each in schema.fields.values()}
     return {key: found[0] for key, found in examples.items() if key and found}
 
@@ -247,8 +248,8 @@ def _error_name(status: int) -> str:
     return HTTPStatus(status).name.title().replace("_", "")
 
 
-def _error_response(status: int) -> dict[str, Any]:
-    codes = [code for code, code_status in STATUSES.items() if code_status == status]
+def _error_response_object(status: int) -> dict[str, Any]:
+    codes = [code for code in STATUSES if STATUSES[code] == status]
     examples = {code: {"value": _example_error(code)} for code in codes}
     content = {"schema": ErrorResponse, "examples": examples}
     response: dict[str, Any] = {
@@ -282,7 +283,7 @@ _EXAMPLE_ERRORS = {
     "UNSUPPORTED_MEDIA_TYPE": ("The Content-Type must be application/json.",),
     "RATE_LIMITED": ("At most 120 requests per minute are allowed.",),
     "INTERNAL_ERROR": ("The service failed to process the request.",),
-    "SERVICE_UNAVAILABLE": ("The database cannot be reached; try again shortly.",),
+    "SERVICE_UNAVAILABLE": ("The database is not available; try again shortly.",),
     "TIMEOUT": ("The database took too long to respond.",),
 }
 

@@ -10,7 +10,8 @@ from marshmallow import Schema, fields
 from harborguard.api.responses import ResponseSchema, boolean, integer, text
 from harborguard.listing import Page
 
-Link = Callable[[int], str]
+# Returns the link to a page, given the page's number.
+LinkBuilder = Callable[[int], str]
 
 
 class PageMeta(ResponseSchema):
@@ -25,7 +26,7 @@ class PageMeta(ResponseSchema):
 
 
 class PageLinks(ResponseSchema):
-    """Links to the page and its neighbours, relative to the host. A missing page has no key."""
+    """Paths of this page, the next and the previous one. A page that does not exist has no key."""
 
     self = text("/api/images?page=1&limit=50")
     next = fields.String(metadata={"examples": ["/api/images?page=2&limit=50"]})
@@ -45,17 +46,17 @@ def page_of(row: type[ResponseSchema]) -> type[Schema]:
 
 
 def serialize_page(
-    rows: list[dict[str, Any]], total: int, page: Page, link: Link
+    rows: list[dict[str, Any]], total: int, page: Page, link_to: LinkBuilder
 ) -> dict[str, Any]:
-    """Return a page of rows, where `total` is the number of rows on all pages."""
+    """Return the envelope of a page; `total` is the number of rows on all pages."""
     pages = -(-total // page.size)
     has_next = page.number < pages
     has_prev = page.number > 1 and total > 0
-    links = {"self": link(page.number)}
+    links = {"self": link_to(page.number)}
     if has_next:
-        links["next"] = link(page.number + 1)
+        links["next"] = link_to(page.number + 1)
     if has_prev:
-        links["prev"] = link(min(page.number - 1, pages))
+        links["prev"] = link_to(min(page.number - 1, pages))
     meta = {
         "page": page.number,
         "pageSize": page.size,
@@ -67,10 +68,10 @@ def serialize_page(
     return {"data": rows, "meta": meta, "links": links}
 
 
-def make_link(path: str, parameters: Mapping[str, str]) -> Link:
-    """Return a function from the number of a page to its link.
+def make_link_builder(path: str, parameters: Mapping[str, str]) -> LinkBuilder:
+    """Return a function that builds the link to a page with this path and these parameters.
 
-    `parameters` are those of any page, in the order of links.
+    The parameters keep their order. `page` is replaced and comes first.
     """
     others = [(name, value) for name, value in parameters.items() if name != "page"]
     query = urlencode(others, quote_via=quote, safe="")

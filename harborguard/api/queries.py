@@ -1,4 +1,4 @@
-"""The query strings of all operations: one schema each. A schema parses a query and writes links.
+"""The query strings of the operations, one schema each. The schemas of lists also make links.
 
 The query of a list is parsed to criteria and a page. `to_parameters` turns them back into the
 parameters of a link: page and limit first, then the normalized filters in the order of the fields
@@ -30,7 +30,7 @@ from harborguard.listing import (
 )
 from harborguard.model import Grade, Severity
 
-MAX_OFFSET = 2**63 - 1  # the greatest bigint
+MAX_OFFSET = 2**63 - 1  # the maximum of a bigint
 
 Key = TypeVar("Key")
 Order = TypeVar("Order")
@@ -66,7 +66,9 @@ class PageQuery(QuerySchema):
     page = StrictInteger(
         min=1, max=MAX_OFFSET, load_default=1, description="The number of the page."
     )
-    limit = StrictInteger(min=1, max=200, load_default=50, description="The rows of a page.")
+    limit = StrictInteger(
+        min=1, max=200, load_default=50, description="The maximum number of rows of a page."
+    )
 
     @validates_schema
     def check_offset(self, data: dict[str, Any], **_: Any) -> None:
@@ -99,12 +101,12 @@ class PageQuery(QuerySchema):
 class ImageFiltersQuery(QuerySchema):
     """The filters of images. A field is named like the criterion in `ImageCriteria`."""
 
-    registry = Text(max=200, description="A registry's id, or its host or name in any case.")
+    registry = Text(max=200, description="A registry's id, or its host or name (case-insensitive).")
     risk_score = StrictInteger(
         min=0,
         max=100,
         data_key="riskScore",
-        description="The lowest risk score. Images that were never scanned do not match.",
+        description="The minimum risk score. Images that were never scanned do not match.",
     )
     grades = WordList(
         Grade,
@@ -113,7 +115,9 @@ class ImageFiltersQuery(QuerySchema):
     )
     search = Text(
         max=200,
-        description="A part of the image's name, in any case. %, _ and \\ are ordinary characters.",
+        description=(
+            "A part of the image's name (case-insensitive). %, _ and \\ are ordinary characters."
+        ),
     )
 
 
@@ -153,11 +157,14 @@ class ListFindingsQuery(PageQuery):
         data_key="severity",
         description="A comma-separated list of severities. Any of them matches.",
     )
-    package = Text(max=200, description="The package's full name, in any case.")
+    package = Text(max=200, description="The package's full name (case-insensitive).")
     is_fixable = Flag(data_key="fixable", description="Whether a fixed version exists.")
     search = Text(
         max=200,
-        description="A part of the vulnerability's id or title or of the package's name, any case.",
+        description=(
+            "A part of the vulnerability's id or title, or of the package's name"
+            " (case-insensitive)."
+        ),
     )
     sort = SortOrder(FINDING_SORTS, default="severity:desc")
 

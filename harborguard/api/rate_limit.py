@@ -1,4 +1,4 @@
-"""Rate limits per credential, counted in the memory of each worker process."""
+"""A rate limit per key, counted separately in each worker process."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from harborguard.errors import RateLimited
 
 
 class RateLimit:
-    """A greatest number of requests per key in any minute. Each worker counts separately."""
+    """A maximum number of requests per key in any 60 seconds."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)

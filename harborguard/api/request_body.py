@@ -1,4 +1,4 @@
-"""Request bodies: read up to a limit, inflated if compressed with gzip, kept in memory once."""
+"""Read request bodies: check their size, decompress gzip, and keep one copy in memory."""
 
 import zlib
 from collections.abc import Iterable, Iterator

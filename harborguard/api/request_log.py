@@ -11,14 +11,14 @@ from harborguard.observability import metrics
 from harborguard.observability.logs import REQUEST_ID
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-# Supervisors poll these paths, so their requests are logged at level debug.
+# Load balancers and health checks poll these paths; their requests are logged at level debug.
 _POLLED_PATHS = frozenset({"/api/health", "/api/ready"})
 
 log = structlog.get_logger()
 
 
 def observe_requests(app: Flask) -> None:
-    """Register the hooks. They run for every request, also where no route matches."""
+    """Register the hooks. They run for every request, including those that match no route."""
     app.before_request(_start_request)
     app.after_request(_finish_request)
 
@@ -55,6 +55,6 @@ def _log_fields(response: Response, method: str, route: str, seconds: float) -> 
         fields |= {"principal_kind": principal.kind, "principal_id": principal.id}
     if (rows := g.get("rows")) is not None:
         fields["rows"] = rows
-    if refused := g.get("refused"):
-        fields["refused"] = refused
+    if reason := g.get("rejection_reason"):
+        fields["rejection_reason"] = reason
     return fields

@@ -56,18 +56,19 @@ def text(example: str | None = None, **kwargs: Any) -> fields.String:
     return fields.String(required=True, metadata=metadata, **kwargs)
 
 
-def word(words: Iterable[str], example: str, **kwargs: Any) -> fields.String:
-    """Return a required string field that holds one of some words."""
+def one_of(words: Iterable[str], example: str, **kwargs: Any) -> fields.String:
+    """Return a required string field with a fixed set of values."""
     # A JSON document needs plain strings, not members of an enumeration.
     allowed = validate.OneOf([str(each) for each in words])
     return text(example, validate=allowed, **kwargs)
 
 
+# Each one is a component of the OpenAPI document.
 ENUMERATIONS = (Grade, Severity)
 
 
 class Member(DescribedField[str]):
-    """A required member of one of the ENUMERATIONS, which are components of the document."""
+    """A required field with a value of an enumeration, which must be one of ENUMERATIONS."""
 
     def __init__(self, enumeration: type[StrEnum], example: str, **kwargs: Any) -> None:
         super().__init__(required=True, metadata={"examples": [example]}, **kwargs)
@@ -79,7 +80,7 @@ class Member(DescribedField[str]):
         return {"anyOf": [reference, {"type": "null"}]} if self.allow_none else reference
 
 
-def time(example: str, **kwargs: Any) -> fields.String:
+def timestamp(example: str, **kwargs: Any) -> fields.String:
     """Return a required string field for a time: ISO 8601, UTC, three decimals (contract 1)."""
     return text(example, validate=validate.Regexp(_TIME_PATTERN), **kwargs)
 
@@ -105,7 +106,7 @@ class ResponseSchema(Schema):
     """A JSON object with exactly these keys, in camel case."""
 
     class Meta:
-        """Become `additionalProperties: false` in the OpenAPI document."""
+        """Reject unknown keys; apispec writes this as `additionalProperties: false`."""
 
         unknown = RAISE
 
@@ -123,7 +124,7 @@ def data_of(resource: type[ResponseSchema]) -> type[Schema]:
 
 
 class SeverityCountsResponse(ResponseSchema):
-    """Numbers of distinct findings by severity."""
+    """Counts of distinct findings by severity."""
 
     critical = integer(0)
     high = integer(4)
@@ -143,8 +144,8 @@ class ImageResponse(ResponseSchema):
     risk_score = integer(31, max=100, allow_none=True)
     grade = Member(Grade, "B", allow_none=True)
     vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
-    last_scanned_at = time("2026-04-26T14:22:11.000Z", allow_none=True)
-    created_at = time("2025-12-04T00:00:00.000Z")
+    last_scanned_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
+    created_at = timestamp("2025-12-04T00:00:00.000Z")
 
 
 def serialize_image(image: ImageSummary) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class LastScanResponse(ResponseSchema):
     """The scan that an image's score and counts come from."""
 
     id = text("scan-5be1c7f20a6d4e93")
-    status = word([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
+    status = one_of([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
     scanners = text_list("trivy")
 
 
@@ -216,13 +217,13 @@ class TagResponse(ResponseSchema):
 
     name = text("1.4.7")
     digest = text("sha256:abcdef", allow_none=True)
-    updated_at = time("2026-04-25T09:10:00.000Z")
-    last_seen_at = time("2026-04-26T14:22:11.000Z")
+    updated_at = timestamp("2026-04-25T09:10:00.000Z")
+    last_seen_at = timestamp("2026-04-26T14:22:11.000Z")
     scanned = boolean(example=True)
     risk_score = integer(31, max=100, allow_none=True)
     grade = Member(Grade, "B", allow_none=True)
     vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
-    last_scanned_at = time("2026-04-26T14:22:11.000Z", allow_none=True)
+    last_scanned_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
 
 
 def serialize_tag(tag: TagSummary) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def serialize_tag(tag: TagSummary) -> dict[str, Any]:
     return {
         "name": tag.name,
         "digest": tag.digest,
-        "updatedAt": tag.digest_made_at,
+        "updatedAt": tag.digest_created_at,
         "lastSeenAt": tag.last_observed_at,
         "scanned": tag.last_scanned_at is not None,
         "riskScore": tag.risk_score,
@@ -280,7 +281,7 @@ def serialize_vulnerability(finding: FindingSummary) -> dict[str, Any]:
 
 
 class GradeCountsResponse(ResponseSchema):
-    """Numbers of images by grade."""
+    """Counts of images by grade."""
 
     A = integer(180)
     B = integer(90)
@@ -298,7 +299,7 @@ class RegistryCountResponse(ResponseSchema):
 
 
 class SummaryResponse(ResponseSchema):
-    """Numbers of images: in total, by grade, never scanned and by registry."""
+    """Counts of images: in total, by grade, by registry, and of those never scanned."""
 
     total = integer(312)
     grades = fields.Nested(GradeCountsResponse, required=True)
@@ -307,7 +308,7 @@ class SummaryResponse(ResponseSchema):
 
 
 def serialize_summary(counts: Sequence[RegistryCount]) -> dict[str, Any]:
-    """Return the numbers of images, summed over the registries."""
+    """Return the counts of images, summed over the registries."""
     return {
         "total": sum(count.images for count in counts),
         "grades": {

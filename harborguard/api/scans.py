@@ -1,4 +1,4 @@
-"""POST /api/scans/upload: record the report of a scanner."""
+"""POST /api/scans/upload: record a scan report."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -34,10 +34,10 @@ _QUERY = UploadScanQuery()
     requests_per_minute=lambda config: config.uploads_per_minute,
 )
 def upload_scan() -> tuple[dict[str, Any], int]:
-    """Record the report of a scanner.
+    """Record a scan report.
 
-    The body may be compressed with gzip. 201 if the scan is new. 200 if the same report is already
-    recorded, which changes nothing.
+    The body may be compressed with gzip. The status is 201 if the scan is new. It is 200 if the
+    same report is already recorded; the request then changes nothing.
     """
     services().upload_limit.consume(g.principal.id)
     scope = g.principal.scope
@@ -53,7 +53,7 @@ def upload_scan() -> tuple[dict[str, Any], int]:
             registry_id=scope.registry_id,
         )
     except HarborGuardError:
-        metrics.count_scan((), "refused")
+        metrics.count_upload((), "rejected")
         raise
-    metrics.count_scan(scan.scanners, "new" if scan.is_new else "replay")
+    metrics.count_upload(scan.scanners, "new" if scan.is_new else "replay")
     return serialize_upload(scan), 201 if scan.is_new else 200

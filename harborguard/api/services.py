@@ -1,4 +1,4 @@
-"""What requests share: the application's services, and one database connection per request."""
+"""The application's services, and the database connection of each request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether the schema was current at the last check; valid until a monotonic time in seconds."""
+    """The last result of the schema check. `valid_until` is a monotonic time in seconds."""
 
     is_current: bool = False
     valid_until: float = 0

@@ -41,7 +41,7 @@ class NewSecret:
 class Headers(Protocol):
     """Headers of a request.
 
-    Names are looked up as `X-API-Key` and `Authorization`; a plain dict must spell them so.
+    A case-sensitive mapping must name them `X-API-Key` and `Authorization`.
     """
 
     def get(self, name: str, /) -> str | None:

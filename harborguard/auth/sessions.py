@@ -32,7 +32,7 @@ _MAX_IDENTITY_LENGTH = 320  # of an e-mail address: 64 characters, "@", 255 char
 _CLOCK_TOLERANCE = 15  # seconds, as in NextAuth and Auth.js
 _YEAR_10000 = 253_402_300_800  # an `exp` beyond this is not in seconds
 
-# Long enough, but published as examples in manuals or shipped as defaults with products.
+# These are long enough, but manuals publish them as examples or products use them as defaults.
 _PUBLISHED_SECRETS = (
     "2gyZ3GDw3LHZQKDhPmPDL3sjREVRXPr8",
     "complex_password_at_least_32_characters_long",
@@ -67,9 +67,9 @@ class _Claims(msgspec.Struct):
 
 
 class SessionReader:
-    """Decrypt session cookies, with several secrets while a secret is rotated.
+    """Decrypt session cookies. Several secrets are accepted, so that a secret can be rotated.
 
-    Raise ConfigurationError for a secret that is shorter than 32 characters or can be guessed.
+    Raise ConfigurationError if a secret is shorter than 32 characters, published or repetitive.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -82,7 +82,7 @@ class SessionReader:
         }
 
     def find_identity(self, cookies: Cookies, now: float) -> SessionIdentity | None:
-        """Return the signed-in user at `now` (Unix seconds), or None without a session cookie.
+        """Return the user of the session at `now` (Unix seconds), or None without a session cookie.
 
         Raise Unauthenticated if the session cookie with the highest precedence is not valid; the
         others are not tried (contract 4).
@@ -114,7 +114,10 @@ def _check_secret(secret: str) -> None:
         raise ConfigurationError("NEXTAUTH_SECRET must be at least 32 characters long.")
     is_repetition = secret in (secret + secret)[1:-1]
     if is_repetition or any(published in secret for published in _PUBLISHED_SECRETS):
-        raise ConfigurationError("NEXTAUTH_SECRET must be random; this value can be guessed.")
+        raise ConfigurationError(
+            "NEXTAUTH_SECRET must be random; this value is published or repetitive. "
+            "Generate one with: openssl rand -base64 32"
+        )
 
 
 def _derive(secrets: Sequence[str], info: str, salt: str, size: int) -> dict[str, list[OctKey]]:

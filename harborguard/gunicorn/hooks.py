@@ -25,8 +25,15 @@ from harborguard.store.migrations import OUT_OF_DATE, schema_state
 from harborguard.store.pool import Pool
 
 HOOKS = (
-    *("on_starting", "when_ready", "on_reload", "on_exit", "pre_fork", "post_fork"),
-    *("post_worker_init", "worker_exit", "child_exit"),
+    "on_starting",
+    "when_ready",
+    "on_reload",
+    "on_exit",
+    "pre_fork",
+    "post_fork",
+    "post_worker_init",
+    "worker_exit",
+    "child_exit",
 )
 
 log = structlog.get_logger()
@@ -58,13 +65,13 @@ class ServerHooks:
         return {name: getattr(self, name) for name in HOOKS}
 
     def on_starting(self, server: Arbiter) -> None:
-        """Exit before anything listens if a setting is invalid or the schema is out of date.
+        """Exit if a setting is invalid or the schema is out of date.
 
-        An unreachable database is no reason to exit: the service responds with 503 until the
-        database is back.
+        gunicorn calls this before it opens a socket. If the database is unreachable, the service
+        starts all the same and responds with 503 until the database is available.
         """
         if not self.config.database_url:
-            sys.exit("harborguard: DATABASE_URL is not set")
+            sys.exit("harborguard: Set DATABASE_URL or DATABASE_URL_FILE.")
         try:
             # In a worker, the same error would repeat with every restart.
             self.create_app(self.config)
@@ -109,7 +116,7 @@ class ServerHooks:
             slots[worker] = self.master.metrics_server.prepare_slot(taken)
 
     def post_fork(self, server: Arbiter, worker: Worker) -> None:
-        """Reset the signal handlers, attach the metrics, and end with the master.
+        """Reset the signal handlers, attach the metrics, and exit if the master is killed.
 
         `patches.patch_spawn_worker` has blocked these signals before the fork.
         """
@@ -119,7 +126,7 @@ class ServerHooks:
         if self.master.metrics_server:
             attach_metrics(self.master.metrics_server, self.master.slots[worker])
         if sys.platform == "linux":
-            # A killed master cannot end its workers; the kernel sends them SIGTERM instead.
+            # A killed master cannot stop its workers; the kernel sends them SIGTERM instead.
             pr_set_pdeathsig = 1
             ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
@@ -128,7 +135,7 @@ class ServerHooks:
         pool_of(worker).open()
 
     def worker_exit(self, server: Arbiter, worker: Worker) -> None:
-        """Close the connection pool, if the worker lived long enough to load the application."""
+        """Close the connection pool, if the worker has loaded the application."""
         if hasattr(worker, "wsgi"):
             pool_of(worker).close(timeout=1)
 

@@ -24,7 +24,7 @@ TERMINATION_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
 
 def apply() -> None:
-    """Apply all patches of gunicorn and check what `store_metrics_in_files` relies on.
+    """Patch gunicorn, and check the internals that `store_metrics_in_files` changes.
 
     gunicorn reads its configuration again at each reload; applying a patch twice changes nothing.
     """
@@ -69,7 +69,7 @@ class _SendBuffer(bytearray):
 def patch_response_write(response_class: type[Response]) -> None:
     """Send the head and the first part of the body of a response in one system call.
 
-    gunicorn 27: `Response.write` (http/wsgi.py) sends the head first. If the worker dies between
+    gunicorn 27: `Response.write` (http/wsgi.py) sends the head first. If the worker exits between
     the two, nginx has the head of a response and cannot retry the request on another worker.
     """
     original = response_class.write
@@ -101,7 +101,7 @@ def patch_spawn_worker(arbiter_class: type[Arbiter]) -> None:
     """Block termination signals across fork, until `post_fork` has installed the worker's own.
 
     gunicorn 27: `Arbiter.spawn_worker` (arbiter.py) forks with the master's handlers in place.
-    They only queue a signal for the master, so a worker that gets one at this point drops it.
+    They queue a signal for the master's loop, which a worker does not run, so the signal is lost.
     """
     original = arbiter_class.spawn_worker
     if _is_patched(original):
@@ -120,13 +120,13 @@ def patch_spawn_worker(arbiter_class: type[Arbiter]) -> None:
 
 
 def check_metric_values(module: ModuleType) -> None:
-    """Raise RuntimeError unless prometheus-client looks `values.ValueClass` up for each series.
+    """Raise RuntimeError unless prometheus-client reads `values.ValueClass` for each new series.
 
-    prometheus-client 0.26: `values.ValueClass` (values.py) is chosen at import, from the
-    environment. It cannot be chosen later by other means, and a worker's slot is known later.
+    prometheus-client 0.26: values.py sets `ValueClass` at import, from the environment, and has no
+    function to change it. A worker's slot is not known until the fork.
     """
     _expect_parameters(module.MultiProcessValue, "process_identifier")
-    _expect(inspect.isclass(module.MutexValue), "values.MutexValue is no class")
+    _expect(inspect.isclass(module.MutexValue), "values.MutexValue is not a class")
     _expect(
         prometheus_client.metrics.values is values, "metrics.py does not import the module values"
     )
@@ -166,5 +166,6 @@ def _name(function: Callable[..., Any]) -> str:
 def _expect(condition: object, problem: str) -> None:
     if not condition:
         raise RuntimeError(
-            f"{problem}: harborguard/gunicorn/patches.py does not fit the installed version"
+            f"{problem}: harborguard/gunicorn/patches.py is not compatible with the installed "
+            "version"
         )

@@ -1,4 +1,4 @@
-"""Settings of gunicorn. What is not listed here has gunicorn's default."""
+"""Settings of gunicorn. All others keep gunicorn's defaults."""
 
 import sys
 
@@ -45,7 +45,7 @@ def make_settings(config: Config, hooks: ServerHooks) -> dict[str, object]:
         "loglevel": config.log_level,
         # A chunked session cookie is one header line of over 9 KB.
         "limit_request_field_size": 32768,
-        # 200 characters of search can take 12 bytes each.
+        # A search of 200 characters can take 12 bytes per character, percent-encoded.
         "limit_request_line": 8190,
         # By default a client on a trusted address can set SCRIPT_NAME with a header.
         "forwarder_headers": "",

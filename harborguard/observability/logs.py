@@ -1,6 +1,6 @@
 """Write the log: one event per line on standard error, without secrets.
 
-Events of the service and of its libraries pass the same processors and go to the same stream.
+Events of the service and records of its libraries use the same processors and the same stream.
 """
 
 import logging
@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from harborguard.config import Config
 
-# The id of the request that this thread handles, or empty. Each event contains it.
+# The id of the current request, or an empty string. `_add_request_id` adds it to each event.
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 STDERR = 2
@@ -29,12 +29,12 @@ REDACTED = "[redacted]"
 _SECRET_NAMES = frozenset(
     ("authorization", "proxy_authorization", "x_api_key", "cookie", "set_cookie", "password")
 )
-# Secrets that can be recognized anywhere in a text, by their shape or by the word before them.
+# Matches secrets anywhere in a text, by their format or by the word before them.
 _SECRET = re.compile(
     r"""
       hg_(?:ak|pat)_[\w-]+
     | (?<![\w-])[\w-]{6,}\.\.[\w-]+\.[\w-]*\.[\w-]*     # a directly encrypted JWE
-    | (?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*)+               # any other token of JOSE
+    | (?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*)+               # any other JOSE token
     | (?<=://)[^\s/?\#:]*:[^\s]*(?=@)                   # user and password in a URL
     | (?P<label>bearer\s+
         | (?:authorization|x[-_]api[-_]key|cookie|session-token(?:\.\d+)?|password)
@@ -46,8 +46,17 @@ _SECRET = re.compile(
 # Each match of the pattern above contains one of these, in lower case. Searching for them first is
 # faster, and most events contain none.
 _SECRET_HINTS = (
-    *("hg_", "..", "eyj", "://", "bearer", "authorization", "x-api", "x_api"),
-    *("cookie", "session-token", "password"),
+    "hg_",
+    "..",
+    "eyj",
+    "://",
+    "bearer",
+    "authorization",
+    "x-api",
+    "x_api",
+    "cookie",
+    "session-token",
+    "password",
 )
 
 
@@ -88,18 +97,18 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 class _Redaction:
-    """Replace secrets in an event, by the name of a field and by what a text contains."""
+    """Replace the secrets in an event: values of secret fields, and secrets within texts."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._hints = (*_SECRET_HINTS, *(secret.lower() for secret in secrets))
         self._known = re.compile("|".join(map(re.escape, secrets)) or r"(?!)")
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        if self._is_harmless(event):
+        if self._has_no_hints(event):
             return event
         return {self._clean(name): self._redact(name, event[name]) for name in event}
 
-    def _is_harmless(self, event: EventDict) -> bool:
+    def _has_no_hints(self, event: EventDict) -> bool:
         texts = [*event]
         for value in event.values():
             if isinstance(value, str):
@@ -110,7 +119,7 @@ class _Redaction:
         return all(hint not in text for hint in self._hints)
 
     def _redact(self, name: str, value: Any) -> Any:
-        """Return a value without its secrets; other types than text and containers become text."""
+        """Return a value without its secrets. Values of unknown types become text."""
         if value is None or isinstance(value, int | float):
             return value
         if name.lower().replace("-", "_").removeprefix("http_") in _SECRET_NAMES:
@@ -176,9 +185,9 @@ def _known_level(number: int) -> int:
 class NonBlockingStream:
     """Write lines to a descriptor without blocking.
 
-    If a pipe is full, lines are dropped; the number of dropped lines is logged once there is room.
-    A blocking write would stop every request until gunicorn kills the workers. A line longer than
-    a page may be written in parts, with lines of other processes between them.
+    If a pipe is full, lines are dropped; their number is logged once there is room. A blocking
+    write would stop every request until gunicorn kills the workers. A line longer than a memory
+    page may be written in parts, with lines of other processes between them.
     """
 
     def __init__(self, fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of the service, under the names that Prometheus scrapes.
+"""Prometheus metrics of the service. Counters are exported with the suffix `_total`.
 
 Label values come from fixed sets, never from a client, so that the number of series is bounded.
 Every metric has labels: prometheus-client creates the series of a metric without labels at
@@ -22,13 +22,11 @@ _durations = Histogram(
     ["route"],
     buckets=_BUCKETS,
 )
-_refusals = Counter(
-    "harborguard_credentials_refused", "Requests refused with 401, by reason.", ["reason"]
+_rejections = Counter(
+    "harborguard_credentials_rejected", "Requests rejected with 401, by reason.", ["reason"]
 )
-_scans = Counter(
-    "harborguard_scans_recorded",
-    "Uploaded reports, by scanner and outcome.",
-    ["scanner", "outcome"],
+_uploads = Counter(
+    "harborguard_uploads", "Uploaded reports, by scanner and outcome.", ["scanner", "outcome"]
 )
 _pool = Gauge(
     "harborguard_pool",
@@ -41,7 +39,7 @@ _pool = Gauge(
 def initialize_series() -> None:
     """Create the series whose labels are known: a rate needs their first value, zero."""
     for reason in ("missing", "malformed", "unknown"):
-        _refusals.labels(reason)
+        _rejections.labels(reason)
     for state in ("in_use", "waiting"):
         _pool_state(state).set(0)
     _durations.labels("unmatched")
@@ -54,18 +52,18 @@ def count_request(route: str, method: str, status: int, seconds: float) -> None:
     _durations_of(route).observe(seconds)
 
 
-def count_refusal(reason: str) -> None:
+def count_rejection(reason: str) -> None:
     """Count a request without a valid credential: missing, malformed or unknown."""
-    _refusals.labels(reason).inc()
+    _rejections.labels(reason).inc()
 
 
-def count_scan(scanners: Sequence[str], outcome: str) -> None:
-    """Count an uploaded report; `outcome` is new, replay or refused.
+def count_upload(scanners: Sequence[str], outcome: str) -> None:
+    """Count an uploaded report; `outcome` is new, replay or rejected.
 
     A sensor's report may name any scanner. The first known one becomes the label, else "other".
     """
     kind = next((name for name in scanners if name in _KNOWN_SCANNERS), "other")
-    _scans.labels(kind, outcome).inc()
+    _uploads.labels(kind, outcome).inc()
 
 
 def track_waiting() -> AbstractContextManager[None]:

@@ -1,8 +1,8 @@
 """Serve the metrics of all workers to Prometheus from the gunicorn master.
 
-Each worker counts in files of its slot, not of its process. A new worker takes the slot of a dead
-one and continues its counters. So totals stay exact however workers end, and there are never more
-files than slots.
+Each worker stores its counters in the files of a slot. When a worker exits, its successor takes the
+slot and continues the counters. Totals therefore stay exact even if workers are killed, and the
+number of files does not grow.
 """
 
 import os
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 class MetricsServer:
     """HTTP server on a loopback port, and a private directory for the files of the workers.
 
-    The directory lives in /dev/shm, or in the temporary directory if that is not writable. `close`
-    removes it. If the master is killed with SIGKILL, the directory stays until the machine
-    restarts: 768 KiB for each worker, which no later master reads.
+    The directory is in /dev/shm, or in the temporary directory if /dev/shm is not writable. `close`
+    removes it. If the master is killed with SIGKILL, the directory remains until the machine
+    restarts: 768 KiB for each worker. A new master creates its own directory.
     """
 
     def __init__(self, port: int) -> None:
@@ -74,7 +74,7 @@ class MetricsServer:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._directory)
 
     def detach_worker(self, slot: int) -> None:
-        """Remove the gauges of a worker that has ended: it holds no connections any more."""
+        """Remove the gauges of a worker that has exited; its connections are closed."""
         mark_process_dead(slot, str(self._directory))
 
     def close(self) -> None:

@@ -182,6 +182,7 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
         digest=select_digest(override, reference, [decode_optional_part(image.digest, _STRING)]),
         started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
         finished_at=finished_at,
+        finished_at_path="scan.finishedAt",
     )
 
 

@@ -131,6 +131,7 @@ def parse_grype(body: bytes, override: Reference | None) -> Report:
         digest=select_digest(override, reference, decode_optional_strings(target.repo_digests)),
         built_at=parse_build_time(_decode_base64(target.config)),
         finished_at=parse_report_time(descriptor.timestamp, "descriptor.timestamp"),
+        finished_at_path="descriptor.timestamp",
     )
 
 

@@ -111,6 +111,7 @@ def parse_trivy(body: bytes, override: Reference | None) -> Report:
         digest=select_digest(override, reference, decode_optional_strings(metadata.repo_digests)),
         built_at=parse_build_time(metadata.image_config),
         finished_at=parse_report_time(document.created_at, "CreatedAt"),
+        finished_at_path="CreatedAt",
     )
 
 

@@ -128,7 +128,7 @@ CREATE TABLE findings (
 );
 
 -- The tags of an image with their current digests: those of their newest observations, where
--- confirmed ones win (contract 6). digest_made_at is the digest's age under the tag.
+-- confirmed ones win (contract 6). digest_created_at is the digest's age under the tag.
 CREATE VIEW current_tags AS
 SELECT DISTINCT ON (organization_id, image_id, name)
     organization_id,
@@ -136,7 +136,7 @@ SELECT DISTINCT ON (organization_id, image_id, name)
     name,
     digest,
     is_confirmed,
-    coalesce(built_at, first_observed_at) AS digest_made_at,
+    coalesce(built_at, first_observed_at) AS digest_created_at,
     last_observed_at
 FROM tags
 ORDER BY

@@ -4,7 +4,7 @@ SELECT
     organization_id,
     registry_id,
     role,
-    coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_due
+    coalesce(last_used_at < now() - interval '1 minute', true) AS needs_use_update
 FROM api_keys
 WHERE sha256 = %(sha256)s
     AND revoked_at IS NULL

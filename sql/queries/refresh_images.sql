@@ -9,7 +9,7 @@ WITH latest_tag AS (
         count(*) OVER (PARTITION BY image_id) AS tag_count
     FROM current_tags
     WHERE organization_id = %(organization_id)s AND image_id = ANY (%(image_ids)s)
-    ORDER BY image_id, is_confirmed DESC, digest_made_at DESC, name DESC
+    ORDER BY image_id, is_confirmed DESC, digest_created_at DESC, name DESC
 ),
 summary AS (
     SELECT

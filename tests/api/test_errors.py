@@ -126,7 +126,7 @@ def test_unreachable_database_returns_503(tenants: Tenants) -> None:
     assert response.json == {
         "error": {
             "code": "SERVICE_UNAVAILABLE",
-            "message": "The database cannot be reached; try again shortly.",
+            "message": "The database is not available; try again shortly.",
         }
     }
 

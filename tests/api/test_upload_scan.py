@@ -157,7 +157,7 @@ def test_upload_with_a_key_limited_to_another_registry_returns_403(
         assert response.status_code == 403
         assert (
             response.json["error"]["message"]
-            == "This API key may only record images of its registry."
+            == "This API key can record only images of its registry."
         )
     assert {**stored_rows(conn), "api_keys": []} == {**before, "api_keys": []}
     assert upload(client, limited, envelope(), "?image=quay.io/a/b").status_code == 201
@@ -182,7 +182,7 @@ def test_upload_with_a_key_limited_to_another_registry_returns_403(
         (DEEP, "VALIDATION_ERROR", "[0]"),
         (b'{"scan":' + DEEP + b"}", "BAD_REQUEST", None),
         (envelope("UPPER/case"), "VALIDATION_ERROR", "image.ref"),
-        (envelope().replace(b"2026-04", b"9026-04"), "VALIDATION_ERROR", "finishedAt"),
+        (envelope().replace(b"2026-04", b"9026-04"), "VALIDATION_ERROR", "scan.finishedAt"),
         (gzip.compress(envelope()), "BAD_REQUEST", None),
     ],
     ids=["empty", "null", "object", "cut", "mark", "utf-16", "status", "nul", "surrogate", "bytes",

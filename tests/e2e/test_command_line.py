@@ -234,7 +234,7 @@ def test_token_list_distinguishes_user_without_tokens_from_unknown_user(run: Com
 def test_key_create_registry_with_path_is_rejected(run: Commands) -> None:
     result = run("key create ci --org acme --registry ghcr.io/acme")
     assert result.exit_code == 1
-    assert "The registry's host is malformed; allowed is host, host:port" in result.stderr
+    assert "The registry's host is malformed; expected host, host:port" in result.stderr
 
 
 def test_user_set_applies_to_the_next_request(run: Commands, client: FlaskClient) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harborguard import __version__
+from harborguard.model import Role
 from harborguard.store.connection import Connection
 from tests.support.service import (
     PRODUCTION,
@@ -84,6 +85,7 @@ def test_requests_are_counted_and_logged(
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     with serving(DATABASE_URL=database_url, **scrape.setting) as service:
         before = scrape()
+        ci_key = tenants.acme.add_key(Role.CI)
         given = {**tenants.acme.headers, "X-Request-ID": "build-4711.a_b"}
         assert service.request("/api/images", given).headers["x-request-id"] == "build-4711.a_b"
         service.request("/api/images")
@@ -91,6 +93,8 @@ def test_requests_are_counted_and_logged(
         service.request("/api/images", {"X-API-Key": "nonsense"})
         service.request("/api/images/img-0", tenants.acme.headers)
         service.request("/api/images", method="BREW")
+        empty = {"Content-Type": "application/json", "Content-Length": "0"}
+        service.request("/api/scans/upload", {"X-API-Key": ci_key, **empty}, method="POST")
         after = scrape()
         assert service.request("/metrics").status == 404
         service.stop()
@@ -103,9 +107,11 @@ def test_requests_are_counted_and_logged(
         name("GET", "/api/images", 401): 3,
         name("GET", "/api/images/<image_id>", 404): 1,
         name("other", "unmatched", 405): 1,
+        name("POST", "/api/scans/upload", 400): 1,
     }
+    assert after['harborguard_uploads_total{outcome="rejected",scanner="other"}'] == 1
     for reason in ("missing", "unknown", "malformed"):
-        key = f'harborguard_credentials_refused_total{{reason="{reason}"}}'
+        key = f'harborguard_credentials_rejected_total{{reason="{reason}"}}'
         assert (before[key], after[key]) == (0, 1)
     assert after['harborguard_http_request_duration_seconds_count{route="/api/images"}'] == 4
     assert before['harborguard_pool{state="in_use"}'] == 0
@@ -124,7 +130,7 @@ def test_requests_are_counted_and_logged(
         "principal_id": tenants.acme.key_id,
     }
     requests = [event for event in events(service) if event["event"] == "request"]
-    assert [event.get("refused") for event in requests if event["status"] == 401] == [
+    assert [event.get("rejection_reason") for event in requests if event["status"] == 401] == [
         "missing",
         "unknown",
         "malformed",
@@ -245,7 +251,7 @@ def test_killed_master_leaves_its_metrics_directory_and_the_next_starts_at_zero(
         assert sum(file.stat().st_size for file in files) == len(files) * 256 * 1024
         with serving(DATABASE_URL=database_url, **scrape.setting) as service:
             assert directories(service).isdisjoint({abandoned})
-            assert scrape()['harborguard_credentials_refused_total{reason="missing"}'] == 0
+            assert scrape()['harborguard_credentials_rejected_total{reason="missing"}'] == 0
             service.stop()
     finally:
         shutil.rmtree(abandoned)

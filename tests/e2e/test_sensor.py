@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harborguard.ingest import read_scan
+from harborguard.ingest import make_scan
 from harborguard.model import Role
 from harborguard.store.connection import Connection
 from tests.support import oracle
@@ -82,7 +82,7 @@ def test_real_reports_uploaded_twice_give_the_oracles_rows(
     scans: dict[str, list[oracle.Scan]] = {}
     for path in REPORTS:
         image = "acme/legacy:1" if "legacy" in path.name else None
-        scan = read_scan(path.read_bytes(), received_at=RECEIVED_AT, image=image)
+        scan = make_scan(path.read_bytes(), received_at=RECEIVED_AT, image=image)
         status, body = post(service, key, path, *([image] if image else []))
         assert status == 201, (path, body)
         assert post(service, key, path, *([image] if image else [])) == (200, body)

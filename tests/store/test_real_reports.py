@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harborguard.ingest import ingest_report, read_scan
+from harborguard.ingest import ingest_report, make_scan
 from harborguard.store.connection import Connection
 from tests.support import oracle
 from tests.support.reports import image_rows, stored_rows
@@ -39,7 +39,7 @@ REPORTS = {
 def ingest(conn: Connection, organization_id: str, name: str) -> oracle.Scan:
     """Record a report of the folder and return its scan for the oracle."""
     body, image = read(name)
-    scan = read_scan(body, received_at=RECEIVED_AT, image=image)
+    scan = make_scan(body, received_at=RECEIVED_AT, image=image)
     ingest_report(conn, organization_id, body, received_at=RECEIVED_AT, image=image)
     _, counts, _, tag = REPORTS[name]
     return oracle.Scan(

@@ -11,7 +11,7 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.errors import Conflict, InvalidReference, InvalidReport, StoreUnavailable
-from harborguard.ingest import read_scan
+from harborguard.ingest import make_scan
 from harborguard.listing import ImageSummary
 from harborguard.model import Finding
 from harborguard.store.connection import Connection, connect
@@ -55,7 +55,7 @@ def test_recorded_scan_is_listed(conn: Connection, acme: str) -> None:
 def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
     built_at = SCANNED_AT - 9 * DAY
     body = reports.trivy(API, (0, 1), digest=manifest("a"), built_at=built_at)
-    scan = read_scan(body, received_at=RECEIVED_AT)
+    scan = make_scan(body, received_at=RECEIVED_AT)
 
     recorded = ingest(conn, acme, body)
 
@@ -135,7 +135,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
 
 def test_findings_with_special_characters_are_stored_unchanged(conn: Connection, acme: str) -> None:
     hostile = "\\N\t\r\n{}\"',\\ 😀"
-    scan = read_scan(reports.envelope(counts=(1,)), received_at=RECEIVED_AT)
+    scan = make_scan(reports.envelope(counts=(1,)), received_at=RECEIVED_AT)
     findings = (
         Finding(hostile, hostile, hostile, scan.report.findings[0].severity, hostile, 9.8, hostile),
         replace(scan.report.findings[0], url=hostile, sources=(hostile, "", "{NULL}")),
@@ -345,7 +345,7 @@ def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: st
 
 
 def test_finding_that_violates_a_constraint_stores_nothing(conn: Connection, acme: str) -> None:
-    scan = read_scan(reports.envelope(counts=(1, 1, 1)), received_at=RECEIVED_AT)
+    scan = make_scan(reports.envelope(counts=(1, 1, 1)), received_at=RECEIVED_AT)
     *valid, last = scan.report.findings
     invalid = replace(scan.report, findings=(*valid, replace(last, cvss_score=11.0)))
     before = stored_rows(conn)
@@ -367,7 +367,7 @@ def terminate_midway(
 
 
 def test_terminated_connection_stores_nothing(conn: Connection, config: Config, acme: str) -> None:
-    scan = read_scan(reports.envelope(counts=(50, 50)), received_at=RECEIVED_AT)
+    scan = make_scan(reports.envelope(counts=(50, 50)), received_at=RECEIVED_AT)
     before = stored_rows(conn)
     with connect(config) as terminated:
         findings: Any = terminate_midway(config, terminated, scan.report.findings)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborguard.ingest import ingest_report, read_scan
+from harborguard.ingest import ingest_report, make_scan
 from harborguard.store.connection import Connection
 from harborguard.store.counters import find_counter_drift
 from harborguard.store.images.refresh import refresh_images
@@ -80,7 +80,7 @@ def make_trivy(name: str, scan: oracle.Scan) -> Upload:
         digest=scan.digest,
         built_at=scan.built_at,
     )
-    identity = read_scan(body, received_at=RECEIVED_AT).external_id
+    identity = make_scan(body, received_at=RECEIVED_AT).external_id
     return Upload(body, name, replace(scan, identity=identity))
 
 

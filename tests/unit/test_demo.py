@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from harborguard.dev.demo import make_reports
-from harborguard.ingest import read_scan
+from harborguard.ingest import make_scan
 from harborguard.model import Finding, Report, ScanStatus, Severity
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
@@ -101,7 +101,7 @@ def test_scan_times_are_within_the_year_before_now(reports: list[Report]) -> Non
 
 
 def test_each_report_is_a_different_scan(documents: list[bytes]) -> None:
-    scans = [read_scan(document, received_at=NOW) for document in documents]
+    scans = [make_scan(document, received_at=NOW) for document in documents]
     assert len({scan.external_id for scan in scans}) == len(documents)
 
 

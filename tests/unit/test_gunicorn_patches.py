@@ -90,7 +90,7 @@ def test_patch_of_a_changed_library_raises(
 ) -> None:
     copy = copy_of(target)
     setattr(copy, name, changed)
-    with pytest.raises(RuntimeError, match="does not fit the installed version"):
+    with pytest.raises(RuntimeError, match="is not compatible with the installed version"):
         patch(copy)
     assert getattr(copy, name) is changed
 

@@ -15,7 +15,7 @@ from harborguard.errors import (
     Issue,
     UnreadableReport,
 )
-from harborguard.ingest import read_scan
+from harborguard.ingest import make_scan
 from harborguard.model import (
     Finding,
     Grade,
@@ -34,7 +34,7 @@ MINUTES = timedelta(minutes=1)
 
 
 def read(body: bytes, *, received_at: datetime = RECEIVED_AT, image: str | None = None) -> Scan:
-    return read_scan(body, received_at=received_at, image=image)
+    return make_scan(body, received_at=received_at, image=image)
 
 
 def test_envelope_gives_complete_scan() -> None:
@@ -67,6 +67,7 @@ def test_envelope_gives_complete_scan() -> None:
             external_id="scan-7",
             digest=manifest("a"),
             finished_at=SCANNED_AT,
+            finished_at_path="scan.finishedAt",
         ),
         finished_at=SCANNED_AT,
         counts=SeverityCounts(high=1),
@@ -203,15 +204,22 @@ def test_report_without_time_is_finished_when_received(make: type) -> None:
     assert later == replace(scan, finished_at=RECEIVED_AT + 60 * MINUTES)
 
 
-@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
-def test_finish_time_over_five_minutes_ahead_is_rejected(make: type) -> None:
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (reports.envelope, "scan.finishedAt"),
+        (reports.trivy, "CreatedAt"),
+        (reports.grype, "descriptor.timestamp"),
+    ],
+)
+def test_finish_time_over_five_minutes_ahead_is_rejected(make: type, path: str) -> None:
     tolerated = RECEIVED_AT + 5 * MINUTES
     assert read(make(finished_at=tolerated)).finished_at == tolerated
     with pytest.raises(InvalidReport) as caught:
         read(make(finished_at=tolerated + timedelta(microseconds=1)))
     assert caught.value.message == "The scan's finish time is in the future."
     message = "is 2026-06-01T00:05:00.000001+00:00, more than five minutes in the future"
-    assert caught.value.issues == (Issue("finishedAt", message),)
+    assert caught.value.issues == (Issue(path, message),)
 
 
 def test_finish_time_in_another_zone_is_compared_in_utc() -> None:

@@ -85,6 +85,7 @@ def test_envelope_gives_complete_report() -> None:
         digest=DIGEST,
         started_at=datetime(2026, 4, 26, 14, 20, tzinfo=UTC),
         finished_at=datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC),
+        finished_at_path="scan.finishedAt",
     )
 
 

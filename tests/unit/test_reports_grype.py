@@ -73,13 +73,16 @@ def test_grype_report_gives_complete_report() -> None:
         digest=OTHER_DIGEST,
         built_at=datetime(2026, 4, 1, 10, tzinfo=UTC),
         finished_at=datetime(2026, 4, 26, 12, 22, 11, 123456, tzinfo=UTC),
+        finished_at_path="descriptor.timestamp",
     )
 
 
 def test_report_with_only_required_fields_is_parsed() -> None:
     document = {"matches": [{"vulnerability": {"id": "X-1"}, "artifact": {"name": "p"}}]}
     finding = Finding("X-1", "p", "", Severity.UNKNOWN, sources=("grype",))
-    assert parse(document, OVERRIDE) == Report(OVERRIDE, (finding,), ("grype",))
+    assert parse(document, OVERRIDE) == Report(
+        OVERRIDE, (finding,), ("grype",), finished_at_path="descriptor.timestamp"
+    )
 
 
 @pytest.mark.parametrize("document", [{"matches": None}, {"matches": []}])

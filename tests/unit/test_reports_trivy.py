@@ -68,6 +68,7 @@ def test_trivy_report_gives_complete_report() -> None:
         digest=DIGEST,
         built_at=datetime(2026, 4, 1, 10, 0, 0, 500_000, tzinfo=UTC),
         finished_at=datetime(2026, 4, 26, 12, 22, 11, 123456, tzinfo=UTC),
+        finished_at_path="CreatedAt",
     )
 
 

@@ -38,7 +38,7 @@ WITH tag AS (
 page AS (
     SELECT *
     FROM tag
-    ORDER BY is_confirmed DESC, digest_made_at DESC, name DESC
+    ORDER BY is_confirmed DESC, digest_created_at DESC, name DESC
     LIMIT %(limit)s OFFSET %(offset)s
 ),
 newest_scan AS (
@@ -53,7 +53,7 @@ SELECT
     counted.total,
     page.name,
     page.digest,
-    {iso_time("page.digest_made_at")},
+    {iso_time("page.digest_created_at")},
     {iso_time("page.last_observed_at")},
     scan.risk_score,
     scan.grade,
@@ -65,7 +65,7 @@ SELECT
 FROM (SELECT count(*) AS total FROM tag) AS counted
 LEFT JOIN page ON true
 LEFT JOIN newest_scan AS scan ON scan.tag = page.name
-ORDER BY page.is_confirmed DESC, page.digest_made_at DESC, page.name DESC
+ORDER BY page.is_confirmed DESC, page.digest_created_at DESC, page.name DESC
 """
 
 
