@@ -54,12 +54,12 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
         raise InvalidReport(
             "The scan's finish time is in the future.", [Issue(report.finished_at_path, message)]
         )
-    content = _content_digest(report.reference, body)
+    content = _content_sha256(report.reference, body)
     counts = count_severities(report.findings)
     score = risk_score(counts)
     return Scan(
         external_id=report.external_id or f"sha256:{content.hex()}",
-        content_digest=content,
+        content_sha256=content,
         report=report,
         finished_at=finished_at,
         counts=counts,
@@ -68,7 +68,7 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
     )
 
 
-def _content_digest(reference: Reference, body: bytes) -> bytes:
+def _content_sha256(reference: Reference, body: bytes) -> bytes:
     # The image is part of the content: one document recorded for two images is two scans.
     image = f"{reference.name}\n{reference.tag or ''}\n{reference.digest or ''}\n"
     digest = hashlib.sha256(image.encode())

@@ -176,13 +176,13 @@ class SeverityCounts:
 class Scan:
     """A parsed and scored report, ready to record. `risk_score` is 0..100.
 
-    `external_id` identifies the scan in its organization. `content_digest` is the SHA-256 (32
+    `external_id` identifies the scan in its organization. `content_sha256` is the SHA-256 (32
     bytes) of image and report: a scan with the same id and digest is a replay, one with the same
     id and another digest is a conflict.
     """
 
     external_id: str
-    content_digest: bytes
+    content_sha256: bytes
     report: Report
     finished_at: datetime
     counts: SeverityCounts

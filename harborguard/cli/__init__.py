@@ -17,9 +17,8 @@ from harborguard.observability.logs import configure_logging
 def main() -> None:
     """Manage HarborGuard's inventory of container images.
 
-    Commands use the database that DATABASE_URL names. Without DATABASE_URL they use this checkout's
-    embedded database: the running one during `make run`, else they start it and stop it at the end.
-    ORG is the id or the name of an organization.
+    Commands use the database of DATABASE_URL. If it is not set, they use the embedded database of
+    this checkout. They share it with `make run`, or start it themselves and stop it at the end.
     """
     configure_logging(Config.from_env())
 

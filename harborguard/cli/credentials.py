@@ -8,9 +8,11 @@ from harborguard.auth.credentials import make_secret
 from harborguard.cli.database import open_database
 from harborguard.cli.organizations import ROLES
 from harborguard.cli.terminal import (
+    EXPIRES_HELP,
     Email,
     Expiry,
     Name,
+    org_option,
     print_message,
     print_secret,
     print_table,
@@ -29,10 +31,10 @@ def key() -> None:
 
 @key.command("create")
 @click.argument("name", type=Name())
-@click.option("--org", "organization", required=True, metavar="ORG")
-@click.option("--role", type=ROLES, default="ci", show_default=True)
-@click.option("--expires", type=Expiry(), help="Default: never.")
-@click.option("--registry", metavar="HOST", help="Limit the key to one registry.")
+@org_option
+@click.option("--role", type=ROLES, default="ci", show_default=True, help="Permissions of the key.")
+@click.option("--expires", type=Expiry(), help=EXPIRES_HELP)
+@click.option("--registry", metavar="HOST", help="Limit the key to this registry.")
 def create_key(
     name: str, *, organization: str, role: str, expires: datetime | None, registry: str | None
 ) -> None:
@@ -56,7 +58,7 @@ def create_key(
 
 
 @key.command("list")
-@click.option("--org", "organization", required=True, metavar="ORG")
+@org_option
 def list_keys(organization: str) -> None:
     """List an organization's API keys without their secrets, newest first."""
     with open_database() as conn:
@@ -81,7 +83,7 @@ def token() -> None:
 @token.command("create")
 @click.argument("name", type=Name())
 @click.option("--user", "email", required=True, type=Email())
-@click.option("--expires", type=Expiry(), help="Default: never.")
+@click.option("--expires", type=Expiry(), help=EXPIRES_HELP)
 def create_token(name: str, email: str, expires: datetime | None) -> None:
     """Create a personal access token and print its secret, which is shown only once."""
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)

@@ -11,9 +11,9 @@ from harborguard.store.connection import Connection, connect
 
 @contextmanager
 def open_database() -> Iterator[Connection]:
-    """Open a connection to a database with at least this release's schema.
+    """Connect to the database, in which all migrations of this release must be applied.
 
-    The embedded database is migrated. Raise SchemaMismatch if the schema in DATABASE_URL is older.
+    Migrate the embedded database. Raise SchemaMismatch if another database has pending migrations.
     """
     is_embedded = not Config.from_env().database_url
     with provide_database() as config, connect(config) as conn:
@@ -26,13 +26,13 @@ def open_database() -> Iterator[Connection]:
 
 @contextmanager
 def provide_database() -> Iterator[Config]:
-    """Yield the settings with a database URL; run the embedded server if DATABASE_URL is unset."""
+    """Yield the settings with a database URL: DATABASE_URL, or else the embedded database's."""
     config = Config.from_env()
     if config.database_url:
         yield config
         return
-    # Production commands must not load the embedded server and the demo data.
-    from harborguard.dev.local import database  # noqa: PLC0415
+    # Production commands must not load the embedded database and the demo data.
+    from harborguard.dev.local import embedded_database  # noqa: PLC0415
 
-    with database(config) as embedded:
+    with embedded_database(config) as embedded:
         yield embedded

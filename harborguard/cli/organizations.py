@@ -3,7 +3,15 @@
 import click
 
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import Email, Name, print_message, print_table, printable
+from harborguard.cli.terminal import (
+    ALL_ORGANIZATIONS_HELP,
+    Email,
+    Name,
+    org_option,
+    print_message,
+    print_table,
+    printable,
+)
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations
 
@@ -19,7 +27,7 @@ def org() -> None:
 @org.command("create")
 @click.argument("name", type=Name())
 def create_org(name: str) -> None:
-    """Create an organization and print its id."""
+    """Create an organization and report its id."""
     with open_database() as conn:
         organization_id = organizations.create_organization(conn, name)
     print_message(f"created organization {printable(name)}: {organization_id}")
@@ -39,10 +47,10 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("email", type=Email())
-@click.option("--org", "organization", required=True, metavar="ORG")
-@click.option("--role", type=ROLES, required=True)
+@org_option
+@click.option("--role", type=ROLES, required=True, help="Permissions of the user.")
 def add_user(email: str, organization: str, role: str) -> None:
-    """Add an active user to an organization."""
+    """Create an active user in an organization and report the user's id."""
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
         user_id = organizations.add_user(conn, organization_id, email, Role(role))
@@ -50,7 +58,7 @@ def add_user(email: str, organization: str, role: str) -> None:
 
 
 @user.command("list")
-@click.option("--org", "organization", metavar="ORG", help="Default: all organizations.")
+@click.option("--org", "organization", metavar="ORG", help=ALL_ORGANIZATIONS_HELP)
 def list_users(organization: str | None) -> None:
     """List users by e-mail address."""
     with open_database() as conn:
@@ -60,8 +68,8 @@ def list_users(organization: str | None) -> None:
 
 @user.command("set")
 @click.argument("email", type=Email())
-@click.option("--role", type=ROLES)
-@click.option("--status", type=STATUSES)
+@click.option("--role", type=ROLES, help="New permissions of the user.")
+@click.option("--status", type=STATUSES, help="New status. Only active users can authenticate.")
 def set_user(email: str, role: str | None, status: str | None) -> None:
     """Change a user's role, status or both, from the next request on."""
     if role is None and status is None:

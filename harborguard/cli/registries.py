@@ -10,12 +10,19 @@ from typing import TextIO
 import click
 
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import Name, describe, print_message, print_table, printable
+from harborguard.cli.terminal import (
+    Name,
+    describe,
+    org_option,
+    print_message,
+    print_table,
+    printable,
+)
 from harborguard.config import Config
 from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
 from harborguard.oci import Credentials, RegistryClient
 from harborguard.oci.sync import (
-    PROVIDERS,
+    Provider,
     RepositoryOutcome,
     Selection,
     SyncPlan,
@@ -32,13 +39,13 @@ _MAX_PASSWORD = 1 << 16
 
 
 class Host(click.ParamType[str]):
-    """A registry host, as image names begin with it."""
+    """Registry host: the part of an image name before the repository."""
 
     name = "HOST"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the normalized host; fail if no image name can begin with it."""
-        if not _can_begin_image_name(value):
+        """Return the normalized host; fail if image names cannot contain it."""
+        if not _is_host_of_image_names(value):
             self.fail(f"{value!r} is not a registry host like ghcr.io or localhost:5000")
         return parse_host(value)
 
@@ -50,10 +57,12 @@ def registry() -> None:
 
 @registry.command("add")
 @click.argument("host", type=Host())
-@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
+@org_option
 @click.option("--name", type=Name(), help="Display name. Default: the host.")
 @click.option(
-    "--provider", type=click.Choice(PROVIDERS), help="Default: detected from the host's domain."
+    "--provider",
+    type=click.Choice([provider.value for provider in Provider]),
+    help="Default: detected from the host's domain.",
 )
 def add_registry(host: str, *, organization: str, name: str | None, provider: str | None) -> None:
     """Create a registry, or change the name or provider of an existing one."""
@@ -62,15 +71,15 @@ def add_registry(host: str, *, organization: str, name: str | None, provider: st
             conn,
             organizations.get_organization(conn, organization),
             host,
-            default_provider=detect_provider(host),
+            default_provider=detect_provider(host).value,
             name=name,
             provider=provider,
         )
-    print_message(f"registry {host} has the id {registry_id}")
+    print_message(f"saved registry {host}: {registry_id}")
 
 
 @registry.command("list")
-@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
+@org_option
 def list_registries(organization: str) -> None:
     """List an organization's registries by host."""
     with open_database() as conn:
@@ -80,7 +89,7 @@ def list_registries(organization: str) -> None:
 
 @registry.command("sync")
 @click.argument("host", type=Host())
-@click.option("--org", "organization", required=True, metavar="ORG", help="Organization slug.")
+@org_option
 @click.option(
     "--include", multiple=True, metavar="GLOB", help="Sync only matching repositories. Repeatable."
 )
@@ -91,7 +100,7 @@ def list_registries(organization: str) -> None:
 @click.option(
     "--password-file",
     type=click.File(encoding="utf-8"),
-    help="File with the password or token; - reads standard input.",
+    help="File with the password or token; - for standard input. Requires --username.",
 )
 @click.option("--plain-http", is_flag=True, help="Connect without TLS.")
 def sync_registry(
@@ -112,7 +121,7 @@ def sync_registry(
     --password-file, the password is read from HARBORGUARD_REGISTRY_PASSWORD.
     """
     credentials = _read_credentials(username, password_file)
-    client = RegistryClient(host, credentials=credentials, is_plain=plain_http)
+    client = RegistryClient(host, credentials=credentials, plain_http=plain_http)
     with open_database() as conn, closing(client):
         organization_id = organizations.get_organization(conn, organization)
         try:
@@ -150,30 +159,38 @@ def _read_password(password_file: TextIO) -> str:
 def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> None:
     totals: Counter[str] = Counter()
     failures: list[str] = []
+    processed = 0
+    unavailable = ""
     try:
         for outcome in _with_progress(synchronize(conn, client, plan), plan):
+            processed += 1
             totals.update(asdict(outcome.changes))
             if outcome.error is not None:
                 failures.append(f"{printable(outcome.repository)}: {describe(outcome.error)}")
     except RegistryUnavailable as error:
-        failures.append(describe(error))
+        unavailable = describe(error)
     for line in failures:
         print_message(line)
+    if unavailable:
+        print_message(unavailable)
+    # The outcomes of removed repositories follow only if no repository was skipped.
+    skipped = max(len(plan.repositories) - processed, 0)
     print_message(
         f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "
         f"{totals['moved']} moved, {totals['removed']} removed; {len(failures)} failed"
+        + (f", {skipped} skipped" if skipped else "")
     )
-    if failures:
+    if failures or unavailable:
         sys.exit(1)
 
 
 def _with_progress(
     outcomes: Iterable[RepositoryOutcome], plan: SyncPlan
 ) -> Iterator[RepositoryOutcome]:
-    """Yield the outcomes; show a progress bar on a terminal, or else a line at intervals."""
+    """Yield the outcomes and show progress: a bar on a terminal, or else a line at intervals."""
     total = len(plan.repositories) + len(plan.removed)
     if sys.stderr.isatty():
-        with click.progressbar(outcomes, total, "reading", file=sys.stderr) as bar:
+        with click.progressbar(outcomes, total, "syncing", file=sys.stderr) as bar:
             yield from bar
         return
     for number, outcome in enumerate(outcomes, 1):
@@ -182,7 +199,7 @@ def _with_progress(
             print_message(f"{number} of {total} repositories")
 
 
-def _can_begin_image_name(value: str) -> bool:
+def _is_host_of_image_names(value: str) -> bool:
     try:
         host = parse_host(value)
         return parse_reference(f"{host}/image").host == host

@@ -5,7 +5,7 @@ import sys
 import click
 
 from harborguard.cli.database import open_database, provide_database
-from harborguard.cli.terminal import print_message
+from harborguard.cli.terminal import ALL_ORGANIZATIONS_HELP, print_message
 from harborguard.config import Config
 from harborguard.errors import ConfigurationError
 from harborguard.store import counters, migrations, organizations
@@ -28,24 +28,24 @@ def migrate() -> None:
 
 
 @click.command()
-@click.option("--org", "organization", metavar="ORG", help="Default: all organizations.")
-@click.option("--repair", is_flag=True, help="Correct the wrong counters.")
+@click.option("--org", "organization", metavar="ORG", help=ALL_ORGANIZATIONS_HELP)
+@click.option("--repair", is_flag=True, help="Repair the incorrect counters.")
 def recount(organization: str | None, *, repair: bool) -> None:
     """Count the images and compare the stored counters.
 
-    The exit status is 1 if a counter is wrong and --repair is not given.
+    The exit status is 1 if a counter is incorrect and --repair is not given.
     """
-    wrong = 0
+    total = 0
     with open_database() as conn:
         for organization_id in _select_organizations(conn, organization):
-            drift = counters.find_counter_drift(conn, organization_id)
-            wrong += len(drift)
-            for counter in drift:
+            incorrect = counters.find_incorrect_counters(conn, organization_id)
+            total += len(incorrect)
+            for counter in incorrect:
                 print_message(f"{organization_id}: {_describe(counter)}")
-            if drift and repair:
-                counters.reset_counters(conn, organization_id)
-    print_message(f"{wrong} wrong counters{', repaired' if wrong and repair else ''}")
-    if wrong and not repair:
+            if incorrect and repair:
+                counters.repair_counters(conn, organization_id)
+    print_message(f"{total} incorrect counters{', repaired' if total and repair else ''}")
+    if total and not repair:
         sys.exit(1)
 
 
@@ -55,7 +55,7 @@ def _select_organizations(conn: Connection, organization: str | None) -> list[st
     return [row["id"] for row in organizations.list_organizations(conn)]
 
 
-def _describe(counter: counters.CounterDrift) -> str:
+def _describe(counter: counters.IncorrectCounter) -> str:
     score = "never scanned" if counter.risk_score is None else f"score {counter.risk_score}"
     subject = f"{counter.registry_id}, {score}" if counter.registry_id else "all images"
     return f"{subject}: stored {counter.stored}, counted {counter.counted}"

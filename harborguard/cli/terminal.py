@@ -15,6 +15,17 @@ from harborguard.store.errors import translate_error
 
 MAX_NAME = 200
 PROGRESS_BAR_FROM = 5  # files
+ALL_ORGANIZATIONS_HELP = "Id or name of the organization. Default: all organizations."
+EXPIRES_HELP = "Days from now (90d) or a date or time, in UTC if it has no offset. Default: never."
+_LINE_BREAKS = re.compile(r"[\t-\r]+")
+
+org_option = click.option(
+    "--org",
+    "organization",
+    required=True,
+    metavar="ORG",
+    help="Id or name of the organization.",
+)
 
 
 class Expiry(click.ParamType[datetime]):
@@ -98,8 +109,12 @@ def progress(names: Sequence[str]) -> Iterator[tuple[Iterable[str], PrintLine]]:
 
 
 def describe(error: HarborGuardError) -> str:
-    """Return an error's message and its issues on one line."""
-    issues = [f"{issue.path}: {issue.message}" for issue in error.issues]
+    """Return an error's message on one line, with the issues that the message does not contain."""
+    issues = [
+        f"{issue.path}: {issue.message}"
+        for issue in error.issues
+        if issue.message not in error.message
+    ]
     return printable(" ".join([error.message, *issues]))
 
 
@@ -115,7 +130,10 @@ def print_secret(subject: str, secret: NewSecret) -> None:
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows under their column names, with times in UTC to the second."""
+    """Print rows on standard output under their column names, with times in UTC to the second.
+
+    If there are no rows, print "none" on standard error instead.
+    """
     if not rows:
         print_message("none")
         return
@@ -127,8 +145,9 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text without control characters, which a terminal would execute."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    """Return text on one line, with "?" for control characters, which a terminal interprets."""
+    line = _LINE_BREAKS.sub(" ", text)
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _cell(value: Any) -> str:

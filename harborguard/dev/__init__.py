@@ -1,1 +1,1 @@
-"""Embedded PostgreSQL and demo data, for trials and tests. No production command imports it."""
+"""Embedded database and demo data, for trials and tests. No production command imports it."""

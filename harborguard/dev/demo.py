@@ -1,6 +1,7 @@
-"""Demo data: generate scan reports in all three formats from small tables.
+"""Demo data: generate Trivy, Grype and sensor reports from small tables.
 
-The images are invented. The vulnerabilities and the versions that fix them are real.
+The combinations are invented: which image has which vulnerabilities. The vulnerability ids, their
+scores and the versions that fix them are real.
 """
 
 from base64 import b64encode
@@ -29,10 +30,10 @@ europe-west1-docker.pkg.dev/harbor-demo 51 ? forecast,labs,recommender,routing,v
 """
 _COMPONENTS = "admin,api,batch,cron,events,frontend,gateway,importer,notifier,proxy,sync,worker"
 _LANGUAGES: tuple[str, ...] = ("npm", "python", "go", "java")
-_NOTHING, _EVERYTHING = ((0, 0),) * 4, ((999, 999),) * 4
+_NO_FINDINGS, _ALL_FINDINGS = ((0, 0),) * 4, ((999, 999),) * 4  # more than the tables contain
 # Weight, operating systems, and (min, max) numbers of critical, high, medium and low findings.
 _PROFILES = (
-    (8, "apk apk deb", _NOTHING),
+    (8, "apk apk deb", _NO_FINDINGS),
     (27, "apk deb", ((0, 0), (0, 0), (1, 9), (0, 26))),
     (30, "apk deb deb", ((0, 0), (2, 11), (3, 18), (0, 30))),
     (20, "deb", ((0, 0), (18, 22), (6, 16), (10, 30))),
@@ -120,7 +121,7 @@ CVE-2016-1000027 C 9.8 org.springframework:spring-web 5.3.9,5.3.17,5.3.27 6.0.0 
 CVE-2021-44228 C 10.0 org.apache.logging.log4j:log4j-core 2.8.2,2.13.3,2.14.1 2.15.0,2.3.1 Log4Shell
 CVE-2022-22965 C 9.8 org.springframework:spring-beans 5.3.9,5.3.13,5.3.17 5.3.18 Spring4Shell""",
 }
-# Document and finding templates of each format. Only the last can report a failed scan.
+# Templates of a report and of one finding for each format. Only the sensor's reports have a status.
 _TRIVY = """{"SchemaVersion": 2, "CreatedAt": "$finished", "ArtifactName": "$reference",
 "ArtifactType": "container_image", "Metadata": {"OS": {"Family": "$family", "Name": "$release"},
 "RepoTags": [$tags], "RepoDigests": ["$name@$digest"], "ImageConfig": {"created": "$built"}},
@@ -151,7 +152,7 @@ _Bounds = tuple[tuple[int, int], ...]
 
 
 def make_reports(now: datetime) -> Iterator[bytes]:
-    """Yield the same JSON reports at each call, with no time later than `now` (UTC)."""
+    """Yield JSON reports with times before `now` (UTC); the same `now` gives the same reports."""
     rng = Random(52)  # noqa: S311 - reproducible data, not a secret
     images = list(_list_images(rng))
     for name, languages in rng.sample(images, len(images)):
@@ -171,12 +172,12 @@ def _scan_builds(rng: Random, name: str, languages: list[str], now: datetime) ->
     """Yield one scan of each build of an image, newest build first, all in one format."""
     _, systems, bounds = rng.choices(_PROFILES, [weight for weight, *_ in _PROFILES])[0]
     if len(languages) > 1:
-        systems, bounds = "deb", _EVERYTHING
+        systems, bounds = "deb", _ALL_FINDINGS
     system = rng.choice(systems.split())
     status = rng.choices(("SUCCESS", "PARTIAL", "FAILED", "CANCELLED"), (89, 6, 4, 1))[0]
     document, finding = rng.choice(_FORMATS) if status == "SUCCESS" else _FORMATS[-1]
     if status in {"FAILED", "CANCELLED"}:
-        bounds = _NOTHING
+        bounds = _NO_FINDINGS
     built_at = now - timedelta(days=rng.uniform(0.2, 60))
     family, release = _RELEASES[system].split()
     for index, tag in enumerate(_list_tags(rng)):

@@ -1,4 +1,4 @@
-"""Private PostgreSQL server that runs as a child process, for trials and tests."""
+"""Embedded database: a PostgreSQL server that runs as a child process, for trials and tests."""
 
 import fcntl
 import hashlib
@@ -21,7 +21,7 @@ from harborguard.dev.programs import (
     accessible_programs,
     find_programs,
     process_options,
-    run,
+    run_program,
     shell_safe_programs,
 )
 
@@ -61,11 +61,11 @@ class _Cluster:
 
     def connection_error(self) -> str:
         """Return why this account cannot connect, or "" if it can."""
-        return run([self.programs / "psql", "-Xc", "", self.url()], env=ENVIRONMENT)
+        return run_program([self.programs / "psql", "-Xc", "", self.url()], env=ENVIRONMENT)
 
     def is_ready(self) -> bool:
         """Return True if the server accepts connections, whether or not from this account."""
-        return not run([self.programs / "pg_isready", "-d", self.url()], env=ENVIRONMENT)
+        return not run_program([self.programs / "pg_isready", "-d", self.url()], env=ENVIRONMENT)
 
 
 @contextmanager
@@ -76,15 +76,17 @@ def running_server(
     shared_buffers: str = "64MB",
     sudo_uid: int | None = None,
 ) -> Iterator[Server]:
-    """Yield the server of `state_dir`: start it and stop it at the end, or share a running one.
+    """Yield the server of `state_dir`: a running one, or else a new one that stops at the end.
 
-    A shared server stops when the call that started it ends, and with the thread of that call.
+    The call that started a server stops it when its block ends, even if other calls share the
+    server. The server also stops if the thread of that call ends.
 
-    `state_dir` is created, or must be empty or an earlier call's. Only the account that runs the
-    server can read it. Root runs the server as the owner of the checkout, else as `sudo_uid`, else
-    as uid 65534, and below /var/lib/harborguard if that account cannot reach `state_dir`.
+    `state_dir` is created if it is missing; an existing one must be empty or have been created by
+    this function. Only the account that runs the server can read it. Root runs the server as the
+    owner of the checkout, else as `sudo_uid`, else as uid 65534, and stores the data in
+    /var/lib/harborguard if that account cannot access `state_dir`.
 
-    Without `durable`, the server is faster, and a crash of the machine can destroy the data. Raise
+    Without `durable`, the server is faster, but a crash of the machine can destroy the data. Raise
     EmbeddedServerError if the server cannot run.
     """
     settings = (*_SETTINGS, f"shared_buffers={shared_buffers}", *(() if durable else _NOT_DURABLE))
@@ -101,9 +103,10 @@ def running_server(
             with _create(lock_path, cluster.account) as lock:
                 if is_owner and _acquire(cluster, lock):
                     log = log_path.read_text(errors="replace")[-500:].strip()
-                    raise EmbeddedServerError(f"PostgreSQL exited: {log}\nSee {log_path}")
+                    raise EmbeddedServerError(f"PostgreSQL did not start: {log}\nSee {log_path}.")
         except (OSError, KeyError) as error:
-            raise EmbeddedServerError(f"cannot use {state_dir} ({error}): correct that") from error
+            message = f"The state directory {state_dir} cannot be used: {error}."
+            raise EmbeddedServerError(message) from error
         yield Server(cluster.url(), cluster.url("postgres", "postgres"), is_owner)
 
 
@@ -121,7 +124,7 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
         for uid in (_FALLBACK_UID, sudo_uid, *(path.stat().st_uid for path in paths)):
             with suppress(KeyError):  # a container may not know the owner of a mounted checkout
                 account = pwd.getpwuid(uid) if uid else account
-        if run(["test", "-x", directory.parent], **process_options(account)):
+        if run_program(["test", "-x", directory.parent], **process_options(account)):
             directory = fallback
             with suppress(FileExistsError):
                 _FALLBACK_DIRECTORY.mkdir()
@@ -135,7 +138,7 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
 
 
 def _make_private(directory: Path, account: pwd.struct_passwd) -> None:
-    """Create the directory, or check that it is the account's; raise EmbeddedServerError if not."""
+    """Create a directory, or raise EmbeddedServerError if it exists and is not the account's."""
     with suppress(FileExistsError):
         directory.mkdir(0o700)
     # Root changes the owner of an empty directory only: the path may be /var by mistake.
@@ -143,7 +146,8 @@ def _make_private(directory: Path, account: pwd.struct_passwd) -> None:
     owners = {account.pw_uid, 0} if may_change_owner else {account.pw_uid}
     if directory.lstat().st_uid not in owners or directory.is_symlink():
         raise EmbeddedServerError(
-            f"{directory} is not owned by {account.pw_name}: remove it, set HARBORGUARD_STATE_DIR"
+            f"{directory} is not owned by {account.pw_name}. "
+            "Remove it, or set HARBORGUARD_STATE_DIR to another directory."
         )
     directory.chmod(0o700)
     os.lchown(directory, account.pw_uid, account.pw_gid)
@@ -151,7 +155,7 @@ def _make_private(directory: Path, account: pwd.struct_passwd) -> None:
 
 def _create(path: Path, account: pwd.struct_passwd) -> TextIO:
     """Open an empty file for the account; raise OSError if it is a symbolic link."""
-    # The account owns the directory. Root must not write through a link of the account's making.
+    # The account can create a link here. Root must not write to the file that the link names.
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
     os.fchown(descriptor, account.pw_uid, account.pw_gid)
@@ -161,7 +165,7 @@ def _create(path: Path, account: pwd.struct_passwd) -> TextIO:
 def _acquire(cluster: _Cluster, lock: TextIO) -> bool:
     """Return True with the lock, or False once a running server accepts this account.
 
-    Raise EmbeddedServerError if the server refuses it.
+    Raise EmbeddedServerError if the server rejects it.
     """
     error, was_ready, deadline = "", False, time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
@@ -170,13 +174,16 @@ def _acquire(cluster: _Cluster, lock: TextIO) -> bool:
             return True
         if not (error := cluster.connection_error()):
             return False
-        # A server that is ready before a failed connection and after it refuses the account.
+        # If the server was ready before and after a failed connection, it rejects the account.
         is_ready = cluster.is_ready()
         if was_ready and is_ready:
             break
         was_ready = is_ready
         time.sleep(0.02)
-    raise EmbeddedServerError(f"{error}: use the account that runs {cluster.data}")
+    raise EmbeddedServerError(
+        f"The server of {cluster.data} rejects this account: {error}. "
+        "Use the account that runs the server."
+    )
 
 
 def _start(cluster: _Cluster, lock: TextIO, settings: tuple[str, ...]) -> subprocess.Popen[Any]:
@@ -227,7 +234,7 @@ def _initialize(cluster: _Cluster, programs: Path, lock: TextIO, options: list[s
         single = [safe / "postgres", "--single", "-D", cluster.data, "--exit_on_error=on"]
         sql = "CREATE ROLE harborguard LOGIN\nCREATE DATABASE harborguard OWNER harborguard\n"
         for command, text in (initdb, ""), ([*single, "postgres"], sql):
-            if error := run(command, text, **process_options(cluster.account, lock)):
-                raise EmbeddedServerError(f"{error}: correct that")
+            if error := run_program(command, text, **process_options(cluster.account, lock)):
+                raise EmbeddedServerError(f"The embedded database cannot be created: {error}.")
     # Written last: without it, the next start initializes the cluster again.
     _create(cluster.data / "harborguard.complete", cluster.account).close()

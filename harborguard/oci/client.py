@@ -48,11 +48,11 @@ class RegistryClient:
         host: str,
         *,
         credentials: Credentials | None = None,
-        is_plain: bool = False,
+        plain_http: bool = False,
         limits: Limits | None = None,
     ) -> None:
         self.host = host
-        self._base_url = f"{'http' if is_plain else 'https'}://{_API_HOSTS.get(host, host)}"
+        self._base_url = f"{'http' if plain_http else 'https'}://{_API_HOSTS.get(host, host)}"
         self._origin = parse_origin(self._base_url)
         self._transport = Transport(self._origin.host, limits or Limits())
         self._authenticator = Authenticator(self._transport, self._origin.host, credentials)
@@ -78,8 +78,7 @@ class RegistryClient:
     def list_tags(self, repository: str) -> list[str]:
         """Return a repository's tags without those of signatures; none if it does not exist.
 
-        (Distribution specification, "listing tags".) Raise InvalidReference for a malformed
-        repository or tag.
+        Raise InvalidReference for a malformed repository or tag.
         """
         path = parse_reference(f"{self.host}/{repository}").repository
         names: dict[str, None] = {}
@@ -111,7 +110,7 @@ class RegistryClient:
     def find_build_time(self, repository: str, digest: str) -> datetime | None:
         """Return when a manifest's image was built, from its configuration; None if unknown.
 
-        For an index, the image for linux/amd64 counts, or else the first image.
+        The build time of an index is that of its image for linux/amd64, or else its first image.
         """
         manifest = self._fetch_manifest(repository, digest)
         if manifest and manifest.manifests:
@@ -142,14 +141,14 @@ class RegistryClient:
             raise RegistryError(f"the content does not match its digest {parsed}")
         return response.body
 
-    def _iter_pages(self, path: str, scope: str) -> Iterator[HttpResponse]:
+    def _iter_pages(self, path: str, repository: str) -> Iterator[HttpResponse]:
         requested: set[str] = set()
         next_path: str | None = path
         while next_path:
             if next_path in requested or len(requested) == _MAX_PAGES:
                 raise RegistryError(f"a list repeats a page or has more than {_MAX_PAGES} pages")
             requested.add(next_path)
-            response = self._request("GET", next_path, scope)
+            response = self._request("GET", next_path, repository)
             yield response
             next_path = self._next_path(response)
 
@@ -165,16 +164,16 @@ class RegistryClient:
         return f"{parts.path}?{parts.query}"
 
     def _request(
-        self, method: str, path: str, scope: str, accept: str = "application/json"
+        self, method: str, path: str, repository: str, accept: str = "application/json"
     ) -> HttpResponse:
         def send() -> HttpResponse:
-            headers = {"Accept": accept, **self._authenticator.headers(scope)}
+            headers = {"Accept": accept, **self._authenticator.headers(repository)}
             return self._transport.fetch(method, f"{self._base_url}{path}", headers)
 
         response = send()
         # After a redirect, a challenge of another host must not receive the credentials.
         if response.status == 401 and parse_origin(response.url) == self._origin:
-            self._authenticator.handle_challenge(scope, response)
+            self._authenticator.handle_challenge(repository, response)
             response = send()
         return response
 

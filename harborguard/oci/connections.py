@@ -24,9 +24,9 @@ _MAX_IDLE = 2 * MAX_CONNECTIONS
 class Limits:
     """Limits of a request: times in seconds, the body in bytes.
 
-    `connect` limits the TCP connection and the TLS handshake, each by itself. `read` limits one
-    read from the socket. `total` limits a whole exchange from request to the end of the response,
-    which a server that sends single bytes could otherwise extend without end.
+    `connect` limits the TCP connection and the TLS handshake separately. `read` limits one read
+    from the socket. `total` limits the time from the request to the end of the response; without
+    it, a server that sends single bytes could extend a response forever.
 
     `pauses` are the waits between attempts. A longer `Retry-After` replaces a pause, up to
     `retry_after`.
@@ -69,8 +69,8 @@ class ConnectionPool:
             connection.close()
 
     @contextmanager
-    def lend(self, origin: Origin) -> Iterator[HTTPConnection]:
-        """Lend an open connection, idle or new, and keep it afterwards if it is reusable.
+    def checkout(self, origin: Origin) -> Iterator[HTTPConnection]:
+        """Yield an open connection, idle or new, and keep it afterwards if it is reusable.
 
         Raise RegistryError if the policy forbids an address of the host, RegistryUnavailable if
         the host has no address, and what urllib3 or ssl raise if no address accepts a connection.
@@ -111,7 +111,8 @@ class ConnectionPool:
         for address in addresses:
             self._policy.check(origin.host, address)
         for address in addresses[:-1]:
-            with suppress(ConnectTimeoutError):  # also the base class of a refused connection
+            # NewConnectionError, for a refused connection, is a subclass of ConnectTimeoutError.
+            with suppress(ConnectTimeoutError):
                 return self._connect_to(origin, address)
         return self._connect_to(origin, addresses[-1])
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from harborguard.errors import HarborGuardError, RegistryUnavailable
@@ -15,26 +16,38 @@ from harborguard.store.connection import Connection
 from harborguard.store.registries import get_registry, record_sync
 from harborguard.store.repositories import BuildTimes, list_build_times, record_repository
 
-# After this many consecutive repositories without a response, the registry counts as down.
+# A sync stops after this many consecutive repositories that raise RegistryUnavailable.
 _MAX_CONSECUTIVE_FAILURES = 3
-
-_PROVIDERS_BY_DOMAIN = {
-    "ghcr.io": "github",
-    "docker.io": "docker",
-    "quay.io": "quay",
-    "gcr.io": "google",
-    "pkg.dev": "google",
-    "amazonaws.com": "ecr",
-    "azurecr.io": "acr",
-}
-PROVIDERS = sorted({*_PROVIDERS_BY_DOMAIN.values(), "generic"})
 
 ReadRepository = Callable[[str], ObservedRepository]
 
 
+class Provider(StrEnum):
+    """The service or software that hosts a registry."""
+
+    ACR = "acr"
+    DOCKER = "docker"
+    ECR = "ecr"
+    GENERIC = "generic"
+    GITHUB = "github"
+    GOOGLE = "google"
+    QUAY = "quay"
+
+
+_PROVIDERS_BY_DOMAIN = {
+    "ghcr.io": Provider.GITHUB,
+    "docker.io": Provider.DOCKER,
+    "quay.io": Provider.QUAY,
+    "gcr.io": Provider.GOOGLE,
+    "pkg.dev": Provider.GOOGLE,
+    "amazonaws.com": Provider.ECR,
+    "azurecr.io": Provider.ACR,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Repositories to sync, by globs of their paths (`acme/*`; `*` also matches `/`)."""
+    """Selection of repositories by globs that match their whole path; `*` also matches `/`."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -51,7 +64,7 @@ class SyncPlan:
 
     organization_id: str
     registry_id: str
-    begun_at: datetime
+    started_at: datetime
     repositories: tuple[str, ...]
     removed: tuple[str, ...]
     build_times: dict[str, BuildTimes]
@@ -66,12 +79,12 @@ class RepositoryOutcome:
     error: HarborGuardError | None = None
 
 
-def detect_provider(host: str) -> str:
-    """Return the provider of a registry by the domain of its host, or "generic"."""
+def detect_provider(host: str) -> Provider:
+    """Return the provider of a registry by the domain of its host, or `generic`."""
     for domain, provider in _PROVIDERS_BY_DOMAIN.items():
         if f".{host}".endswith(f".{domain}"):
             return provider
-    return "generic"
+    return Provider.GENERIC
 
 
 def plan_sync(
@@ -83,7 +96,7 @@ def plan_sync(
     Raise RegistryError if the catalog is unusable, NotFound if the registry is not recorded.
     """
     registry_id = get_registry(conn, organization_id, registry.host)
-    begun_at = datetime.now(UTC)
+    started_at = datetime.now(UTC)
     listed = registry.list_repositories()
     build_times = list_build_times(conn, organization_id, registry_id)
     recorded = [name.partition("/")[2] for name in build_times]
@@ -91,7 +104,7 @@ def plan_sync(
     return SyncPlan(
         organization_id,
         registry_id,
-        begun_at,
+        started_at,
         repositories=tuple(name for name in listed if selection.matches(name)),
         removed=tuple(sorted(name for name in removed if selection.matches(name))),
         build_times=build_times,
@@ -104,8 +117,9 @@ def synchronize(
     """Read and record each repository of a plan, and yield its outcome.
 
     Worker threads read ahead while this thread records. A repository that fails is left unchanged
-    and does not stop the others. Raise RegistryUnavailable if several consecutive repositories
-    get no response. The registry client is closed at the end.
+    and does not stop the others. Raise RegistryUnavailable if three consecutive repositories fail
+    with that error: no response, or status 429 or 5xx after all retries. The registry client is
+    closed when the reading ends.
     """
 
     def read(repository: str) -> ObservedRepository:
@@ -121,15 +135,16 @@ def synchronize(
             yield outcome
             if consecutive_failures == _MAX_CONSECUTIVE_FAILURES:
                 raise RegistryUnavailable(
-                    f"{registry.host} seems to be down; the remaining repositories are skipped"
+                    f"{registry.host} is unavailable: {consecutive_failures} consecutive "
+                    "repositories failed. The others are skipped."
                 )
     finally:
         registry.close()  # makes requests that worker threads still send fail
     for repository in plan.removed:
         name = Reference(registry.host, repository).name
-        without_tags = ObservedRepository(name, (), plan.begun_at)
+        without_tags = ObservedRepository(name, (), plan.started_at)
         yield RepositoryOutcome(repository, _record(conn, plan, without_tags))
-    record_sync(conn, plan.organization_id, plan.registry_id, plan.begun_at)
+    record_sync(conn, plan.organization_id, plan.registry_id, plan.started_at)
 
 
 def read_repository(

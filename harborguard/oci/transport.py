@@ -85,7 +85,7 @@ class Transport:
         origin = parse_origin(url)
         try:
             with (
-                self._connections.lend(origin) as connection,
+                self._connections.checkout(origin) as connection,
                 deadline(connection, self._limits.total),
             ):
                 connection.request(
@@ -125,7 +125,7 @@ def _retry_after(response: HttpResponse) -> float:
 
 
 def _describe_failure(error: Exception) -> str:
-    # In urllib3 a refused connection (NewConnectionError) is a subclass of the timeouts.
+    # urllib3's NewConnectionError, for a refused connection, is a subclass of its TimeoutError.
     is_timeout = isinstance(error, (TimeoutError, Urllib3Timeout))
     if is_timeout and not isinstance(error, NewConnectionError):
         return "did not respond in time"

@@ -44,7 +44,7 @@ def parse_report(body: bytes, *, reference: Reference | None = None) -> Report:
     if first is None:
         raise UnreadableReport("The report is empty.")
     fields = {} if first[0] == b"[" else _read_fields(body)
-    report_format = _recognize(fields, is_list=first[0] == b"[")
+    report_format = _recognize(fields, is_array=first[0] == b"[")
     if report_format.version:
         name, expected = report_format.version
         require_version(fields[name], expected, name)
@@ -56,22 +56,22 @@ def _read_fields(body: bytes) -> dict[str, Raw]:
     try:
         top_level = decode(body, _TOP_LEVEL)
     except InvalidReport as error:
-        raise _unrecognized("none") from error
+        raise _unrecognized([]) from error
     return {name: getattr(top_level, f"field_{number}") for number, name in enumerate(_FIELD_NAMES)}
 
 
-def _recognize(fields: dict[str, Raw], *, is_list: bool) -> ReportFormat:
+def _recognize(fields: dict[str, Raw], *, is_array: bool) -> ReportFormat:
     matching = [
         report_format
         for report_format in FORMATS
-        if report_format.is_list == is_list and report_format.has_marks(fields)
+        if report_format.is_array == is_array and report_format.has_marks(fields)
     ]
     if len(matching) != 1:
-        raise _unrecognized("more than one" if matching else "none")
+        raise _unrecognized(matching)
     return matching[0]
 
 
-def _unrecognized(number: str) -> InvalidReport:
+def _unrecognized(matching: list[ReportFormat]) -> InvalidReport:
     names = ", ".join(report_format.description for report_format in FORMATS)
-    message = f"matches {number} of the supported formats: {names}"
+    message = f"matches {'more than one' if matching else 'none'} of the supported formats: {names}"
     return InvalidReport(f"The report {message}.", [Issue("$", message)])

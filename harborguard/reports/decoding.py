@@ -47,7 +47,7 @@ _state = _DecodingState()
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A JSON object that a report lists any number of times.
+    """A JSON object in an array whose length a report format does not limit.
 
     Entries are counted while they are decoded, so that a small body cannot allocate an unlimited
     number of objects. Equal strings in the fields named in `interned` share one object.
@@ -69,8 +69,8 @@ def decode(document: bytes | Raw, decoder: Decoder[_T], path: str = "") -> _T:
     """Decode a JSON document, or the part of one at the JSON path `path`.
 
     Unknown fields are skipped. Raise UnreadableReport if the text is not JSON. Raise InvalidReport,
-    with the path of the field, if a value breaks the decoder's type or its length limit, contains
-    NUL, or if the document has more than `MAX_ENTRIES` entries.
+    with the path of the field, if a value has another type than the decoder's, exceeds its length
+    limit or contains NUL, or if the document has more than `MAX_ENTRIES` entries.
     """
     _state.entries_left, _state.interned = MAX_ENTRIES, {}
     try:
@@ -101,7 +101,7 @@ def decode_optional_part(part: Raw, decoder: Decoder[_T]) -> _T | None:
 
 
 def decode_optional_strings(part: Raw) -> list[str]:
-    """Return the first `MAX_STRINGS` strings of a list; empty if it is missing or invalid."""
+    """Return the first `MAX_STRINGS` strings of an array; none if it is missing or invalid."""
     return (decode_optional_part(part, _STRINGS) or [])[:MAX_STRINGS]
 
 
@@ -110,7 +110,7 @@ def require_version(version: Raw, expected: str, path: str) -> None:
     text = bytes(memoryview(version)[:40])
     if text != expected.encode():
         shown = text.decode(errors="replace") or "missing"
-        message = f"is {shown}; supported is {expected}"
+        message = f"is {shown}, but only {expected} is supported"
         raise InvalidReport(
             f"The version of the report is not supported: {path} {message}.",
             [Issue(path, message)],
@@ -129,4 +129,4 @@ def _schema_error(problem: str, parent: str) -> InvalidReport:
         message = "must not contain NUL (\\u0000)"
     path = path.removeprefix(".") or "$"
     message = message[:_MAX_MESSAGE]
-    return InvalidReport(f"The report is invalid at {path}: {message}.", [Issue(path, message)])
+    return InvalidReport(f"The report is invalid. {path}: {message}.", [Issue(path, message)])

@@ -22,8 +22,8 @@ from harborguard.reports.decoding import (
 from harborguard.reports.findings import (
     clip_title,
     clip_url,
-    consume,
     deduplicate_findings,
+    drain,
     parse_score,
     parse_severity,
 )
@@ -34,7 +34,7 @@ from harborguard.reports.image_metadata import (
     select_reference,
 )
 
-# The scanners of a report that names none.
+# The scanners of a report that does not name any.
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
 
 _NAME: dict[str, Any] = {
@@ -131,7 +131,8 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
 
 
 class _Findings(Struct):
-    # Required, null allowed: a report without this list must not look like one without findings.
+    # Required, but may be null. A report without this field is incomplete; it is not one without
+    # findings.
     vulnerabilities: list[_Vulnerability] | None
 
 
@@ -195,7 +196,7 @@ def _read_findings(vulnerabilities: list[_Vulnerability]) -> tuple[Finding, ...]
     sources: dict[str | None, tuple[str, ...]] = {}
     return deduplicate_findings(
         _to_finding(entry, sources.setdefault(entry.source, _as_sources(entry.source)))
-        for entry in consume(vulnerabilities)
+        for entry in drain(vulnerabilities)
     )
 
 

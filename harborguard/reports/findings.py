@@ -16,7 +16,7 @@ _SEVERITIES = {severity.value: severity for severity in Severity} | {
     "none": Severity.INFO,
 }
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
-_identity = attrgetter("vulnerability_id", "package", "installed_version")
+_key = attrgetter("vulnerability_id", "package", "installed_version")
 _T = TypeVar("_T")
 
 
@@ -40,7 +40,7 @@ def clip_url(text: str | None) -> str | None:
     return text[:MAX_URL] if text else None
 
 
-def consume(entries: list[_T]) -> Iterator[_T]:
+def drain(entries: list[_T]) -> Iterator[_T]:
     """Yield the entries in order and remove each one from the list.
 
     The memory of an entry is freed as soon as its finding is made, so the entries and the findings
@@ -54,19 +54,22 @@ def consume(entries: list[_T]) -> Iterator[_T]:
 def deduplicate_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return one finding per (vulnerability id, package, installed version), worst severity first.
 
-    The order of the arguments does not change the result (contract 5).
+    The result does not depend on the order of `findings` (contract 5).
     """
     ordered = list(findings)
     # Three stable sorts by one field need less memory than one sort with a tuple per finding.
     for field in ("installed_version", "package", "vulnerability_id"):
         ordered.sort(key=attrgetter(field))
-    distinct = [_merge(list(group)) for _, group in groupby(ordered, key=_identity)]
+    distinct = [_merge(list(group)) for _, group in groupby(ordered, key=_key)]
     distinct.sort(key=lambda finding: _RANKS[finding.severity])
     return tuple(distinct)
 
 
 def _merge(duplicates: list[Finding]) -> Finding:
-    """Return the worst severity, the highest score, all sources and the first of other values."""
+    """Return one finding with the worst severity, the highest score and all sources.
+
+    Each other field has its first value in the order of `_merge_key`.
+    """
     if len(duplicates) == 1:
         return duplicates[0]
     duplicates.sort(key=_merge_key)

@@ -25,10 +25,11 @@ class Version(NamedTuple):
 class ReportFormat:
     """A report format: how to recognize it, how to parse it and how to document it.
 
-    A format is a JSON object, or a JSON list if `marks` is None. `marks` are sets of top-level
+    A format is a JSON object, or a JSON array if `marks` is None. `marks` are sets of top-level
     fields: an object that has all fields of one set is in this format. `parse` takes the body and
     the image that the caller names. `schema` is the JSON schema for the OpenAPI document; it may
-    accept more than the parser, never less. `image_note` is set if the report contains no image.
+    accept more than the parser, never less. `requirement` is what the caller must add to a report
+    that does not name its image.
     """
 
     name: str
@@ -36,11 +37,11 @@ class ReportFormat:
     version: Version | None
     parse: Callable[[bytes, Reference | None], Report]
     schema: dict[str, Any]
-    image_note: str | None = None
+    requirement: str | None = None
 
     @property
-    def is_list(self) -> bool:
-        """Whether the format is a JSON list."""
+    def is_array(self) -> bool:
+        """Whether the format is a JSON array."""
         return self.marks is None
 
     @property
@@ -51,11 +52,11 @@ class ReportFormat:
 
     @property
     def description(self) -> str:
-        """The name for error messages, with the note about the image."""
-        return f"{self.name} ({self.image_note})" if self.image_note else self.name
+        """The format's name and requirement, for error messages."""
+        return f"{self.name} (requires {self.requirement})" if self.requirement else self.name
 
     def has_marks(self, fields: Mapping[str, Raw]) -> bool:
-        """Return whether an object with these fields is in this format; true for a list."""
+        """Return whether an object with these fields is in this format; true for an array."""
         return self.marks is None or any(all(fields[name] for name in mark) for mark in self.marks)
 
 
@@ -87,7 +88,7 @@ FORMATS = (
         version=None,
         parse=trivy.parse_trivy_results,
         schema=trivy.RESULTS_SCHEMA,
-        image_note=f"requires {IMAGE_OPTIONS}",
+        requirement=IMAGE_OPTIONS,
     ),
 )
 

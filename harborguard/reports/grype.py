@@ -25,8 +25,8 @@ from harborguard.reports.decoding import (
 )
 from harborguard.reports.findings import (
     clip_url,
-    consume,
     deduplicate_findings,
+    drain,
     parse_score,
     parse_severity,
 )
@@ -41,7 +41,7 @@ from harborguard.reports.image_metadata import (
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["matches"],
-    "properties": {"matches": {"type": "array", "items": {"type": "object"}}},
+    "properties": {"matches": {"type": ["array", "null"], "items": {"type": "object"}}},
 }
 
 _SCANNERS = ("grype",)
@@ -119,7 +119,7 @@ _STRING = Decoder(str)
 
 
 def parse_grype(body: bytes, override: Reference | None) -> Report:
-    """Parse a Grype report. Raise InvalidReport, also if it is not of a container image."""
+    """Parse a Grype report. Raise InvalidReport, including if its source is no image."""
     document = decode(body, _DOCUMENT)
     target = _read_target(document.source or _Source())
     reference = select_reference(override, _list_candidates(target))
@@ -163,7 +163,7 @@ def _decode_base64(part: Raw) -> Raw:
 
 def _read_findings(matches: list[_Match]) -> tuple[Finding, ...]:
     return deduplicate_findings(
-        _to_finding(match, f"matches[{index}]") for index, match in enumerate(consume(matches))
+        _to_finding(match, f"matches[{index}]") for index, match in enumerate(drain(matches))
     )
 
 

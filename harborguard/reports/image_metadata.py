@@ -18,8 +18,10 @@ _MAX_ISSUES = 10
 def require_container_image(artifact_type: str | None, expected: str, path: str) -> None:
     """Raise InvalidReport if the report's artifact type is present and is not `expected`."""
     if artifact_type and artifact_type != expected:
-        message = f"is {artifact_type[:40]!r}; only container images are recorded"
-        raise InvalidReport("The report is not of a container image.", [Issue(path, message)])
+        message = f"is {artifact_type[:40]!r}, but only reports of container images are accepted"
+        raise InvalidReport(
+            "The report does not describe a container image.", [Issue(path, message)]
+        )
 
 
 def is_archive_name(text: str) -> bool:
@@ -55,9 +57,9 @@ def select_digest(
 ) -> str | None:
     """Return the manifest digest of a report's image, or None if it is unknown (contract 6).
 
-    The order of preference is: the caller's reference; the digest reported (`name@sha256:…`) for
-    the image's name; the first reported digest; the report's own reference. A malformed digest is
-    ignored.
+    It comes from the first of these that has one: the caller's reference, a reported
+    `name@sha256:…` with the image's name, any reported digest, and the report's own reference.
+    Malformed digests are ignored.
     """
     if override and override.digest:
         return override.digest

@@ -1,4 +1,4 @@
-"""Parse Trivy's JSON reports: schema 2, and the list of results that older releases write."""
+"""Parse Trivy's JSON reports: schema 2, and the array of results that older releases write."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,8 +21,8 @@ from harborguard.reports.decoding import (
 from harborguard.reports.findings import (
     clip_title,
     clip_url,
-    consume,
     deduplicate_findings,
+    drain,
     parse_score,
     parse_severity,
 )
@@ -42,7 +42,7 @@ SCHEMA: dict[str, Any] = {
     "required": ["SchemaVersion"],
     "properties": {
         "SchemaVersion": {"const": 2},
-        "ArtifactName": {"type": "string"},
+        "ArtifactName": {"type": ["string", "null"]},
         "Results": {"type": ["array", "null"], "items": {"type": "object"}},
     },
 }
@@ -99,7 +99,7 @@ _SCORES = Decoder(dict[str, _Score])
 
 
 def parse_trivy(body: bytes, override: Reference | None) -> Report:
-    """Parse a report of schema 2. Raise InvalidReport, also if it is not of a container image."""
+    """Parse a report of schema 2. Raise InvalidReport, including if its artifact is no image."""
     document = decode(body, _DOCUMENT)
     require_container_image(document.artifact_type, "container_image", "ArtifactType")
     metadata = document.metadata or _Metadata()
@@ -116,7 +116,7 @@ def parse_trivy(body: bytes, override: Reference | None) -> Report:
 
 
 def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
-    """Parse a list of results. Raise InvalidReport, also if `override` does not name the image."""
+    """Parse an array of results. Raise InvalidReport, including if `override` is None."""
     results = decode(body, _RESULTS)
     reference = select_reference(override, ())
     return Report(
@@ -139,8 +139,8 @@ def _list_candidates(document: _Document, metadata: _Metadata) -> Iterable[tuple
 def _read_findings(results: list[_Result]) -> tuple[Finding, ...]:
     return deduplicate_findings(
         _to_finding(vulnerability)
-        for result in consume(results)
-        for vulnerability in consume(result.vulnerabilities or [])
+        for result in drain(results)
+        for vulnerability in drain(result.vulnerabilities or [])
     )
 
 

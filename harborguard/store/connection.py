@@ -15,9 +15,10 @@ from harborguard.errors import ConfigurationError
 
 _MAX_CURSORS = 16  # each keeps the rows that it read last
 
-# All statements of a request are short index scans on a tenant prefix; each query shape has its
-# own text. JIT, parallel workers, sequential scans and hash or merge joins only add latency. One
-# generic plan fits all parameters. Commands that read whole tables use PostgreSQL's defaults.
+# The statements of the list are short index scans on a tenant prefix. JIT, parallel workers,
+# sequential scans and hash or merge joins only add latency. A generic plan suits all parameters,
+# because each kind of query has its own text. Commands use PostgreSQL's defaults: they read whole
+# tables.
 _PLANNER_SETTINGS = {
     "jit": "off",
     "max_parallel_workers_per_gather": 0,
@@ -42,7 +43,7 @@ class Connection(psycopg.Connection[TupleRow]):
             if len(self._cursors) == _MAX_CURSORS:
                 del self._cursors[next(iter(self._cursors))]
             self._cursors[statement] = statement, self.cursor()
-        # A built statement is a new object each time. psycopg recognizes the very same object.
+        # Each built statement is a new string. psycopg recognizes the first one of a text faster.
         text, cursor = self._cursors[statement]
         return cursor.execute(text, parameters).fetchall()
 
@@ -60,7 +61,7 @@ def connect(config: Config) -> Connection:
     """Return a connection outside the pool, for the command line and for checks at start-up.
 
     It has PostgreSQL's planner settings and a statement timeout of five minutes. Raise
-    ConfigurationError where DATABASE_URL names a pooler that is not configured as one.
+    ConfigurationError if DATABASE_URL names a pooler, but HARBORGUARD_POOLER is off.
     """
     url, settings = validated_url(config), command_settings(config)
     try:
@@ -75,7 +76,7 @@ def connect(config: Config) -> Connection:
 
 
 def validated_url(config: Config) -> str:
-    """Return the database URL; raise ConfigurationError where libpq cannot parse it."""
+    """Return the database URL; raise ConfigurationError if libpq cannot parse it."""
     try:
         conninfo_to_dict(config.database_url)
     except psycopg.ProgrammingError:
@@ -111,7 +112,7 @@ def _connect_arguments(config: Config, planner: Mapping[str, Any]) -> dict[str, 
 
 
 def _connects_without_options(url: str, settings: Mapping[str, Any]) -> bool:
-    # libpq reports no SQLSTATE for a failed connection, and pgbouncer refuses unknown options.
+    # pgbouncer rejects options, and libpq reports no SQLSTATE that would identify this error.
     try:
         Connection.connect(url, **{**settings, "options": ""}).close()
     except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""Counters of images, and their comparison with the images."""
+"""Counters of images: change them, compare them with the images, and repair them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from harborguard.store.statements import STATEMENTS
 Changes = Mapping[tuple[str, int | None], int]
 
 
-class CounterDrift(NamedTuple):
+class IncorrectCounter(NamedTuple):
     """A counter that differs from the number of images.
 
-    It belongs to a registry and a risk score (None: never scanned); without a registry, to all
-    images.
+    It counts the images of a registry with one risk score (None: never scanned). If `registry_id`
+    is None, it counts all images of the organization.
     """
 
     registry_id: str | None
@@ -26,29 +26,29 @@ class CounterDrift(NamedTuple):
 def change_counters(
     conn: Connection, organization_id: str, changes: Changes, *, images: int
 ) -> None:
-    """Move the counters and the inventory version; call it last in a transaction.
+    """Add to the counters and increase the inventory version; call it last in a transaction.
 
     `images` is the number of images that the transaction created.
     """
-    moved = [(*key, n) for key, n in changes.items() if n]
+    nonzero = [(*key, n) for key, n in changes.items() if n]
     parameters = {
         "organization_id": organization_id,
         "images": images,
-        "registry_ids": [registry_id for registry_id, _, _ in moved],
-        "risk_scores": [risk_score for _, risk_score, _ in moved],
-        "changes": [n for _, _, n in moved],
+        "registry_ids": [registry_id for registry_id, _, _ in nonzero],
+        "risk_scores": [risk_score for _, risk_score, _ in nonzero],
+        "changes": [n for _, _, n in nonzero],
     }
     conn.execute(STATEMENTS["change_counters"], parameters)
 
 
-def find_counter_drift(conn: Connection, organization_id: str) -> list[CounterDrift]:
+def find_incorrect_counters(conn: Connection, organization_id: str) -> list[IncorrectCounter]:
     """Return the counters of an organization that differ from its images."""
-    rows = conn.execute(STATEMENTS["find_counter_drift"], {"organization_id": organization_id})
-    return [CounterDrift(*row) for row in rows]
+    rows = conn.execute(STATEMENTS["find_incorrect_counters"], {"organization_id": organization_id})
+    return [IncorrectCounter(*row) for row in rows]
 
 
-def reset_counters(conn: Connection, organization_id: str) -> None:
-    """Set an organization's counters by counting its images, while scans may be recorded."""
+def repair_counters(conn: Connection, organization_id: str) -> None:
+    """Count an organization's images and store the numbers; scans may be recorded concurrently."""
     with conn.transaction():
         conn.execute(STATEMENTS["lock_inventory"], {"organization_id": organization_id})
-        conn.execute(STATEMENTS["reset_counters"], {"organization_id": organization_id})
+        conn.execute(STATEMENTS["repair_counters"], {"organization_id": organization_id})

@@ -34,7 +34,7 @@ def retry_once(work: Callable[[], T]) -> T:
 
 
 def translate_error(error: BaseException) -> HarborGuardError | None:
-    """Return the domain error for a psycopg error, or None for a fault of this program."""
+    """Return the domain error for a timeout or an unavailable database; None for other errors."""
     if isinstance(error, _TIMED_OUT):
         return StatementTimeout()
     if isinstance(error, _UNAVAILABLE):

@@ -14,8 +14,8 @@ from harborguard.store.connection import Connection
 from harborguard.store.statements import MIGRATIONS
 
 _LOCK = 0x48_47_49_4D  # advisory lock; "HGIM" in ASCII, to differ from other programs' locks
-OUT_OF_DATE = "The database's schema is older than this release; run: harborguard migrate"
-_LEDGER = """
+OUT_OF_DATE = "The database schema is older than this release. Run: harborguard migrate"
+_CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     number integer PRIMARY KEY,
     name text NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A numbered step of the schema."""
+    """A numbered change of the schema."""
 
     number: int
     name: str
@@ -35,7 +35,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """Return the SHA-256 of the text, which detects a step edited after it was applied."""
+        """The SHA-256 of the text, which detects an edit after the migration was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -43,7 +43,7 @@ class Migration:
 class SchemaState:
     """Difference between a database and this release.
 
-    `pending` steps are not applied yet; `unknown` numbers come from a newer release.
+    `pending` migrations are not applied yet. `unknown` are the numbers of a newer release's.
     """
 
     pending: list[Migration]
@@ -51,80 +51,83 @@ class SchemaState:
 
 
 def read_migrations(texts: dict[str, LiteralString] | None = None) -> list[Migration]:
-    """Return this release's steps in order; raise SchemaMismatch if the numbers have a gap."""
+    """Return this release's migrations in order; raise SchemaMismatch if the numbers have a gap."""
     named = sorted((MIGRATIONS if texts is None else texts).items())
-    steps = [Migration(int(name[:4]), name, text) for name, text in named]
-    if [step.number for step in steps] != list(range(1, len(steps) + 1)):
-        raise SchemaMismatch(f"migrations are not numbered 1..n: {[s.name for s in steps]}")
-    return steps
+    migrations = [Migration(int(name[:4]), name, text) for name, text in named]
+    if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
+        names = ", ".join(migration.name for migration in migrations)
+        raise SchemaMismatch(f"The migrations are not numbered from 1 without gaps: {names}.")
+    return migrations
 
 
-def schema_state(conn: Connection, steps: list[Migration] | None = None) -> SchemaState:
-    """Compare the database with this release; raise SchemaMismatch if a step was edited."""
-    steps = read_migrations() if steps is None else steps
+def schema_state(conn: Connection, migrations: list[Migration] | None = None) -> SchemaState:
+    """Compare the database with this release; raise SchemaMismatch if a migration was edited."""
+    migrations = read_migrations() if migrations is None else migrations
     applied = _read_checksums(conn)
-    for step in steps:
-        if applied.get(step.number, step.checksum) != step.checksum:
-            raise SchemaMismatch(f"migration {step.name} was edited after it was applied")
-    known = {step.number for step in steps}
+    for migration in migrations:
+        if applied.get(migration.number, migration.checksum) != migration.checksum:
+            raise SchemaMismatch(f"The migration {migration.name} was edited after it was applied.")
+    known = {migration.number for migration in migrations}
     return SchemaState(
-        pending=[step for step in steps if step.number not in applied],
+        pending=[migration for migration in migrations if migration.number not in applied],
         unknown=sorted(applied.keys() - known),
     )
 
 
 def migrate(
-    conn: Connection, steps: list[Migration] | None = None, *, timeout: float = 60
+    conn: Connection, migrations: list[Migration] | None = None, *, timeout: float = 60
 ) -> list[str]:
-    """Apply the pending steps and return their names.
+    """Apply the pending migrations and return their names.
 
-    Concurrent calls are safe: one applies the steps, the others wait up to `timeout` seconds. Each
-    step and its row in schema_migrations are one transaction, so an interrupted step leaves
-    nothing. Raise SchemaMismatch if the database is newer than this release or a step was edited,
-    StoreUnavailable after the timeout.
+    Concurrent calls are safe: one applies the migrations, the others wait up to `timeout` seconds.
+    Each migration and its row in schema_migrations are one transaction, so an interrupted migration
+    changes nothing. Raise SchemaMismatch if the database is newer than this release or a migration
+    was edited, and StoreUnavailable after the timeout.
     """
     with _lock(conn, timeout):
-        conn.execute(_LEDGER)
-        state = schema_state(conn, steps)
+        conn.execute(_CREATE_TABLE)
+        state = schema_state(conn, migrations)
         if state.unknown:
             raise SchemaMismatch(
-                f"the database is newer than this release (it has steps {state.unknown}); "
-                "run the migrations of the newer release"
+                f"The database schema is newer than this release: it has migrations "
+                f"{state.unknown}. Migrate with the newer release."
             )
-        for step in state.pending:
-            _apply(conn, step)
-        return [step.name for step in state.pending]
+        for migration in state.pending:
+            _apply(conn, migration)
+        return [migration.name for migration in state.pending]
 
 
 def _read_checksums(conn: Connection) -> dict[int, str]:
-    """Return the checksums of the applied steps by number."""
+    """Return the checksums of the applied migrations by number."""
     try:
         return dict(conn.execute("SELECT number, checksum FROM schema_migrations").fetchall())
     except sqlstate.UndefinedTable:
         return {}
 
 
-def _apply(conn: Connection, step: Migration) -> None:
+def _apply(conn: Connection, migration: Migration) -> None:
     with conn.transaction():
-        # Readers queue behind a step that waits for a table lock. Fail soon instead; the operator
-        # runs the command again.
+        # While a migration waits for a table lock, all later readers of the table wait too. Fail
+        # soon instead, so that an operator can run the command again.
         conn.execute("SET LOCAL lock_timeout = '5s'")
         conn.execute("SET LOCAL statement_timeout = 0")
-        conn.execute(step.text, prepare=False)  # a prepared statement holds one command
+        conn.execute(migration.text, prepare=False)  # a prepared statement holds one command
         conn.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES (%s, %s, %s)",
-            (step.number, step.name, step.checksum),
+            (migration.number, migration.name, migration.checksum),
         )
 
 
 @contextmanager
 def _lock(conn: Connection, timeout: float) -> Iterator[None]:
-    # Poll the lock. A waiting pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY
-    # in the other session waits for all older snapshots: a deadlock.
+    # Poll the lock: a waiting pg_advisory_lock() would be canceled by the statement timeout, and it
+    # would hold a snapshot for which CREATE INDEX CONCURRENTLY waits in any other session.
     deadline = time.monotonic() + timeout
     while not _try_lock(conn):
         if time.monotonic() > deadline:
-            raise StoreUnavailable(f"another migration has been running for {timeout:.0f} s")
+            raise StoreUnavailable(
+                f"Another migration is still running after {timeout:.0f} seconds; try again later."
+            )
         time.sleep(0.1)
     try:
         yield

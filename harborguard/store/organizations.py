@@ -14,7 +14,7 @@ def create_organization(conn: Connection, name: str) -> str:
     """Create an organization and return its id; raise Conflict if the name is taken."""
     row = conn.execute(STATEMENTS["create_organization"], {"name": name}).fetchone()
     if row is None:
-        raise Conflict(f"the organization {name!r} exists already")
+        raise Conflict(f"The organization {name!r} already exists.")
     return row[0]
 
 
@@ -28,7 +28,7 @@ def get_organization(conn: Connection, id_or_name: str) -> str:
     """Return the id of an organization by id or name; raise NotFound if it does not exist."""
     organization_id = find_organization(conn, id_or_name)
     if organization_id is None:
-        raise NotFound(f"there is no organization {id_or_name!r}")
+        raise NotFound(f"The organization {id_or_name!r} does not exist.")
     return organization_id
 
 
@@ -46,7 +46,7 @@ def add_user(conn: Connection, organization_id: str, email: str, role: Role) -> 
     parameters = {"organization_id": organization_id, "email": email, "role": role.value}
     row = conn.execute(STATEMENTS["add_user"], parameters).fetchone()
     if row is None:
-        raise Conflict(f"the user {email} exists already")
+        raise Conflict(f"The user {email} already exists.")
     return row[0]
 
 
@@ -55,7 +55,7 @@ def set_user(
 ) -> tuple[Role, UserStatus]:
     """Change a user's role, status or both, and return the resulting role and status.
 
-    The change applies to the user's next request. Raise NotFound if there is no such user.
+    The change applies to the user's next request. Raise NotFound if the user does not exist.
     """
     parameters = {
         "email": email,
@@ -64,7 +64,7 @@ def set_user(
     }
     row = conn.execute(STATEMENTS["set_user"], parameters).fetchone()
     if row is None:
-        raise NotFound(f"there is no user {email}")
+        raise NotFound(f"The user {email} does not exist.")
     return Role(row[1]), UserStatus(row[2])
 
 

@@ -45,7 +45,7 @@ def find_principal(conn: Connection, credential: Credential) -> Principal | None
 def record_use(conn: Connection, principal: Principal) -> None:
     """Record that a key or token was used now.
 
-    Skip this if another transaction is recording the same; the request does not wait for it.
+    Do nothing if another transaction has locked the row, so that the request does not wait for it.
     """
     conn.execute(_RECORD_USE[principal.kind], {"id": principal.id})
 
@@ -77,13 +77,14 @@ def create_api_key(
         "registry_id": registry_id,
         "expires_at": expires_at,
     }
-    return _returned_id(conn, STATEMENTS["create_api_key"], parameters, "organization")
+    [(key_id,)] = conn.execute(STATEMENTS["create_api_key"], parameters).fetchall()
+    return key_id
 
 
 def create_access_token(
     conn: Connection, secret: NewSecret, *, name: str, email: str, expires_at: datetime | None
 ) -> str:
-    """Store a user's new token and return its id; raise NotFound if there is no such user."""
+    """Store a user's new token and return its id; raise NotFound if the user does not exist."""
     parameters = {
         "name": name,
         "email": email,
@@ -102,11 +103,11 @@ def list_api_keys(conn: Connection, organization_id: str) -> list[dict[str, Any]
 
 
 def list_access_tokens(conn: Connection, email: str) -> list[dict[str, Any]]:
-    """Return a user's tokens, newest first; raise NotFound if there is no such user."""
+    """Return a user's tokens, newest first; raise NotFound if the user does not exist."""
     cursor = conn.cursor(row_factory=dict_row)
     rows = cursor.execute(STATEMENTS["list_access_tokens"], {"email": email}).fetchall()
     if not rows:
-        raise NotFound(f"there is no user {email}")
+        raise NotFound(f"The user {email} does not exist.")
     return [row for row in rows if row["id"] is not None]
 
 
@@ -125,8 +126,8 @@ def revoke_access_token(conn: Connection, token_id: str) -> None:
 def _returned_id(
     conn: Connection, statement: LiteralString, parameters: dict[str, Any], subject: str
 ) -> str:
-    """Return the id that a statement returns; raise NotFound(subject) if it returns no row."""
+    """Return the id that a statement returns; raise NotFound for `subject` if there is no row."""
     row = conn.execute(statement, parameters).fetchone()
     if row is None:
-        raise NotFound(f"there is no {subject}")
+        raise NotFound(f"The {subject} does not exist.")
     return row[0]

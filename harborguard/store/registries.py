@@ -7,6 +7,7 @@ from psycopg.rows import dict_row
 
 from harborguard.errors import NotFound
 from harborguard.store.connection import Connection
+from harborguard.store.counters import change_counters
 from harborguard.store.statements import STATEMENTS
 
 
@@ -21,7 +22,10 @@ def get_registry(conn: Connection, organization_id: str, host: str) -> str:
     """Return the id of the organization's registry with a host; raise NotFound if missing."""
     registry_id = find_registry(conn, organization_id, host)
     if registry_id is None:
-        raise NotFound(f"No registry {host}. Create it with: harborguard registry add {host}")
+        raise NotFound(
+            f"The registry {host} does not exist. "
+            f"Create it with: harborguard registry add {host} --org ORG"
+        )
     return registry_id
 
 
@@ -43,7 +47,8 @@ def upsert_registry(
 ) -> str:
     """Create a registry, or change the name or provider of an existing one; return its id.
 
-    `default_provider` applies where no provider is given and none was set before.
+    `default_provider` applies if `provider` is None and the stored provider is missing or generic.
+    A new name increases the inventory version, because lists can be filtered by it (contract 1.6).
     """
     parameters = {
         "organization_id": organization_id,
@@ -52,7 +57,13 @@ def upsert_registry(
         "provider": provider,
         "default_provider": default_provider,
     }
-    [registry_id] = conn.execute(STATEMENTS["upsert_registry"], parameters).fetchone() or [""]
+    with conn.transaction():
+        previous = conn.execute(STATEMENTS["lock_registry"], parameters).fetchone()
+        [(registry_id, new_name)] = conn.execute(
+            STATEMENTS["upsert_registry"], parameters
+        ).fetchall()
+        if previous is not None and previous[0] != new_name:
+            change_counters(conn, organization_id, {}, images=0)
     return registry_id
 
 

@@ -1,4 +1,4 @@
-"""Repositories as a registry sync observed them."""
+"""Record repositories as a registry sync observed them."""
 
 from collections import defaultdict
 from datetime import datetime

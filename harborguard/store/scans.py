@@ -1,4 +1,4 @@
-"""Recording of scans: one transaction from the registry to the image's summary columns."""
+"""Record scans: the registry, the image, its tag, the findings and the summary columns."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,8 +15,8 @@ from harborguard.store.tags import observe_tags
 def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedScan:
     """Record a scan with its findings and refresh the image's row, in one transaction.
 
-    A replay (same identity, same content) changes nothing. Raise Conflict for a known identity with
-    other content.
+    A replay (same external id, same content) changes nothing. Raise Conflict if the external id is
+    recorded with other content.
     """
     with conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
@@ -37,7 +37,7 @@ def _ensure_image(
 ) -> tuple[str, bool]:
     key = {"organization_id": organization_id, "name": name}
     added = conn.execute(STATEMENTS["add_image"], {**key, "registry_id": registry_id}).fetchone()
-    return _one(conn, "lock_image", key)[0], added is not None
+    return _fetch_one(conn, "lock_image", key)[0], added is not None
 
 
 def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Scan) -> str | None:
@@ -45,7 +45,7 @@ def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Sc
         "organization_id": organization_id,
         "image_id": image_id,
         "external_id": scan.external_id,
-        "content_sha256": scan.content_digest,
+        "content_sha256": scan.content_sha256,
         "tag": scan.report.reference.tag,
         "digest": scan.report.digest,
         "scanners": list(scan.report.scanners),
@@ -67,8 +67,8 @@ def _find_replayed(
     conn: Connection, organization_id: str, image_id: str, scan: Scan
 ) -> RecordedScan:
     key = {"organization_id": organization_id, "external_id": scan.external_id}
-    scan_id, recorded_image_id, content = _one(conn, "find_scan", key)
-    if (recorded_image_id, bytes(content)) != (image_id, scan.content_digest):
+    scan_id, recorded_image_id, content = _fetch_one(conn, "find_scan", key)
+    if (recorded_image_id, bytes(content)) != (image_id, scan.content_sha256):
         message = f"Scan {scan.external_id} is already recorded with other content."
         raise Conflict(message, scan_id=scan_id)
     return RecordedScan(scan_id, image_id, is_new=False, scanners=scan.report.scanners)
@@ -111,7 +111,7 @@ def _observe_tag(conn: Connection, organization_id: str, image_id: str, scan: Sc
     )
 
 
-def _one(conn: Connection, statement: str, key: dict[str, str]) -> tuple[Any, ...]:
+def _fetch_one(conn: Connection, statement: str, key: dict[str, str]) -> tuple[Any, ...]:
     row = conn.execute(STATEMENTS[statement], key).fetchone()
     if row is None:
         raise LookupError(f"{statement} returned no row for {key}")

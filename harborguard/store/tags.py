@@ -1,4 +1,4 @@
-"""Tag observations: which digest a tag had at a time."""
+"""Record which digest a tag referred to, and when."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ def observe_tags(
 ) -> None:
     """Record that an image's tags had these digests at `observed_at`.
 
-    Observations only widen the stored time range, so the order of arrival does not matter.
+    The stored time range of a digest can only grow, so observations may arrive in any order.
     `is_confirmed` is False for the tags of an unfinished scan (contract 6).
     """
     parameters = {

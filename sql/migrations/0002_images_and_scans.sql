@@ -39,7 +39,7 @@ CREATE TABLE images (
     PRIMARY KEY (organization_id, id),
     UNIQUE (organization_id, name),
     FOREIGN KEY (organization_id, registry_id) REFERENCES registries (organization_id, id),
-    -- An image that was never scanned must not look clean (contract 1).
+    -- Without a finished scan, an image has no score, which differs from a score of 0 (contract 1).
     CHECK ((risk_score IS NULL) = (scan_id IS NULL)),
     CHECK ((risk_score IS NULL) = (grade IS NULL)),
     CHECK ((risk_score IS NULL) = (last_scanned_at IS NULL))
@@ -53,17 +53,17 @@ CREATE INDEX images_name_idx ON images (organization_id, name, id)
     INCLUDE (risk_score, registry_id);
 CREATE INDEX images_risk_score_idx ON images (organization_id, risk_score, id)
     INCLUDE (name, registry_id);
--- Finds the images of a registry, or of a registry and a score, where they are rare. Without the id
--- its entries repeat, and B-tree deduplication keeps it small.
+-- Finds the images of a registry, or of a registry and a score, if there are few. Without the id,
+-- many entries are equal, and B-tree deduplication keeps the index small.
 CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_score);
--- Generic plans assume an average registry and overestimate how many images it has. The query plan
--- uses images_registry_idx only where the counters say that a registry is rare, so tell the planner
--- that registries are rare. Takes effect at the next ANALYZE.
+-- A generic plan assumes that a registry has the average number of images. The statement that needs
+-- images_registry_idx runs only if the counters show few matches, so set a high number of distinct
+-- registries: 0.1 percent of the rows. It takes effect at the next ANALYZE.
 ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
 -- One row for each digest that a tag was observed with (null: unknown digest), with the first and
--- last time. Rows only widen (least, greatest), so the order of arrival does not matter.
--- Observations by unfinished scans are separate rows (is_confirmed false, contract 6).
+-- last time. This time range can only grow, so observations may arrive in any order. Observations by
+-- unfinished scans are separate rows (is_confirmed false, contract 6).
 CREATE TABLE tags (
     organization_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL
@@ -127,8 +127,9 @@ CREATE TABLE findings (
     FOREIGN KEY (organization_id, scan_id) REFERENCES scans (organization_id, id) ON DELETE CASCADE
 );
 
--- The tags of an image with their current digests: those of their newest observations, where
--- confirmed ones win (contract 6). digest_created_at is the digest's age under the tag.
+-- The tags of an image with their current digests: a tag's newest confirmed observation, or else its
+-- newest unconfirmed one (contract 6). digest_created_at is the digest's build time if it is known, else
+-- the time of its first observation under the tag.
 CREATE VIEW current_tags AS
 SELECT DISTINCT ON (organization_id, image_id, name)
     organization_id,
@@ -143,15 +144,15 @@ ORDER BY
     organization_id, image_id, name,
     is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
 
--- The scans that count for scores (contract 6).
+-- The scans from which scores are computed (contract 6).
 CREATE VIEW finished_scans AS
 SELECT *
 FROM scans
 WHERE status IN ('SUCCESS', 'PARTIAL');
 
 -- Counters, maintained by the transactions that change images (change_counters.sql).
--- One row for each organization. `version` grows with every change that a listing can show. It is
--- never below the clock in microseconds, so a restored backup does not repeat a version.
+-- One row for each organization. `version` increases with every change that a list can show. Each new
+-- version is at least the time in microseconds, so a restored backup does not repeat a version.
 CREATE TABLE inventories (
     organization_id text COLLATE "C" PRIMARY KEY REFERENCES organizations,
     version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,

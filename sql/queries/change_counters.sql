@@ -1,6 +1,6 @@
--- Increase the inventory version and move the counters. Run it last in a transaction that changes
--- images: it locks the inventory row until the commit, before any counter row, so that concurrent
--- writers lock in one order.
+-- Increase the inventory version and add to the counters. Run it last in a transaction that changes
+-- what a list can show. It locks the inventory row until the commit, and before any counter row, so
+-- that concurrent transactions lock in the same order.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count)
     VALUES (%(organization_id)s, %(images)s)

@@ -1,4 +1,5 @@
--- Lock an organization's inventory row, so that no writer of the organization can commit.
+-- Lock an organization's inventory row. Transactions that change its images wait for this lock
+-- before they commit.
 SELECT version
 FROM inventories
 WHERE organization_id = %(organization_id)s

@@ -1,5 +1,5 @@
--- Record that tags of an image had these digests at one time. Rows only widen, so any order of
--- arrival ends in the same rows.
+-- Record that tags of an image had these digests at one time. The time range of a row can only grow,
+-- so the result does not depend on the order of arrival.
 INSERT INTO tags (
     organization_id, image_id, name, digest, is_confirmed, built_at,
     first_observed_at, last_observed_at

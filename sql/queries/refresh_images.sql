@@ -1,7 +1,7 @@
 -- Recompute the summary columns of images from their tags and scans (contract 6). Return the images
 -- that changed, with their scores before and after. The caller holds the images' row locks.
 WITH latest_tag AS (
-    -- Tags that only unfinished scans observed sort behind all others.
+    -- Tags that only unfinished scans observed sort after all others.
     SELECT DISTINCT ON (image_id)
         image_id,
         name,

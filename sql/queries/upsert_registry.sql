@@ -1,5 +1,5 @@
--- Insert a registry, or update the given name and provider of an existing one. A registry that was
--- inserted by its first report gets its host's default provider.
+-- Insert a registry, or update the name and provider of an existing one if they are not null. The
+-- default provider replaces `generic`, the provider of a registry inserted for a scan report.
 INSERT INTO registries (organization_id, host, name, provider)
 VALUES (
     %(organization_id)s, %(host)s, coalesce(%(name)s, %(host)s),
@@ -12,4 +12,4 @@ SET name = coalesce(%(name)s, registries.name),
         nullif(registries.provider, 'generic'),
         %(default_provider)s
     )
-RETURNING id
+RETURNING id, name

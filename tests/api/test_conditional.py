@@ -11,6 +11,7 @@ from harborguard.store import principals
 from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
 from harborguard.store.images import list as store
+from harborguard.store.registries import upsert_registry
 from tests.support.tenants import Tenants
 
 
@@ -89,6 +90,34 @@ def test_etag_of_another_query_returns_200(
 def test_etag_of_an_equivalent_query_returns_304(client: FlaskClient, tenants: Tenants) -> None:
     etag = etag_of(client, tenants.acme.headers, "?grade=A,B&limit=50")
     assert get_status(client, tenants.acme.headers, "?foo=1&grade=%20b,a&page=01", etag=etag) == 304
+
+
+def test_etag_of_a_registry_filter_returns_200_after_a_rename(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    """The list by the former name is empty, and that by the new name is not."""
+    acme = tenants.acme
+    acme.add_image("ghcr.io/acme/api", 31)
+
+    def rename(name: str | None) -> None:
+        upsert_registry(
+            acme.conn, acme.organization_id, "ghcr.io", default_provider="github", name=name
+        )
+
+    rename("Mirror")
+    queries = ("?registry=Mirror", "?registry=Cache")
+    etags = [etag_of(client, acme.headers, query) for query in queries]
+    for same in ("Mirror", None):
+        rename(same)
+        for query, etag in zip(queries, etags, strict=True):
+            assert get_status(client, acme.headers, query, etag=etag) == 304
+
+    rename("Cache")
+
+    for query, etag, total in zip(queries, etags, (0, 1), strict=True):
+        condition = {**acme.headers, "If-None-Match": etag}
+        response = client.get(f"/api/images{query}", headers=condition)
+        assert (response.status_code, response.json["meta"]["total"]) == (200, total)
 
 
 def test_etag_of_another_release_returns_200(

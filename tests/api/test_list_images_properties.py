@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harborguard.api.queries import IMAGE_SORTS
 from harborguard.store.connection import Connection
-from harborguard.store.counters import reset_counters
+from harborguard.store.counters import repair_counters
 from harborguard.store.images import query as image_query
 from tests.support import oracle
 from tests.support.listing import list_images
@@ -46,14 +46,14 @@ queries = st.fixed_dictionaries(
 @pytest.fixture(autouse=True)
 def small_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the thresholds, so that a few images take every plan that thousands take."""
-    monkeypatch.setattr(image_query, "MAX_COUNTED_BEHIND", 2)
+    monkeypatch.setattr(image_query, "MAX_COUNTED_AFTER_PAGE", 2)
     monkeypatch.setattr(image_query, "MAX_EARLY_OFFSET", 3)
 
 
 def add_images(tenant: Tenant, images: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
     """Replace the tenant's images and return them as rows of the oracle."""
     tenant.conn.execute("DELETE FROM images")
-    reset_counters(tenant.conn, tenant.organization_id)
+    repair_counters(tenant.conn, tenant.organization_id)
     rows = []
     for host, path, score, day in images:
         name = f"{host}/{path}"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harborguard.config import Config
+from harborguard.dev.server import describe_service
 from tests.support.service import LOCAL, ROOT, free_port, launch, serving, start
 from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
@@ -36,7 +38,7 @@ def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
     settings = {"HARBORGUARD_STATE_DIR": str(state)}
     with serving(LOCAL, **settings) as service:
         [curl] = re.findall(r"^  (curl .*)$", "".join(service.output), re.MULTILINE)
-        assert f"The demo key is kept in {state}/demo.key\n" in service.output
+        assert f"The demo key is stored in {state}/demo.key\n" in service.output
         assert f"API reference: http://127.0.0.1:{service.port}/api/docs\n" in service.output
         assert service.request("/api/docs").status == 200
         [key] = re.findall(r"hg_ak_[0-9a-f]{48}", curl)
@@ -77,7 +79,7 @@ def test_run_interrupted_by_ctrl_c_stops_cleanly(state: Path) -> None:
         port = free_port()
         with launch(LOCAL, port, settings, subprocess.PIPE, group=0) as process:
             assert process.stdout is not None
-            while not process.stdout.readline().startswith("Serving."):
+            while not process.stdout.readline().startswith("The service is ready."):
                 assert process.poll() is None
             for _ in range(times):
                 os.killpg(process.pid, signal.SIGINT)
@@ -121,6 +123,22 @@ def test_run_with_database_url_uses_that_database_unchanged(
     assert organizations == 2
 
 
+@pytest.mark.parametrize(
+    ("bind", "request_line"),
+    [
+        ("", 'curl -s -H "X-API-Key: KEY" "http://127.0.0.1:8000/api/images?limit=5"'),
+        ("[::1]:90,unix:/x", 'curl -s -H "X-API-Key: KEY" "http://[::1]:90/api/images?limit=5"'),
+        (
+            "unix:/run/images.sock",
+            "curl -s --unix-socket /run/images.sock"
+            ' -H "X-API-Key: KEY" "http://localhost/api/images?limit=5"',
+        ),
+    ],
+)
+def test_first_request_is_sent_to_the_first_bind_address(bind: str, request_line: str) -> None:
+    assert f"  {request_line}\n" in describe_service(Config(bind=bind), "KEY")
+
+
 def test_run_with_a_taken_port_exits_and_names_it(state: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -129,5 +147,5 @@ def test_run_with_a_taken_port_exits_and_names_it(state: Path) -> None:
         with start(LOCAL, port, HARBORGUARD_STATE_DIR=str(state)) as process:
             output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"port {port}: Address already in use; set PORT to another" in output
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use. Set PORT or" in output
     assert "Traceback" not in output

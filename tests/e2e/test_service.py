@@ -105,7 +105,7 @@ def test_service_with_an_older_schema_exits_before_it_listens(
     finally:
         conn.execute("UPDATE schema_migrations SET number = -number WHERE number = %s", (-last,))
     assert process.returncode == 1
-    assert "older than this release; run: harborguard migrate" in output
+    assert "older than this release. Run: harborguard migrate" in output
     assert "Traceback" not in output
 
 

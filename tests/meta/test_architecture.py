@@ -127,7 +127,7 @@ def test_production_imports_load_no_development_code() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("from harborguard.dev.local import database", True),
+        ("from harborguard.dev.local import embedded_database", True),
         ("from harborguard.dev import demo", True),
         ("from harborguard import dev", True),
         ("import harborguard.dev", True),

@@ -15,7 +15,7 @@ from harborguard.ingest import ingest_report
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import CounterDrift, find_counter_drift, reset_counters
+from harborguard.store.counters import IncorrectCounter, find_incorrect_counters, repair_counters
 from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
 from tests.support.tenants import Tenants
@@ -69,29 +69,29 @@ def test_counters_after_any_scans_equal_the_images(
     organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}")
     for scan in scans:
         record(conn, organization_id, envelope(*scan))
-    assert find_counter_drift(conn, organization_id) == []
+    assert find_incorrect_counters(conn, organization_id) == []
     listing = list_images(conn, Scope(organization_id), ImageCriteria(), Page(1, 200))
     assert listing.total == len(listing.items) == len({scan[0].split(":")[0] for scan in scans})
 
 
-def test_counter_drift_is_found_and_reset(conn: Connection, tenants: Tenants) -> None:
+def test_incorrect_counters_are_found_and_repaired(conn: Connection, tenants: Tenants) -> None:
     organization_id = tenants.acme.organization_id
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     registry_id = tenants.acme.add_registry("ghcr.io")
     before = find_inventory_version(conn, Scope(organization_id))
     conn.execute("UPDATE images SET risk_score = 32")
     conn.execute("UPDATE inventories SET image_count = 7")
-    assert find_counter_drift(conn, organization_id) == [
-        CounterDrift(registry_id, 31, 1, 0),
-        CounterDrift(registry_id, 32, 0, 1),
-        CounterDrift(None, None, 7, 1),
+    assert find_incorrect_counters(conn, organization_id) == [
+        IncorrectCounter(registry_id, 31, 1, 0),
+        IncorrectCounter(registry_id, 32, 0, 1),
+        IncorrectCounter(None, None, 7, 1),
     ]
-    reset_counters(conn, organization_id)
-    assert find_counter_drift(conn, organization_id) == []
+    repair_counters(conn, organization_id)
+    assert find_incorrect_counters(conn, organization_id) == []
     assert find_inventory_version(conn, Scope(organization_id)) > before
 
 
-def test_reset_counters_during_recording_waits_for_its_commit(
+def test_repair_counters_during_recording_waits_for_its_commit(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
     """Neither the images nor the counters that a reset reads contain uncommitted scans."""
@@ -99,10 +99,10 @@ def test_reset_counters_during_recording_waits_for_its_commit(
     with connect(config) as other, ThreadPoolExecutor(1) as executor:
         with conn.transaction():
             record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
-            reset = executor.submit(reset_counters, other, organization_id)
+            reset = executor.submit(repair_counters, other, organization_id)
             wait_until(lambda: is_waiting_for_lock(conn, other))
         reset.result()
-    assert find_counter_drift(conn, organization_id) == []
+    assert find_incorrect_counters(conn, organization_id) == []
 
 
 def is_waiting_for_lock(conn: Connection, other: Connection) -> bool:
@@ -182,7 +182,7 @@ def test_list_while_scans_arrive_is_consistent(
     finally:
         writers_finished.set()
         readers.join()
-    assert find_counter_drift(conn, organization_id) == []
+    assert find_incorrect_counters(conn, organization_id) == []
     assert len(set(versions)) > 3
     final = list_images(conn, scope, ImageCriteria(), Page())
     assert final.total == 30
@@ -190,7 +190,7 @@ def test_list_while_scans_arrive_is_consistent(
 
 
 @pytest.mark.parametrize("organizations", [1, 2])
-def test_reset_counters_during_writes_leaves_exact_counters(
+def test_repair_counters_during_writes_leaves_exact_counters(
     config: Config, conn: Connection, tenants: Tenants, organizations: int
 ) -> None:
     members = [tenants.acme, tenants.globex][:organizations]
@@ -208,8 +208,8 @@ def test_reset_counters_during_writes_leaves_exact_counters(
     def reset(conn: Connection) -> None:
         for _ in range(10):
             for member in members:
-                reset_counters(conn, member.organization_id)
+                repair_counters(conn, member.organization_id)
 
     run_concurrently(config, [*(write(number) for number in range(4)), reset])
     for member in members:
-        assert find_counter_drift(conn, member.organization_id) == []
+        assert find_incorrect_counters(conn, member.organization_id) == []

@@ -15,7 +15,7 @@ from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, RegistryCount, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.connection import Connection
-from harborguard.store.counters import reset_counters
+from harborguard.store.counters import repair_counters
 from harborguard.store.images import filters, query
 from harborguard.store.images.filters import Condition
 from harborguard.store.images.list import list_images
@@ -122,7 +122,7 @@ def database(server_url: str) -> Iterator[Connection]:
         )
         conn.execute(FILL, {"images": IMAGES})
         for organization_id in ("org-1", "org-2"):
-            reset_counters(conn, organization_id)
+            repair_counters(conn, organization_id)
         yield conn
 
 
@@ -130,7 +130,7 @@ def database(server_url: str) -> Iterator[Connection]:
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits, so that 60 images have early pages, planned pages and uncounted rows."""
     monkeypatch.setattr(query, "MAX_EARLY_OFFSET", 2 * PAGE_SIZE)
-    monkeypatch.setattr(query, "MAX_COUNTED_BEHIND", 2)
+    monkeypatch.setattr(query, "MAX_COUNTED_AFTER_PAGE", 2)
 
 
 def add_filter(monkeypatch: pytest.MonkeyPatch, condition: Condition | None) -> None:

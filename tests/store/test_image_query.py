@@ -12,7 +12,7 @@ from harborguard.config import Config
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.connection import Connection
-from harborguard.store.counters import reset_counters
+from harborguard.store.counters import repair_counters
 from harborguard.store.images.list import list_images
 from harborguard.store.images.plan import IndexRange, Partition, SortMatches
 from harborguard.store.images.query import ImageQuery, Statement
@@ -61,7 +61,7 @@ def large_database(server_url: str) -> Iterator[Connection]:
         conn.execute("SET synchronous_commit = on")
         conn.execute(FILL, {"images": IMAGES})
         for organization_id in ("org-1", "org-2"):
-            reset_counters(conn, organization_id)
+            repair_counters(conn, organization_id)
         conn.execute("VACUUM (ANALYZE)")
         yield conn
 
@@ -128,7 +128,7 @@ def test_window_of_any_criteria_counts_by_index_only_scan(
     assert scan["Node Type"] == "Index Only Scan"
     assert scan["Heap Fetches"] == 0
     assert scan["Actual Rows"] >= 1050
-    [lookup] = [node for node in nodes if node.get("Alias") == "wide"]
+    [lookup] = [node for node in nodes if node.get("Alias") == "full_row"]
     assert (lookup["Node Type"], lookup["Index Name"]) == ("Index Scan", "images_pkey")
     assert lookup["Actual Loops"] == 50
 
@@ -163,7 +163,7 @@ def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[
         add_organizations(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
         conn.execute(FILL, {"images": request.param})
-        reset_counters(conn, "org-1")
+        repair_counters(conn, "org-1")
         yield Config(database_url=url)
 
 
@@ -190,6 +190,8 @@ def test_generic_plan_made_for_small_table_suits_large_table(small_database: Con
             FILL.replace("/acme/", "/late/"), {"images": 20_000}
         )
         for conn, statement in zip(conns, statements, strict=True):
-            [lookup] = [n for n in explain_prepared(conn, statement) if n.get("Alias") == "wide"]
+            [lookup] = [
+                n for n in explain_prepared(conn, statement) if n.get("Alias") == "full_row"
+            ]
             assert (lookup["Index Name"], lookup["Actual Loops"]) == ("images_pkey", 50)
             assert (lookup["Actual Rows"], lookup.get("Rows Removed by Filter", 0)) == (1, 0)

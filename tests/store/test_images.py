@@ -55,7 +55,7 @@ def five_images(tenants: Tenants) -> Iterator[Tenant]:
     """Yield a tenant with five images; let a window count one row after the page."""
     for number in range(5):
         tenants.acme.add_image(f"ghcr.io/z/{number}", number)
-    with patch.object(image_query, "MAX_COUNTED_BEHIND", 1):
+    with patch.object(image_query, "MAX_COUNTED_AFTER_PAGE", 1):
         yield tenants.acme
 
 

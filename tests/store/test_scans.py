@@ -108,7 +108,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         "id": recorded.scan_id,
         "image_id": recorded.image_id,
         "external_id": scan.external_id,
-        "content_sha256": scan.content_digest,
+        "content_sha256": scan.content_sha256,
         "tag": "1.4.7",
         "digest": manifest("a"),
         "scanners": ["trivy"],

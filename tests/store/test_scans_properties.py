@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harborguard.ingest import ingest_report, make_scan
 from harborguard.store.connection import Connection
-from harborguard.store.counters import find_counter_drift
+from harborguard.store.counters import find_incorrect_counters
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
 from tests.support import oracle, reports
@@ -113,7 +113,7 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
             rows = image_rows(conn, organization_id)
             assert rows == {name: oracle.image_row(scans) for name, scans in recorded_scans.items()}
         assert refresh_images(conn, organization_id, ids) == []
-        assert find_counter_drift(conn, organization_id) == []
+        assert find_incorrect_counters(conn, organization_id) == []
         return rows, recorded_rows(conn, organization_id)
 
 

@@ -15,7 +15,7 @@ from harborguard.config import Config
 from harborguard.errors import Conflict
 from harborguard.model import RecordedScan
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import find_counter_drift
+from harborguard.store.counters import find_incorrect_counters
 from tests.support import oracle
 from tests.support.recording import (
     DAY,
@@ -79,7 +79,7 @@ def expect(conn: Connection, organization_id: str, images: dict[str, list[oracle
         {name.partition("/")[0] for name in images}
     )
     assert len(rows_of(conn, "findings")) == sum(sum(scan.counts) for _, scan in recorded)
-    assert find_counter_drift(conn, organization_id) == []
+    assert find_incorrect_counters(conn, organization_id) == []
 
 
 def scan_of(number: int, tag: str, **changes: Any) -> oracle.Scan:

@@ -7,7 +7,7 @@ from psycopg import errors as sqlstate
 
 from harborguard.config import Config
 from harborguard.store.connection import Connection, connect
-from harborguard.store.counters import find_counter_drift
+from harborguard.store.counters import find_incorrect_counters
 from harborguard.store.images.refresh import refresh_images
 from tests.support import oracle, reports
 from tests.support.recording import DAY, NAME, body_of, ingest, row_of
@@ -69,7 +69,7 @@ def test_equal_image_ids_in_two_organizations_are_two_images(
     for tenant, recorded in scans:
         assert row_of(conn, tenant.organization_id) == oracle.image_row(recorded)
         assert refresh_images(conn, tenant.organization_id, ["img-1"]) == []
-        assert find_counter_drift(conn, tenant.organization_id) == []
+        assert find_incorrect_counters(conn, tenant.organization_id) == []
 
 
 def test_organizations_do_not_wait_for_each_other(

@@ -27,13 +27,13 @@ def conn(config: Config) -> Iterator[Connection]:
 
 
 def used_names() -> Iterator[str]:
-    """Yield each name in `STATEMENTS["name"]` or `_one(conn, "name", ...)` in the package."""
+    """Yield each name in `STATEMENTS["name"]` or `_fetch_one(conn, "name", ...)`."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Subscript(ast.Name("STATEMENTS"), ast.Constant(str(name))):
                     yield name
-                case ast.Call(ast.Name("_one"), [_, ast.Constant(str(name)), *_]):
+                case ast.Call(ast.Name("_fetch_one"), [_, ast.Constant(str(name)), *_]):
                     yield name
 
 

@@ -12,8 +12,8 @@ from harborguard.reports.findings import (
     MAX_URL,
     clip_title,
     clip_url,
-    consume,
     deduplicate_findings,
+    drain,
     parse_score,
     parse_severity,
 )
@@ -173,7 +173,7 @@ def test_long_title_and_url_are_clipped() -> None:
 
 def test_consumed_entries_are_removed_from_the_list() -> None:
     entries = [1, 2, 3]
-    assert [(entry, list(entries)) for entry in consume(entries)] == [
+    assert [(entry, list(entries)) for entry in drain(entries)] == [
         (1, [3, 2]),
         (2, [3]),
         (3, []),

@@ -58,7 +58,7 @@ def test_envelope_gives_complete_scan() -> None:
     )
     assert actual == Scan(
         external_id="scan-7",
-        content_digest=hashlib.sha256(content).digest(),
+        content_sha256=hashlib.sha256(content).digest(),
         report=Report(
             reference=Reference("ghcr.io", "acme/api", "1.4.7"),
             findings=(finding,),
@@ -134,7 +134,7 @@ def test_finding_reported_twice_counts_once_at_its_worst_severity() -> None:
 @pytest.mark.parametrize("make", [reports.trivy, reports.grype])
 def test_scan_without_id_is_identified_by_its_content(make: type) -> None:
     scan = read(make())
-    assert scan.external_id == f"sha256:{scan.content_digest.hex()}"
+    assert scan.external_id == f"sha256:{scan.content_sha256.hex()}"
     assert scan.report.external_id is None
     assert read(make()) == scan
     assert read(make(counts=(1,))).external_id != scan.external_id
@@ -146,7 +146,7 @@ def test_scan_with_id_keeps_it_for_any_content() -> None:
         read(reports.envelope(None, scan_id="7"), image="nginx"),
     )
     assert (one.external_id, other.external_id) == ("7", "7")
-    assert one.content_digest != other.content_digest
+    assert one.content_sha256 != other.content_sha256
 
 
 def test_report_for_several_images_gives_a_scan_id_for_each() -> None:
@@ -163,7 +163,7 @@ def test_report_for_several_images_gives_a_scan_id_for_each() -> None:
     ]
     scans = [read(reports.trivy(), image=reference) for reference in references]
     assert len({scan.external_id for scan in scans}) == len(references)
-    assert len({scan.content_digest for scan in scans}) == len(references)
+    assert len({scan.content_sha256 for scan in scans}) == len(references)
 
 
 def test_spellings_of_one_image_give_one_scan() -> None:

@@ -49,6 +49,16 @@ def test_sample_report_is_valid_in_its_schema_only(report_format: ReportFormat) 
     assert jsonschema_rs.is_valid(REPORT_SCHEMA, document)
 
 
+@pytest.mark.parametrize(
+    ("name", "field"), [("Trivy JSON (schema 2)", "ArtifactName"), ("Grype JSON", "matches")]
+)
+def test_null_field_is_accepted_by_parser_and_schema(name: str, field: str) -> None:
+    [report_format] = [row for row in FORMATS if row.name == name]
+    document = {**json.loads(BODIES[name]), field: None}
+    assert jsonschema_rs.is_valid(report_format.schema, document)
+    report_format.parse(json.dumps(document).encode(), OVERRIDE)
+
+
 @pytest.mark.parametrize("report_format", FORMATS, ids=lambda row: row.name)
 def test_schema_requires_the_supported_version(report_format: ReportFormat) -> None:
     if report_format.version:
@@ -78,7 +88,7 @@ def test_format_without_image_is_rejected_unless_caller_names_it(
     report_format: ReportFormat,
 ) -> None:
     body = BODIES[report_format.name]
-    if report_format.image_note:
+    if report_format.requirement:
         with pytest.raises(InvalidReport, match="The report does not name its image"):
             parse_report(body)
     else:

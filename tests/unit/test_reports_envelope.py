@@ -144,13 +144,13 @@ def test_status_is_parsed(status: ScanStatus) -> None:
 )
 def test_unsupported_version_is_rejected_and_shown(version: object, shown: str) -> None:
     document = {"version": version, "image": {"layout": "unknown"}}
-    assert issues_of(document) == [("version", f'is {shown}; supported is "1.0"')]
+    assert issues_of(document) == [("version", f'is {shown}, but only "1.0" is supported')]
 
 
 def test_missing_version_is_rejected() -> None:
     document = make_document()
     del document["version"]
-    assert issues_of(document) == [("version", 'is missing; supported is "1.0"')]
+    assert issues_of(document) == [("version", 'is missing, but only "1.0" is supported')]
 
 
 @pytest.mark.parametrize(

@@ -237,13 +237,13 @@ def test_missing_artifact_type_is_accepted(kind: str | None) -> None:
 )
 def test_unsupported_schema_version_is_rejected_and_shown(version: object, shown: str) -> None:
     [(path, message)] = issues_of(make_document(SchemaVersion=version))
-    assert ("SchemaVersion", f"is {shown}; supported is 2") == (path, message)
+    assert ("SchemaVersion", f"is {shown}, but only 2 is supported") == (path, message)
 
 
 def test_missing_schema_version_is_rejected() -> None:
     document = make_document()
     del document["SchemaVersion"]
-    assert issues_of(document) == [("SchemaVersion", "is missing; supported is 2")]
+    assert issues_of(document) == [("SchemaVersion", "is missing, but only 2 is supported")]
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ WHERE image.organization_id = %(organization_id)s
     AND image.id = %(image_id)s
     AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)
 """
-# Each row begins with the total. A page past the end is the total alone. The counts of a tag
-# come from the newest finished scan of its name (contract 6).
+# Each row begins with the total. A page past the end is one row with the total alone. The counts
+# of a tag come from the newest finished scan of its name (contract 6).
 _LIST_TAGS: LiteralString = f"""
 WITH tag AS (
     SELECT *
@@ -70,7 +70,7 @@ ORDER BY page.is_confirmed DESC, page.digest_created_at DESC, page.name DESC
 
 
 def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
-    """Return an image of the scope; raise NotFound, also for another organization's image."""
+    """Return an image of the scope; raise NotFound, including for an image of another scope."""
     key = {
         "organization_id": scope.organization_id,
         "registry_id": scope.registry_id,
@@ -97,5 +97,5 @@ def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> List
 
 
 def without_total(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return the rows of a page without their first column; none where the page is empty."""
+    """Return the rows of a page without the total; none if the page is past the end."""
     return [row[1:] for row in rows if row[1] is not None]

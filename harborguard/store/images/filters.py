@@ -1,6 +1,6 @@
 """Conditions on image rows: the tenant's, and one for each filter of the list.
 
-Pure, and shared by every statement over images and their counters.
+All statements over images and their counters use them. This module performs no I/O.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ TENANT: LiteralString = "organization_id = %(organization_id)s"
 class Condition:
     """A condition on a row of `images`, with the values of its parameters.
 
-    `counted` says whether `image_counts` has every column that the condition reads. Where it has
-    not, matching rows are counted by scanning an index of `images`.
+    `counted` is true if the counters can answer the condition: `image_counts` has every column that
+    it reads. Otherwise the matching rows of `images` are counted.
     """
 
     sql: LiteralString
@@ -42,7 +42,7 @@ def _risk_score(criteria: ImageCriteria) -> Condition | None:
 
 
 def _grades(criteria: ImageCriteria) -> Condition | None:
-    # A grade is a range of scores. Every index has the score, none has the grade.
+    # A grade is a range of scores. The indexes of the list contain the score, but not the grade.
     match score_ranges(criteria.grades):
         case []:
             return None
@@ -64,7 +64,7 @@ def _search(criteria: ImageCriteria) -> Condition | None:
 
 Filter = Callable[[ImageCriteria], Condition | None]
 
-# The filters of the list, one function each: the condition that the criteria ask for, or None.
+# The filters of the list: each function returns the condition of its criterion, or None.
 FILTERS: tuple[Filter, ...] = (_registry, _risk_score, _grades, _search)
 
 
@@ -72,7 +72,7 @@ class ImageFilters:
     """The conditions of one query over the images of a scope; the tenant's is always the first."""
 
     def __init__(self, scope: Scope, criteria: ImageCriteria) -> None:
-        self._conditions = [*_bound_registry(scope), *_requested(criteria)]
+        self._conditions = [*_limit_to_registry(scope), *_requested(criteria)]
         self.parameters: Parameters = {"organization_id": scope.organization_id}
         for condition in self._conditions:
             self.parameters |= condition.parameters
@@ -89,34 +89,35 @@ class ImageFilters:
 
     @property
     def index_conditions(self) -> LiteralString:
-        """Return all conditions in a form that the planner may use to enter any index."""
+        """Return all conditions; the planner may use any of them as an index condition."""
         return " AND ".join([TENANT, *(condition.sql for condition in self._conditions)])
 
     def filter_conditions(self, *bounds: LiteralString) -> LiteralString:
-        """Return all conditions, of which only the tenant's and `bounds` can enter an index.
+        """Return all conditions, of which only the tenant's and `bounds` can be index conditions.
 
-        IS TRUE keeps the planner from entering another index by a filter and sorting the result.
+        With IS TRUE, the planner can use the others only as filters. It cannot choose the index of
+        a filter and sort the rows.
         """
         filters: list[LiteralString] = [f"({c.sql}) IS TRUE" for c in self._conditions]
         return " AND ".join([TENANT, *bounds, *filters])
 
 
 def like_pattern(term: str) -> str:
-    r"""Return a LIKE pattern for names that contain a term; `%`, `_` and `\` match themselves.
+    r"""Return a LIKE pattern for text that contains a term; `%`, `_` and `\` match themselves.
 
-    Names are lower-case ASCII, so only the term's ASCII letters are lowered. A letter of another
-    alphabet that lowers to an ASCII one (the Kelvin sign) must not match.
+    Only the term's ASCII letters are converted to lower case, because image names are ASCII.
+    `str.lower` would also convert other letters to ASCII ones, such as the Kelvin sign to `k`.
     """
     lowered = term.encode().lower().decode()
     escaped = lowered.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 
 
-def _bound_registry(scope: Scope) -> Sequence[Condition]:
+def _limit_to_registry(scope: Scope) -> Sequence[Condition]:
     if scope.registry_id is None:
         return ()
-    bound: Parameters = {"scope_registry_id": scope.registry_id}
-    return [Condition("registry_id = %(scope_registry_id)s", bound)]
+    parameters: Parameters = {"scope_registry_id": scope.registry_id}
+    return [Condition("registry_id = %(scope_registry_id)s", parameters)]
 
 
 def _requested(criteria: ImageCriteria) -> Sequence[Condition]:

@@ -25,9 +25,9 @@ def list_images(
 ) -> Listing[ImageSummary]:
     """Return a page of images, the exact total and the inventory version, all of one moment.
 
-    The list takes one statement, or two that saw the same inventory version. If writes come between
-    them, they are repeated, and in the end run inside one snapshot. `use_counters=False` counts
-    rows for every query, so that tests can compare both ways.
+    A page takes one or two statements. If two return different inventory versions, because a write
+    was committed between them, they are repeated, at last in one snapshot. `use_counters=False`
+    counts rows for every query, so that tests can compare both ways.
     """
     query = ImageQuery(scope, criteria)
     read = _choose_reader(query, page, use_counters=use_counters)
@@ -44,7 +44,7 @@ def list_images(
 
 
 def find_inventory_version(conn: Connection, scope: Scope) -> int:
-    """Return the inventory version, which grows with every change that a listing can show."""
+    """Return the inventory version, which increases with each change that a list can show."""
     key = {"organization_id": scope.organization_id}
     rows = conn.fetch(STATEMENTS["find_inventory_version"], key)
     return rows[0][0] if rows else 0
@@ -60,7 +60,7 @@ def _read_early_page(
     conn: Connection, query: ImageQuery, page: Page
 ) -> Listing[ImageSummary] | None:
     rows = conn.fetch(*query.early_page(page))
-    version, total = _head(rows)
+    version, total = _version_and_total(rows)
     return Listing(_summaries(rows), total, version)
 
 
@@ -72,7 +72,7 @@ def _read_planned_page(
     if not plan:
         return Listing([], counts.total, counts.version)
     rows = conn.fetch(*query.page(plan))
-    version, _ = _head(rows)
+    version, _ = _version_and_total(rows)
     if version != counts.version:
         return None
     return Listing(_summaries(rows), counts.total, counts.version)
@@ -80,7 +80,7 @@ def _read_planned_page(
 
 def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
     rows = conn.fetch(*query.window(page))
-    version, total = _head(rows)
+    version, total = _version_and_total(rows)
     if total == counted_to(page) or (total is None and page.offset > 0):
         [(counted_version, total)] = conn.fetch(*query.count())
         if counted_version != version:
@@ -88,13 +88,13 @@ def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing[Ima
     return Listing(_summaries(rows), total or 0, version)
 
 
-def _head(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _version_and_total(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     # An organization that never had an image may have no inventory row.
     return rows[0][:2] if rows else (0, 0)
 
 
 def _counts(rows: list[tuple[Any, ...]]) -> Counts:
-    version, images = _head(rows)
+    version, images = _version_and_total(rows)
     return Counts(version, images, [(score, n) for _, _, score, n in rows if n is not None])
 
 

@@ -1,7 +1,8 @@
-"""Plan how to read a page of a list, from the counters. Arithmetic only, no SQL.
+"""Plan how to read a page of a list, from the counters. This module contains no SQL.
 
-An index scan starts at the nearer end of the order, or at a risk score for which the counters give
-the number of rows before it. Where very few rows match, they are found by another index and sorted.
+An index scan starts at the nearer end of the order. By risk score, it can also start at a score,
+because the counters contain the number of rows before it. If few rows match, it is faster to find
+them with another index and to sort them.
 """
 
 from bisect import bisect_right
@@ -13,7 +14,7 @@ from operator import itemgetter
 
 from harborguard.listing import Page, Sort, SortKey
 
-# Fetching a matching row by another index and sorting it costs about as much as ten index entries.
+# Finding one row with another index and sorting it takes about as long as scanning ten entries.
 _COST_OF_SORTING = 10
 
 
@@ -78,15 +79,15 @@ def plan_page(sort: Sort, page: Page, counts: Counts) -> PagePlan:
     if not wanted:
         return ()
     ranges = list(_find_ranges(sort, wanted, counts.buckets))
-    passed = sum(each.offset + each.limit for each in ranges)
-    # Matches are spread evenly: the scan reads images / total entries for each one that matches.
-    if passed * counts.images > _COST_OF_SORTING * counts.total * counts.total:
+    matches = sum(each.offset + each.limit for each in ranges)
+    # If matches are spread evenly, a scan reads images / total entries for each match.
+    if matches * counts.images > _COST_OF_SORTING * counts.total * counts.total:
         return SortMatches(len(wanted), page.offset)
     return ranges
 
 
 def _find_ranges(sort: Sort, wanted: range, buckets: Sequence[Bucket]) -> Iterator[IndexRange]:
-    """Yield each partition's share of the wanted rows; rows without a value sort last."""
+    """Yield each partition's share of the wanted rows; unscored rows sort last."""
     scored = sorted(
         (bucket for bucket in buckets if bucket[0] is not None),
         key=itemgetter(0),
@@ -110,7 +111,7 @@ def _from_nearest_bucket(
     ends = list(accumulate(n for _, n in buckets))
     first, last = bisect_right(ends, wanted[0]), bisect_right(ends, wanted[-1])
     before = wanted.start - (ends[first] - buckets[first][1])
-    behind = ends[last] - wanted.stop
-    if behind < before:
-        return IndexRange(len(wanted), behind, not descending, partition, buckets[last][0])
+    after = ends[last] - wanted.stop
+    if after < before:
+        return IndexRange(len(wanted), after, not descending, partition, buckets[last][0])
     return IndexRange(len(wanted), before, descending, partition, buckets[first][0])

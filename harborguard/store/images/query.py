@@ -1,19 +1,20 @@
-"""Query builder of the list: criteria and a page become one of a few statements. Pure.
+"""Build the SQL statements of the list from criteria and a page. This module performs no I/O.
 
-Every statement returns the inventory version, so that the caller can check that two statements saw
+Every statement returns the inventory version, so that the caller can check that two statements read
 the same state. The statements:
 
-early_page  No filter, a small offset, by name or creation time: an index scan in the sort's order.
-            The inventory's image count is the total.
-counts      Filtered, deep, or by risk score: the total from the counters, by risk score where the
-            sort uses it. `plan.plan_page` then plans the scan.
-page        The planned scan: along the sort's index from the nearer end or from a risk score, or
-            a sort of few matches. Filters are checked on the index entries.
-window      A filter that the counters cannot answer (search): a COUNT window over the same scan. It
-            stops some rows behind the page, because a window stores all rows that it counts.
-count       The total where the window was cut off, or where its page is empty.
+early_page  For a page with a small offset, without filters, by name or creation time: an index scan
+            in the order of the sort. The inventory's image count is the total.
+counts      For other pages: the numbers of matching images from the counters, by risk score if the
+            sort uses it. `plan.plan_page` then plans how to read the page.
+page        The planned page: one or two index scans in the order of the sort, which check filters
+            on the index entries, or a sort of few matches.
+window      For a filter that the counters cannot answer (search): the page and a count of matches
+            from one index scan. It stops a limited number of rows after the page, because a window
+            function stores all rows that it counts.
+count       The total, if the window stopped before the last match or its page is empty.
 
-All but `early_page` scan narrow index entries for ids and join the wide columns of one page.
+All but `early_page` read ids from index entries and fetch the other columns for one page only.
 """
 
 from typing import LiteralString
@@ -27,8 +28,8 @@ from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortM
 Statement = tuple[LiteralString, Parameters]
 
 DEFAULT_SORT = Sort(SortKey.CREATED_AT, descending=True)
-MAX_COUNTED_BEHIND = 1000  # rows behind the page that a window may still count
-MAX_EARLY_OFFSET = 1000  # skipping fewer index entries than this costs less than reading counters
+MAX_COUNTED_AFTER_PAGE = 1000  # rows after the page that a window counts at most
+MAX_EARLY_OFFSET = 1000  # below this, skipping index entries is faster than reading counters
 
 # The only ORDER BY texts. All end in id, in the direction of the sort, so that no page repeats or
 # loses a row. Images that were never scanned come last in both directions (contract 1).
@@ -60,17 +61,19 @@ class ImageQuery:
         return self._is_plain and page.offset < MAX_EARLY_OFFSET
 
     def early_page(self, page: Page) -> Statement:
-        """Return a page of all images: version, total, columns (null where it is empty)."""
+        """Return a page of all images: version, total, columns (null if it is empty)."""
         rows: LiteralString = f"""
     SELECT *
     FROM images
     WHERE {TENANT}
     ORDER BY {self._order}
     LIMIT %(limit)s OFFSET %(offset)s"""
-        return self._listing(rows, "inventory.image_count"), self._slice(page.size, page.offset)
+        return self._with_version(rows, "inventory.image_count"), self._slice(
+            page.size, page.offset
+        )
 
     def counts(self) -> Statement:
-        """Return the matching images: version, all images, score (if it orders), number."""
+        """Return the numbers of matches: version, all images, score (if sorted by it), number."""
         return (
             f"""
 SELECT inventory.version, inventory.image_count, count.score, count.n
@@ -86,15 +89,15 @@ WHERE inventory.organization_id = %(organization_id)s
         """Return the page of a plan: version, null, columns."""
         if isinstance(plan, SortMatches):
             parameters = self._slice(plan.limit, plan.offset)
-            return self._listing(_with_columns(self._sorted_matches), "NULL"), parameters
+            return self._with_version(_with_columns(self._sorted_matches), "NULL"), parameters
         parameters = dict(self._filters.parameters)
         for index_range in plan:
             parameters |= _range_parameters(index_range)
         rows: LiteralString = "\n        UNION ALL".join([self._scan(each) for each in plan])
-        return self._listing(_with_columns(rows), "NULL"), parameters
+        return self._with_version(_with_columns(rows), "NULL"), parameters
 
     def window(self, page: Page) -> Statement:
-        """Return a page and a counted total: version, total, columns (null where it is empty).
+        """Return a page and a counted total: version, total, columns (null if it is empty).
 
         Counting stops at `counted_to`, so a total of that number may be too small.
         """
@@ -110,7 +113,7 @@ WHERE inventory.organization_id = %(organization_id)s
         ORDER BY {self._order}
         LIMIT %(limit)s OFFSET %(offset)s"""
         parameters = self._slice(page.size, page.offset)
-        return self._listing(_with_columns(rows, "found.*, page.total"), "image.total"), {
+        return self._with_version(_with_columns(rows, "found.*, page.total"), "image.total"), {
             **parameters,
             "counted_to": counted_to(page),
         }
@@ -149,7 +152,7 @@ WHERE inventory.organization_id = %(organization_id)s
 
     @property
     def _sorted_matches(self) -> LiteralString:
-        # OFFSET 0 is an optimization fence: without it the planner would scan the order's index.
+        # OFFSET 0 is an optimization fence: without it, the planner would scan the sort's index.
         return f"""
         SELECT id
         FROM (
@@ -170,7 +173,7 @@ WHERE inventory.organization_id = %(organization_id)s
         return f"""
         (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
 
-    def _listing(self, rows: LiteralString, total: LiteralString) -> LiteralString:
+    def _with_version(self, rows: LiteralString, total: LiteralString) -> LiteralString:
         return f"""
 SELECT
     inventory.version,
@@ -185,8 +188,8 @@ ORDER BY {self._order}
 
 
 def counted_to(page: Page) -> int:
-    """Return how many matching rows `window` counts at most: some more than the page needs."""
-    return min(page.offset + page.size + MAX_COUNTED_BEHIND, 2**63 - 1)
+    """Return the maximum number of rows that `window` counts for a page."""
+    return min(page.offset + page.size + MAX_COUNTED_AFTER_PAGE, 2**63 - 1)
 
 
 # The orders of the indexes. By risk score, scored and unscored rows are scanned separately.
@@ -219,7 +222,7 @@ def _with_columns(rows: LiteralString, columns: LiteralString = "found.*") -> Li
     ) AS page
     CROSS JOIN LATERAL (
         SELECT *
-        FROM images AS wide
+        FROM images AS full_row
         WHERE {TENANT} AND id >= page.id
         ORDER BY id
         LIMIT 1

@@ -17,9 +17,9 @@ def refresh_images(
 ) -> list[str]:
     """Recompute the rows of images from their tags and scans; return the ids that changed.
 
-    Call it last in a transaction that holds the images' row locks: it also moves the counters and
-    the inventory version. `added` is the number of images created in this transaction, by registry
-    id.
+    Call it last in a transaction that holds the images' row locks: it also changes the counters and
+    increases the inventory version. `added` is the number of images created in this transaction, by
+    registry id.
     """
     added = {registry_id: n for registry_id, n in (added or {}).items() if n}
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}

@@ -12,7 +12,7 @@ from harborguard.store.images.filters import ImageFilters, Parameters
 def count_images(
     conn: Connection, scope: Scope, criteria: ImageCriteria, *, use_counters: bool = True
 ) -> list[RegistryCount]:
-    """Return the number of matching images by registry; registries without any are left out.
+    """Return the number of matching images by registry; omit registries without any.
 
     `use_counters=False` counts rows, so that tests can compare both ways.
     """
@@ -24,7 +24,7 @@ def count_images(
 def make_summary_query(
     filters: ImageFilters, *, use_counters: bool
 ) -> tuple[LiteralString, Parameters]:
-    """Return one row for each registry: id, host, name, images, each grade's, never scanned."""
+    """Return a statement with a row for each registry, in the order of the columns below."""
     source: LiteralString = "n::integer FROM image_counts" if use_counters else "1 AS n FROM images"
     text: LiteralString = f"""
 SELECT
@@ -55,7 +55,7 @@ ORDER BY registry.host
     return text, {**filters.parameters, **_BOUNDS}
 
 
-# A grade is a range of scores. Every index has the score, none has the grade.
+# A grade is a range of scores. The indexes of the list contain the score, but not the grade.
 _GRADES: LiteralString = """
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(a_low)s AND %(a_high)s), 0) AS a,
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(b_low)s AND %(b_high)s), 0) AS b,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from harborguard.model import Role
 from harborguard.store.connection import Connection
-from harborguard.store.counters import reset_counters
+from harborguard.store.counters import repair_counters
 from harborguard.store.organizations import create_organization
 from tests.support.tenants import add_key
 
@@ -78,7 +78,7 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
     for _, definition in indexes:
         conn.execute(definition.encode())
     for tenant in tenants.values():
-        reset_counters(conn, tenant.organization_id)
+        repair_counters(conn, tenant.organization_id)
     conn.execute("VACUUM (ANALYZE)")
     return tenants
 

@@ -36,7 +36,7 @@ def make_client() -> Iterator[MakeClient]:
     clients: list[RegistryClient] = []
 
     def make_client(server: FakeRegistry | str, **kwargs: Any) -> RegistryClient:
-        settings = {"is_plain": True, "limits": SHORT_LIMITS, **kwargs}
+        settings = {"plain_http": True, "limits": SHORT_LIMITS, **kwargs}
         host = server if isinstance(server, str) else server.host
         clients.append(RegistryClient(host, **settings))
         return clients[-1]

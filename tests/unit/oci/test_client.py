@@ -20,7 +20,7 @@ def test_client_reads_a_real_registry(tmp_path: Path) -> None:
     with running_registry(tmp_path) as pusher:
         digest = pusher.push("acme/api", "1.4")
         index = pusher.push_index("acme/api", "multi", {"linux/arm64": BUILT_AT})
-        client = RegistryClient(pusher.host, is_plain=True)
+        client = RegistryClient(pusher.host, plain_http=True)
         try:
             assert client.list_repositories() == ["acme/api"]
             assert sorted(client.list_tags("acme/api")) == ["1.4", "multi"]

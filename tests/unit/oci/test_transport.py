@@ -53,7 +53,7 @@ def test_body_sent_byte_by_byte_times_out(
     with run_fake_registry(tls=tls) as server:
         server.routes[CATALOG] = Reply(b'{"repositories": []}', parts=yield_slowly)
         limits = Limits(read=0.3, total=0.4, pauses=())
-        client = make_client(server, limits=limits, is_plain=not has_tls)
+        client = make_client(server, limits=limits, plain_http=not has_tls)
         began = time.monotonic()
         with pytest.raises(RegistryUnavailable, match="did not respond in time"):
             client.list_repositories()
@@ -108,7 +108,7 @@ def test_tls_connection_to_a_plain_http_server_fails(
     server: FakeRegistry, make_client: MakeClient
 ) -> None:
     with pytest.raises(RegistryError, match=r"TLS connection to 127\.0\.0\.1 failed"):
-        make_client(server, is_plain=False).list_repositories()
+        make_client(server, plain_http=False).list_repositories()
     assert server.requests == []
 
 
@@ -120,11 +120,11 @@ def test_tls_is_verified_and_redirect_to_http_is_rejected(
         secure.routes[CATALOG] = Reply({"repositories": ["a"]})
         secure.routes[TAGS] = Reply(status=307, headers={"Location": f"{server.url}/x"})
         with pytest.raises(RegistryError, match=r"TLS connection to 127\.0\.0\.1 failed"):
-            make_client(secure, is_plain=False).list_repositories()
+            make_client(secure, plain_http=False).list_repositories()
         assert secure.requests == []
 
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        client = make_client(secure, is_plain=False)
+        client = make_client(secure, plain_http=False)
         assert client.list_repositories() == ["a"]
         with pytest.raises(RegistryError, match="from https to http"):
             client.list_tags("api")

@@ -1,5 +1,5 @@
--- Set the counters to the numbers that counting the images gives. The caller holds the inventory
--- row's lock.
+-- Count the images and store the numbers in the counters. The caller holds the lock of the inventory
+-- row.
 WITH counted AS (
     SELECT registry_id, risk_score, sum(n)::bigint AS n
     FROM (
