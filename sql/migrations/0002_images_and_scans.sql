@@ -62,8 +62,8 @@ CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_s
 ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
 -- One row for each digest that a tag was observed with (null: unknown digest), with the first and
--- last time. This time range can only grow, so observations may arrive in any order. Observations by
--- unfinished scans are separate rows (is_confirmed false, contract 6).
+-- last time. This time range can only grow, so observations may arrive in any order. Observations
+-- by unfinished scans are separate rows (is_confirmed false, contract 6).
 CREATE TABLE tags (
     organization_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL
@@ -127,9 +127,9 @@ CREATE TABLE findings (
     FOREIGN KEY (organization_id, scan_id) REFERENCES scans (organization_id, id) ON DELETE CASCADE
 );
 
--- The tags of an image with their current digests: a tag's newest confirmed observation, or else its
--- newest unconfirmed one (contract 6). digest_created_at is the digest's build time if it is known, else
--- the time of its first observation under the tag.
+-- The tags of an image with their current digests: a tag's newest confirmed observation, or else
+-- its newest unconfirmed one (contract 6). digest_created_at is the digest's build time if it is
+-- known, else the time of its first observation under the tag.
 CREATE VIEW current_tags AS
 SELECT DISTINCT ON (organization_id, image_id, name)
     organization_id,
@@ -151,8 +151,8 @@ FROM scans
 WHERE status IN ('SUCCESS', 'PARTIAL');
 
 -- Counters, maintained by the transactions that change images (change_counters.sql).
--- One row for each organization. `version` increases with every change that a list can show. Each new
--- version is at least the time in microseconds, so a restored backup does not repeat a version.
+-- One row for each organization. `version` increases with every change that a list can show. Each
+-- new version is at least the time in microseconds, so a restored backup does not repeat a version.
 CREATE TABLE inventories (
     organization_id text COLLATE "C" PRIMARY KEY REFERENCES organizations,
     version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
