@@ -96,15 +96,15 @@ class Principal:
 
     `id` is the id of the API key or the access token; for a session it is the user's id.
     `role` is None if the stored role is unknown to this release; every request is then forbidden.
-    `needs_use_update` is true if the stored time of the credential's last use is missing or older
-    than a minute.
+    `has_stale_last_use` is true if the stored time of the credential's last use is missing or older
+    than a minute. Requests then record it again.
     """
 
     kind: PrincipalKind
     id: str
     scope: Scope
     role: Role | None
-    needs_use_update: bool = False
+    has_stale_last_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,8 @@ class Scan:
     """A parsed and scored report, ready to record. `risk_score` is 0..100.
 
     `external_id` identifies the scan in its organization. `content_sha256` is the SHA-256 (32
-    bytes) of image and report: a scan with the same id and digest is a replay, one with the same
-    id and another digest is a conflict.
+    bytes) of the image's reference and the report. A scan with the same id and hash is a replay,
+    one with the same id and another hash is a conflict (contract 8.5).
     """
 
     external_id: str

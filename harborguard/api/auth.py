@@ -42,7 +42,7 @@ def authenticate() -> None:
         metrics.count_rejection(error.reason)
         g.rejection_reason = error.reason
         raise
-    if principal.needs_use_update:
+    if principal.has_stale_last_use:
         _record_use_after_response(principal)
 
 

@@ -58,7 +58,8 @@ def get_health() -> dict[str, Any]:
 def get_readiness() -> dict[str, Any]:
     """Return 200 if the database is reachable and has the schema that this release needs."""
     readiness = services().readiness
-    # Load balancers may poll often; the database is queried at most once a second.
+    # Load balancers may poll often; the result of a check is used for a second. An error is not
+    # kept: while the database is unavailable, each request checks again.
     if monotonic() > readiness.valid_until:
         readiness.is_current = not read(schema_state).pending
         readiness.valid_until = monotonic() + 1

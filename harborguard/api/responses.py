@@ -67,7 +67,7 @@ def one_of(words: Iterable[str], example: str, **kwargs: Any) -> fields.String:
 ENUMERATIONS = (Grade, Severity)
 
 
-class Member(DescribedField[str]):
+class EnumField(DescribedField[str]):
     """A required field with a value of an enumeration, which must be one of ENUMERATIONS."""
 
     def __init__(self, enumeration: type[StrEnum], example: str, **kwargs: Any) -> None:
@@ -75,7 +75,7 @@ class Member(DescribedField[str]):
         self.enumeration = enumeration
 
     def describe(self) -> dict[str, Any]:
-        """Return a reference to the component, or null if the field allows None."""
+        """Return a reference to the component; with null as an alternative if None is allowed."""
         reference = {"$ref": f"#/components/schemas/{self.enumeration.__name__}"}
         return {"anyOf": [reference, {"type": "null"}]} if self.allow_none else reference
 
@@ -142,7 +142,7 @@ class ImageResponse(ResponseSchema):
     latest_tag = text("1.4.7", allow_none=True)
     latest_digest = text("sha256:abcdef", allow_none=True)
     risk_score = integer(31, max=100, allow_none=True)
-    grade = Member(Grade, "B", allow_none=True)
+    grade = EnumField(Grade, "B", allow_none=True)
     vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
     last_scanned_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
     created_at = timestamp("2025-12-04T00:00:00.000Z")
@@ -221,7 +221,7 @@ class TagResponse(ResponseSchema):
     last_seen_at = timestamp("2026-04-26T14:22:11.000Z")
     scanned = boolean(example=True)
     risk_score = integer(31, max=100, allow_none=True)
-    grade = Member(Grade, "B", allow_none=True)
+    grade = EnumField(Grade, "B", allow_none=True)
     vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
     last_scanned_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
 
@@ -250,7 +250,7 @@ class VulnerabilityResponse(ResponseSchema):
     """A finding of an image's last scan."""
 
     id = text("CVE-2026-1000")
-    severity = Member(Severity, "high")
+    severity = EnumField(Severity, "high")
     cvss_score = fields.Float(
         required=True,
         allow_none=True,

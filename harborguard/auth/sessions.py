@@ -75,6 +75,7 @@ class SessionReader:
     def __init__(self, secrets: Sequence[str]) -> None:
         for secret in secrets or [""]:
             _check_secret(secret)
+        # Tokens of next-auth 4 name no key, so all keys are tried.
         self._v4_keys = _derive(secrets, "NextAuth.js Generated Encryption Key", "", 32)[""]
         v5_info = "Auth.js Generated Encryption Key ({})"
         self._v5_keys = {
@@ -121,6 +122,7 @@ def _check_secret(secret: str) -> None:
 
 
 def _derive(secrets: Sequence[str], info: str, salt: str, size: int) -> dict[str, list[OctKey]]:
+    """Return the keys by thumbprint, and all of them under ""."""
     keys: list[OctKey] = []
     for secret in secrets:
         hkdf = HKDF(SHA256(), size, salt.encode(), info.encode())

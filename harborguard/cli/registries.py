@@ -173,7 +173,8 @@ def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> No
         print_message(line)
     if unavailable:
         print_message(unavailable)
-    # The outcomes of removed repositories follow only if no repository was skipped.
+    # `processed` includes removed repositories, but a sync reaches these only if it skipped no
+    # repository.
     skipped = max(len(plan.repositories) - processed, 0)
     print_message(
         f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "

@@ -100,6 +100,7 @@ def running_server(
                 if is_owner := _acquire(cluster, lock):
                     process = _start(cluster, lock, settings)
                     stack.callback(_stop, process, cluster.sockets, os.getpid())
+            # PostgreSQL's processes hold the lock now. It is free again only if they have exited.
             with _create(lock_path, cluster.account) as lock:
                 if is_owner and _acquire(cluster, lock):
                     log = log_path.read_text(errors="replace")[-500:].strip()
@@ -121,6 +122,7 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
     directory.parent.mkdir(parents=True, exist_ok=True)
     if account.pw_uid == 0:
         paths = [p for p in (Path(__file__).parents[2], fallback, directory) if p.exists()]
+        # Ascending precedence: the last known account is used.
         for uid in (_FALLBACK_UID, sudo_uid, *(path.stat().st_uid for path in paths)):
             with suppress(KeyError):  # a container may not know the owner of a mounted checkout
                 account = pwd.getpwuid(uid) if uid else account
@@ -163,9 +165,9 @@ def _create(path: Path, account: pwd.struct_passwd) -> TextIO:
 
 
 def _acquire(cluster: _Cluster, lock: TextIO) -> bool:
-    """Return True with the lock, or False once a running server accepts this account.
+    """Return True if this call gets the lock, or False if a running server accepts the account.
 
-    Raise EmbeddedServerError if the server rejects it.
+    Wait until one of them happens. Raise EmbeddedServerError if the server rejects the account.
     """
     error, was_ready, deadline = "", False, time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:

@@ -101,7 +101,7 @@ class ServerHooks:
             log.warning("metrics are not served", port=port, error=str(error))
 
     def on_reload(self, server: Arbiter) -> None:
-        """Collect the objects that `pre_fork` froze for workers that end now."""
+        """Unfreeze the objects that `pre_fork` froze, and collect those no longer in use."""
         gc.unfreeze()
         gc.collect()
 
@@ -116,7 +116,7 @@ class ServerHooks:
             slots[worker] = self.master.metrics_server.prepare_slot(taken)
 
     def post_fork(self, server: Arbiter, worker: Worker) -> None:
-        """Reset the signal handlers, attach the metrics, and exit if the master is killed.
+        """Reset the signal handlers, attach the metrics, and have the worker end with the master.
 
         `patches.patch_spawn_worker` has blocked these signals before the fork.
         """

@@ -1,6 +1,6 @@
 """Client for container registries (OCI distribution specification 1.1).
 
-Only this package contacts other hosts, and only for `harborguard registry sync`.
+Only this package contacts registries, and only for `harborguard registry sync`.
 """
 
 from harborguard.oci.auth import Credentials

@@ -64,7 +64,7 @@ def _recognize(fields: dict[str, Raw], *, is_array: bool) -> ReportFormat:
     matching = [
         report_format
         for report_format in FORMATS
-        if report_format.is_array == is_array and report_format.has_marks(fields)
+        if report_format.is_array == is_array and report_format.matches(fields)
     ]
     if len(matching) != 1:
         raise _unrecognized(matching)

@@ -131,8 +131,8 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
 
 
 class _Findings(Struct):
-    # Required, but may be null. A report without this field is incomplete; it is not one without
-    # findings.
+    # Required, but may be null. A report without the field is incomplete. It does not mean that the
+    # scan found nothing.
     vulnerabilities: list[_Vulnerability] | None
 
 

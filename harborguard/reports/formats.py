@@ -1,6 +1,7 @@
 """The table of report formats.
 
-A new format is one file with its parser and its schema, and one row in `FORMATS`.
+A new format is one file with its parser and its schema, one row in `FORMATS`, and the name of its
+scanner in `observability.metrics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,15 +26,15 @@ class Version(NamedTuple):
 class ReportFormat:
     """A report format: how to recognize it, how to parse it and how to document it.
 
-    A format is a JSON object, or a JSON array if `marks` is None. `marks` are sets of top-level
-    fields: an object that has all fields of one set is in this format. `parse` takes the body and
-    the image that the caller names. `schema` is the JSON schema for the OpenAPI document; it may
-    accept more than the parser, never less. `requirement` is what the caller must add to a report
-    that does not name its image.
+    A format is a JSON object, or a JSON array if `identifying_fields` is None. These are sets of
+    top-level fields: an object that has all fields of one set is in this format. `parse` takes the
+    body and the image that the caller names. `schema` is the JSON schema for the OpenAPI document;
+    it may accept more than the parser, never less. `requirement` is what the caller must add to a
+    report that does not name its image.
     """
 
     name: str
-    marks: tuple[tuple[str, ...], ...] | None
+    identifying_fields: tuple[tuple[str, ...], ...] | None
     version: Version | None
     parse: Callable[[bytes, Reference | None], Report]
     schema: dict[str, Any]
@@ -42,49 +43,51 @@ class ReportFormat:
     @property
     def is_array(self) -> bool:
         """Whether the format is a JSON array."""
-        return self.marks is None
+        return self.identifying_fields is None
 
     @property
     def field_names(self) -> set[str]:
         """The top-level fields that recognition reads."""
-        names = {name for mark in self.marks or () for name in mark}
-        return names | ({self.version.field} if self.version else set())
+        identifying = {name for names in self.identifying_fields or () for name in names}
+        return identifying | ({self.version.field} if self.version else set())
 
     @property
     def description(self) -> str:
         """The format's name and requirement, for error messages."""
         return f"{self.name} (requires {self.requirement})" if self.requirement else self.name
 
-    def has_marks(self, fields: Mapping[str, Raw]) -> bool:
+    def matches(self, fields: Mapping[str, Raw]) -> bool:
         """Return whether an object with these fields is in this format; true for an array."""
-        return self.marks is None or any(all(fields[name] for name in mark) for mark in self.marks)
+        return self.identifying_fields is None or any(
+            all(fields[name] for name in names) for names in self.identifying_fields
+        )
 
 
 FORMATS = (
     ReportFormat(
         name="HarborGuard sensor envelope 1.0",
-        marks=(("scan",), ("findings",), ("version", "image")),
+        identifying_fields=(("scan",), ("findings",), ("version", "image")),
         version=Version("version", '"1.0"'),
         parse=envelope.parse_envelope,
         schema=envelope.SCHEMA,
     ),
     ReportFormat(
         name="Trivy JSON (schema 2)",
-        marks=(("SchemaVersion",), ("ArtifactName",)),
+        identifying_fields=(("SchemaVersion",), ("ArtifactName",)),
         version=Version("SchemaVersion", "2"),
         parse=trivy.parse_trivy,
         schema=trivy.SCHEMA,
     ),
     ReportFormat(
         name="Grype JSON",
-        marks=(("matches",),),
+        identifying_fields=(("matches",),),
         version=None,
         parse=grype.parse_grype,
         schema=grype.SCHEMA,
     ),
     ReportFormat(
         name="Trivy result list",
-        marks=None,
+        identifying_fields=None,
         version=None,
         parse=trivy.parse_trivy_results,
         schema=trivy.RESULTS_SCHEMA,

@@ -91,8 +91,8 @@ def is_same_reference(first: str, second: str) -> bool:
 
 
 def _parse_reported_reference(text: str) -> Reference:
-    # A malformed digest in a report is ignored. The reference still has no tag then: a reference
-    # with only a digest does not mean the tag `latest`.
+    # A malformed digest in a report is ignored. Without a tag, the remaining name does not get the
+    # default tag `latest`, because the report names the image by digest.
     name, at, digest = text.rpartition("@")
     # If a path follows the "@", the text before it is an account (`user:password@host/…`).
     if not at or "/" in digest or parse_digest(digest):

@@ -43,7 +43,8 @@ class Connection(psycopg.Connection[TupleRow]):
             if len(self._cursors) == _MAX_CURSORS:
                 del self._cursors[next(iter(self._cursors))]
             self._cursors[statement] = statement, self.cursor()
-        # Each built statement is a new string. psycopg recognizes the first one of a text faster.
+        # Equal texts are built as different objects. Pass the first object again: psycopg's caches
+        # then find it by identity.
         text, cursor = self._cursors[statement]
         return cursor.execute(text, parameters).fetchall()
 

@@ -1,4 +1,4 @@
-"""Connection pool with limited waits, and connections that detect a server without responses."""
+"""Connection pool with bounded waits, and connections that detect an unresponsive server."""
 
 import select
 from threading import Semaphore
@@ -67,9 +67,9 @@ class DeadlineConnection(Connection):
 
 
 class Pool(ConnectionPool[DeadlineConnection]):
-    """Connection pool that rejects callers for half a second after an outage.
+    """Connection pool that rejects callers for half a second once it has detected an outage.
 
-    Otherwise each caller would wait until its own timeout, one after the other.
+    Otherwise, during an outage, each caller would wait for the whole timeout, one after the other.
     """
 
     _rejects_until = 0.0

@@ -31,14 +31,14 @@ def find_principal(conn: Connection, credential: Credential) -> Principal | None
     rows = conn.fetch(_FIND[credential.kind], _find_parameters(credential))
     if not rows:
         return None
-    [(principal_id, organization_id, registry_id, role, needs_use_update)] = rows
+    [(principal_id, organization_id, registry_id, role, has_stale_last_use)] = rows
     return Principal(
         kind=credential.kind,
         id=principal_id,
         scope=Scope(organization_id, registry_id),
         # A newer schema may have roles that this release does not know; they permit nothing.
         role=_ROLES.get(role),
-        needs_use_update=needs_use_update,
+        has_stale_last_use=has_stale_last_use,
     )
 
 

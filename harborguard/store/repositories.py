@@ -15,7 +15,7 @@ BuildTimes = dict[str, datetime]
 def list_build_times(
     conn: Connection, organization_id: str, registry_id: str
 ) -> dict[str, BuildTimes]:
-    """Return the known build times by digest, for every image of a registry that has a tag."""
+    """Return the known build times of each image with tags, by image name and digest."""
     key = {"organization_id": organization_id, "registry_id": registry_id}
     found: dict[str, BuildTimes] = defaultdict(dict)
     for name, digest, built_at in conn.execute(STATEMENTS["list_registry_digests"], key):
@@ -30,8 +30,8 @@ def record_repository(
 ) -> TagChanges:
     """Replace an image's tags by those that its registry lists, and refresh the image's row.
 
-    One transaction, serialized with the scans of the same image. A repository that has a tag
-    creates its image; an image without tags stays.
+    One transaction, which locks the image's row: scans of the image are recorded before or after
+    it. The image is created if the repository has a tag. It stays if the repository has none.
     """
     key = {"organization_id": organization_id, "name": observed.name}
     with conn.transaction():

@@ -1,6 +1,6 @@
--- Increase the inventory version and add to the counters. Run it last in a transaction that changes
--- what a list can show. It locks the inventory row until the commit, and before any counter row, so
--- that concurrent transactions lock in the same order.
+-- Increase the inventory version and add to the counters. Run it in each transaction that changes
+-- what a list can show, as the last statement: it locks the inventory's row until the commit. That
+-- row is locked before the counters' rows, so concurrent transactions cannot deadlock on them.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count)
     VALUES (%(organization_id)s, %(images)s)

@@ -5,7 +5,7 @@ SELECT
     token.organization_id,
     NULL AS registry_id,
     users.role,
-    coalesce(token.last_used_at < now() - interval '1 minute', true) AS needs_use_update
+    coalesce(token.last_used_at < now() - interval '1 minute', true) AS has_stale_last_use
 FROM personal_access_tokens AS token
 JOIN users ON users.id = token.user_id AND users.organization_id = token.organization_id
 WHERE token.sha256 = %(sha256)s

@@ -4,7 +4,7 @@ SELECT
     organization_id,
     registry_id,
     role,
-    coalesce(last_used_at < now() - interval '1 minute', true) AS needs_use_update
+    coalesce(last_used_at < now() - interval '1 minute', true) AS has_stale_last_use
 FROM api_keys
 WHERE sha256 = %(sha256)s
     AND revoked_at IS NULL

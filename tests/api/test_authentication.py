@@ -274,7 +274,7 @@ def test_credential_use_recorded_twice_at_once_is_written_once(
     credential = parse_credential({"X-API-Key": getattr(tenants.acme, secret)}, [], None)
     principal = principals.find_principal(conn, credential)
     assert principal is not None
-    assert principal.needs_use_update
+    assert principal.has_stale_last_use
     table = "api_keys" if secret == "key" else "personal_access_tokens"
 
     def last_used() -> list[tuple[datetime]]:

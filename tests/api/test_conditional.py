@@ -10,7 +10,7 @@ from harborguard.model import Role
 from harborguard.store import principals
 from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
-from harborguard.store.images import list as store
+from harborguard.store.images import list as image_list
 from harborguard.store.registries import upsert_registry
 from tests.support.tenants import Tenants
 
@@ -194,8 +194,8 @@ def test_list_is_identical_with_and_without_counters(
         for limit, page in ((7, 1), (7, 5), (7, 9), (50, 2), (200, 1), (9, 99))
     ]  # fmt: skip
     expected = [client.get(f"/api/images{q}", headers=tenants.acme.headers) for q in queries]
-    list_without_counters = partial(store.list_images, use_counters=False)
-    monkeypatch.setattr(store, "list_images", list_without_counters)
+    list_without_counters = partial(image_list.list_images, use_counters=False)
+    monkeypatch.setattr(image_list, "list_images", list_without_counters)
     for query, counted in zip(queries, expected, strict=True):
         response = client.get(f"/api/images{query}", headers=tenants.acme.headers)
         assert (counted.status_code, counted.data, counted.headers["ETag"]) == (

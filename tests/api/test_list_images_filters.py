@@ -28,8 +28,8 @@ def graded(tenants: Tenants) -> Tenants:
 
 
 @pytest.fixture
-def graded_and_foreign(graded: Tenants) -> Tenants:
-    """Add an image that no row of FILTERS matches: in another registry, never scanned."""
+def graded_and_unmatched(graded: Tenants) -> Tenants:
+    """Add to `graded` an image that no row of FILTERS matches: of another registry, unscanned."""
     graded.acme.add_image("quay.io/other/x")
     return graded
 
@@ -37,13 +37,13 @@ def graded_and_foreign(graded: Tenants) -> Tenants:
 @pytest.mark.parametrize(("name", "value", "expected", "link"), FILTERS)
 def test_filter_matches_and_is_normalized_in_links(
     client: FlaskClient,
-    graded_and_foreign: Tenants,
+    graded_and_unmatched: Tenants,
     name: str,
     value: str,
     expected: list[str],
     link: str,
 ) -> None:
-    tenant = graded_and_foreign.acme
+    tenant = graded_and_unmatched.acme
     body = list_images(client, tenant, **{name: value}, sort="name:asc")
     assert [row["name"].rpartition("/")[2] for row in body["data"]] == expected
     assert body["meta"]["total"] == len(expected)

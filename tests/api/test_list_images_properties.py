@@ -52,7 +52,8 @@ def small_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def add_images(tenant: Tenant, images: list[tuple[str, str, int | None, int]]) -> list[oracle.Row]:
     """Replace the tenant's images and return them as rows of the oracle."""
-    tenant.conn.execute("DELETE FROM images")
+    key = (tenant.organization_id,)
+    tenant.conn.execute("DELETE FROM images WHERE organization_id = %s", key)
     repair_counters(tenant.conn, tenant.organization_id)
     rows = []
     for host, path, score, day in images:

@@ -94,14 +94,14 @@ def test_incorrect_counters_are_found_and_repaired(conn: Connection, tenants: Te
 def test_repair_counters_during_recording_waits_for_its_commit(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
-    """Neither the images nor the counters that a reset reads contain uncommitted scans."""
+    """Neither the images nor the counters that a repair reads contain uncommitted scans."""
     organization_id = tenants.acme.organization_id
     with connect(config) as other, ThreadPoolExecutor(1) as executor:
         with conn.transaction():
             record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
-            reset = executor.submit(repair_counters, other, organization_id)
+            repair = executor.submit(repair_counters, other, organization_id)
             wait_until(lambda: is_waiting_for_lock(conn, other))
-        reset.result()
+        repair.result()
     assert find_incorrect_counters(conn, organization_id) == []
 
 
@@ -205,11 +205,11 @@ def test_repair_counters_during_writes_leaves_exact_counters(
 
         return job
 
-    def reset(conn: Connection) -> None:
+    def repair(conn: Connection) -> None:
         for _ in range(10):
             for member in members:
                 repair_counters(conn, member.organization_id)
 
-    run_concurrently(config, [*(write(number) for number in range(4)), reset])
+    run_concurrently(config, [*(write(number) for number in range(4)), repair])
     for member in members:
         assert find_incorrect_counters(conn, member.organization_id) == []

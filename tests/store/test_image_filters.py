@@ -77,21 +77,21 @@ ADDED = {
     ),
     # The counters do not have it; every index that a sort order uses does.
     "name": Added(
-        Condition("name NOT LIKE %(suffix)s", {"suffix": "%7"}, counted=False),
+        Condition("name NOT LIKE %(suffix)s", {"suffix": "%7"}, in_counters=False),
         "right(name, 1) <> '7'",
     ),
     # Neither the counters nor an index have these.
     "tag_count": Added(
-        Condition("tag_count >= %(min_tags)s", {"min_tags": 2}, counted=False),
+        Condition("tag_count >= %(min_tags)s", {"min_tags": 2}, in_counters=False),
         "tag_count IN (2, 3, 4)",
     ),
     "latest_tag": Added(
-        Condition("latest_tag = %(latest_tag)s", {"latest_tag": "1.4"}, counted=False),
+        Condition("latest_tag = %(latest_tag)s", {"latest_tag": "1.4"}, in_counters=False),
         "coalesce(latest_tag, '') = '1.4'",
     ),
 }
-UNCOUNTED = [
-    name for name, added in ADDED.items() if added.condition and not added.condition.counted
+NOT_IN_COUNTERS = [
+    name for name, added in ADDED.items() if added.condition and not added.condition.in_counters
 ]
 # Filters of the list that are combined with the added one. So few images match the last one that
 # they are fetched and sorted.
@@ -218,14 +218,14 @@ def test_summary_with_added_filter_equals_plain_sql(
         assert counts == select_counts(database, f"{added.plain} AND {plain}")
 
 
-@pytest.mark.parametrize("name", UNCOUNTED)
-def test_uncounted_condition_marked_as_counted_raises(
+@pytest.mark.parametrize("name", NOT_IN_COUNTERS)
+def test_condition_wrongly_marked_as_in_counters_raises(
     database: Connection, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The flag alone keeps the condition from image_counts, which does not have the column."""
     condition = ADDED[name].condition
     assert condition is not None
-    add_filter(monkeypatch, replace(condition, counted=True))
+    add_filter(monkeypatch, replace(condition, in_counters=True))
     with pytest.raises(UndefinedColumn, match=f'"{name}" does not exist'):
         list_images(database, SCOPE, ImageCriteria(), Page())
     with pytest.raises(UndefinedColumn, match=f'"{name}" does not exist'):

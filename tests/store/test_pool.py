@@ -66,8 +66,12 @@ def test_slow_first_statement_is_canceled_and_keeps_the_connection(
     with pytest.raises(sqlstate.QueryCanceled):
         held.execute("SELECT pg_sleep(60)")
     assert held.execute("SELECT 1").fetchone() == (1,)
-    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%'"
-    wait_until(lambda: conn.execute(sleeping + " AND state = 'active'").fetchone() == (1,))
+    count_sleeping = """
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'
+    """
+    wait_until(lambda: conn.execute(count_sleeping).fetchone() == (0,))
     pool.putconn(held)
     with pool.connection() as again:
         again.execute("SELECT 1")

@@ -21,7 +21,7 @@ from harborguard.model import Grade, Scope
 from harborguard.store.images.filters import ImageFilters
 from harborguard.store.images.findings import FindingQuery
 from harborguard.store.images.plan import Counts, IndexRange, Partition, SortMatches, plan_page
-from harborguard.store.images.query import ImageQuery, counted_to
+from harborguard.store.images.query import ImageQuery, window_limit
 from harborguard.store.images.summary import make_summary_query
 
 ACME = Scope("org-acme")
@@ -44,7 +44,7 @@ def test_registry_filter_compares_id_host_and_name_with_one_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("criteria", "counted"),
+    ("criteria", "expected"),
     [
         (ImageCriteria(), True),
         (ImageCriteria(registry="x", risk_score=1, grades=(Grade.A,)), True),
@@ -52,8 +52,8 @@ def test_registry_filter_compares_id_host_and_name_with_one_parameter() -> None:
         (ImageCriteria(registry="x", search="x"), False),
     ],
 )
-def test_only_search_cannot_be_counted_by_counters(criteria: ImageCriteria, counted: bool) -> None:
-    assert ImageQuery(ACME, criteria).is_counted is counted
+def test_only_search_does_not_use_counters(criteria: ImageCriteria, expected: bool) -> None:
+    assert ImageQuery(ACME, criteria).uses_counters is expected
 
 
 # -- the list -------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ def test_window_returns_the_counted_total_and_the_columns() -> None:
     ("number", "expected"),
     [(1, 1050), (3, 1150), (2**58, 2**63 - 1), (2**60, 2**63 - 1)],
 )
-def test_counted_rows_fit_into_a_bigint(number: int, expected: int) -> None:
-    assert counted_to(Page(number)) == expected
+def test_window_limit_fits_into_a_bigint(number: int, expected: int) -> None:
+    assert window_limit(Page(number)) == expected
 
 
 # -- the plan -------------------------------------------------------------------------------------

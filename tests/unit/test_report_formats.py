@@ -1,4 +1,4 @@
-"""The table of report formats: names, marks, versions and schemas agree with the parsers."""
+"""The table of report formats: names, fields, versions and schemas agree with the parsers."""
 
 import json
 
@@ -68,9 +68,11 @@ def test_schema_requires_the_supported_version(report_format: ReportFormat) -> N
 
 
 @pytest.mark.parametrize("report_format", FORMATS, ids=lambda row: row.name)
-def test_each_mark_alone_recognizes_the_format(report_format: ReportFormat) -> None:
-    for mark in report_format.marks or ():
-        [(path, _)] = issues_of(dict.fromkeys(mark, 0))
+def test_each_set_of_identifying_fields_alone_recognizes_the_format(
+    report_format: ReportFormat,
+) -> None:
+    for names in report_format.identifying_fields or ():
+        [(path, _)] = issues_of(dict.fromkeys(names, 0))
         assert path != "$", "an unrecognized document has the issue at the root"
 
 

@@ -20,13 +20,13 @@ TENANT: LiteralString = "organization_id = %(organization_id)s"
 class Condition:
     """A condition on a row of `images`, with the values of its parameters.
 
-    `counted` is true if the counters can answer the condition: `image_counts` has every column that
-    it reads. Otherwise the matching rows of `images` are counted.
+    `in_counters` is true if `image_counts` has every column that the condition reads. Otherwise the
+    matching rows of `images` are counted.
     """
 
     sql: LiteralString
     parameters: Parameters = field(default_factory=dict)
-    counted: bool = True
+    in_counters: bool = True
 
 
 def _registry(criteria: ImageCriteria) -> Condition | None:
@@ -58,7 +58,7 @@ def _search(criteria: ImageCriteria) -> Condition | None:
     if criteria.search is None:
         return None
     return Condition(
-        "name LIKE %(search)s", {"search": like_pattern(criteria.search)}, counted=False
+        "name LIKE %(search)s", {"search": like_pattern(criteria.search)}, in_counters=False
     )
 
 
@@ -83,20 +83,20 @@ class ImageFilters:
         return not self._conditions
 
     @property
-    def counted(self) -> bool:
-        """Return whether the counters can answer all conditions."""
-        return all(condition.counted for condition in self._conditions)
+    def uses_counters(self) -> bool:
+        """Return whether the counters have the columns of all conditions."""
+        return all(condition.in_counters for condition in self._conditions)
 
     @property
     def index_conditions(self) -> LiteralString:
-        """Return all conditions; the planner may use any of them as an index condition."""
+        """Return all conditions, usable as index conditions of any index."""
         return " AND ".join([TENANT, *(condition.sql for condition in self._conditions)])
 
     def filter_conditions(self, *bounds: LiteralString) -> LiteralString:
-        """Return all conditions, of which only the tenant's and `bounds` can be index conditions.
+        """Return all conditions; only the tenant's and `bounds` can be index conditions.
 
-        With IS TRUE, the planner can use the others only as filters. It cannot choose the index of
-        a filter and sort the rows.
+        The others have IS TRUE and are filters. So the planner cannot choose the index of one of
+        them and sort the rows.
         """
         filters: list[LiteralString] = [f"({c.sql}) IS TRUE" for c in self._conditions]
         return " AND ".join([TENANT, *bounds, *filters])

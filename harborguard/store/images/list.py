@@ -7,7 +7,7 @@ from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.images.plan import Counts, plan_page
-from harborguard.store.images.query import ImageQuery, counted_to
+from harborguard.store.images.query import ImageQuery, window_limit
 from harborguard.store.statements import STATEMENTS
 
 _ATTEMPTS = 3
@@ -51,7 +51,7 @@ def find_inventory_version(conn: Connection, scope: Scope) -> int:
 
 
 def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Reader:
-    if not (use_counters and query.is_counted):
+    if not (use_counters and query.uses_counters):
         return _read_window
     return _read_early_page if query.is_early(page) else _read_planned_page
 
@@ -81,7 +81,8 @@ def _read_planned_page(
 def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
     rows = conn.fetch(*query.window(page))
     version, total = _version_and_total(rows)
-    if total == counted_to(page) or (total is None and page.offset > 0):
+    # The window stopped at its limit, or the page is empty and has no total.
+    if total == window_limit(page) or (total is None and page.offset > 0):
         [(counted_version, total)] = conn.fetch(*query.count())
         if counted_version != version:
             return None
@@ -94,7 +95,7 @@ def _version_and_total(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def _counts(rows: list[tuple[Any, ...]]) -> Counts:
-    version, images = _version_and_total(rows)
+    version, images = rows[0][:2] if rows else (0, 0)
     return Counts(version, images, [(score, n) for _, _, score, n in rows if n is not None])
 
 

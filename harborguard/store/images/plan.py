@@ -34,8 +34,8 @@ class Counts:
     """The matching images at one inventory version.
 
     `images` is the number of all images of the organization. `buckets` are pairs of a risk score
-    and the number of matching images: the score is None for images that were never scanned, and in
-    the only bucket of an order that does not use scores.
+    and the number of matching images. The score of images that were never scanned is None. An order
+    without scores has one bucket, with the score None.
     """
 
     version: int
@@ -79,9 +79,9 @@ def plan_page(sort: Sort, page: Page, counts: Counts) -> PagePlan:
     if not wanted:
         return ()
     ranges = list(_find_ranges(sort, wanted, counts.buckets))
-    matches = sum(each.offset + each.limit for each in ranges)
+    scanned_matches = sum(each.offset + each.limit for each in ranges)
     # If matches are spread evenly, a scan reads images / total entries for each match.
-    if matches * counts.images > _COST_OF_SORTING * counts.total * counts.total:
+    if scanned_matches * counts.images > _COST_OF_SORTING * counts.total * counts.total:
         return SortMatches(len(wanted), page.offset)
     return ranges
 
@@ -93,14 +93,21 @@ def _find_ranges(sort: Sort, wanted: range, buckets: Sequence[Bucket]) -> Iterat
         key=itemgetter(0),
         reverse=sort.descending,
     )
-    rest = [bucket for bucket in buckets if bucket[0] is None]
-    last = Partition.UNSCORED if sort.key is SortKey.RISK_SCORE else Partition.ALL
+    # An order without scores has one bucket, with the score None: all rows are in `unscored`.
+    unscored = [bucket for bucket in buckets if bucket[0] is None]
+    by_score = sort.key is SortKey.RISK_SCORE
+    unscored_partition = Partition.UNSCORED if by_score else Partition.ALL
     begin = 0
-    for partition, own in ((Partition.SCORED, scored), (last, rest)):
-        size = sum(n for _, n in own)
+    for partition, partition_buckets in (
+        (Partition.SCORED, scored),
+        (unscored_partition, unscored),
+    ):
+        size = sum(n for _, n in partition_buckets)
         share = range(max(wanted.start - begin, 0), min(wanted.stop - begin, size))
         if share:
-            yield _from_nearest_bucket(partition, own, share, descending=sort.descending)
+            yield _from_nearest_bucket(
+                partition, partition_buckets, share, descending=sort.descending
+            )
         begin += size
 
 

@@ -12,9 +12,9 @@ page        The planned page: one or two index scans in the order of the sort, w
 window      For a filter that the counters cannot answer (search): the page and a count of matches
             from one index scan. It stops a limited number of rows after the page, because a window
             function stores all rows that it counts.
-count       The total, if the window stopped before the last match or its page is empty.
+count       The total, if the window stopped at its limit, or if a page after the first is empty.
 
-All but `early_page` read ids from index entries and fetch the other columns for one page only.
+`page` and `window` find the ids of a page first, and then fetch the other columns of its rows only.
 """
 
 from typing import LiteralString
@@ -52,9 +52,9 @@ class ImageQuery:
         self._order: LiteralString = ORDERS[self.sort]
 
     @property
-    def is_counted(self) -> bool:
-        """Return whether the counters can answer the query's conditions."""
-        return self._filters.counted
+    def uses_counters(self) -> bool:
+        """Return whether the counters have the columns of all conditions."""
+        return self._filters.uses_counters
 
     def is_early(self, page: Page) -> bool:
         """Return whether `early_page` reads this page."""
@@ -78,7 +78,7 @@ class ImageQuery:
             f"""
 SELECT inventory.version, inventory.image_count, count.score, count.n
 FROM inventories AS inventory
-LEFT JOIN LATERAL ({self._counted}
+LEFT JOIN LATERAL ({self._counters_query}
 ) AS count ON true
 WHERE inventory.organization_id = %(organization_id)s
 """,
@@ -97,9 +97,9 @@ WHERE inventory.organization_id = %(organization_id)s
         return self._with_version(_with_columns(rows), "NULL"), parameters
 
     def window(self, page: Page) -> Statement:
-        """Return a page and a counted total: version, total, columns (null if it is empty).
+        """Return a page and its total: version, total, columns (null if it is empty).
 
-        Counting stops at `counted_to`, so a total of that number may be too small.
+        Counting stops at `window_limit`, so a total of that number may be too small.
         """
         rows: LiteralString = f"""
         SELECT id, count(*) OVER () AS total
@@ -108,14 +108,14 @@ WHERE inventory.organization_id = %(organization_id)s
             FROM images
             WHERE {self._filters.filter_conditions()}
             ORDER BY {self._order}
-            LIMIT %(counted_to)s
+            LIMIT %(window_limit)s
         ) AS counted
         ORDER BY {self._order}
         LIMIT %(limit)s OFFSET %(offset)s"""
         parameters = self._slice(page.size, page.offset)
         return self._with_version(_with_columns(rows, "found.*, page.total"), "image.total"), {
             **parameters,
-            "counted_to": counted_to(page),
+            "window_limit": window_limit(page),
         }
 
     def count(self) -> Statement:
@@ -136,7 +136,7 @@ WHERE inventory.organization_id = %(organization_id)s
         return self._filters.is_empty and self.sort.key is not SortKey.RISK_SCORE
 
     @property
-    def _counted(self) -> LiteralString:
+    def _counters_query(self) -> LiteralString:
         if self._is_plain:
             return " SELECT NULL::smallint AS score, inventory.image_count AS n"
         is_by_score = self.sort.key is SortKey.RISK_SCORE
@@ -187,7 +187,7 @@ ORDER BY {self._order}
 """
 
 
-def counted_to(page: Page) -> int:
+def window_limit(page: Page) -> int:
     """Return the maximum number of rows that `window` counts for a page."""
     return min(page.offset + page.size + MAX_COUNTED_AFTER_PAGE, 2**63 - 1)
 

@@ -24,7 +24,10 @@ def refresh_images(
     added = {registry_id: n for registry_id, n in (added or {}).items() if n}
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
     changed = conn.execute(STATEMENTS["refresh_images"], parameters).fetchall()
-    changes = Counter[tuple[str, int | None]]({(key, None): n for key, n in added.items()})
+    # A new image's row has no score yet; the loop below moves it.
+    changes = Counter[tuple[str, int | None]](
+        {(registry_id, None): n for registry_id, n in added.items()}
+    )
     for _, registry_id, score_before, score_after in changed:
         changes[registry_id, score_before] -= 1
         changes[registry_id, score_after] += 1

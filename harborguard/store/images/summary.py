@@ -17,7 +17,7 @@ def count_images(
     `use_counters=False` counts rows, so that tests can compare both ways.
     """
     filters = ImageFilters(scope, criteria)
-    query = make_summary_query(filters, use_counters=use_counters and filters.counted)
+    query = make_summary_query(filters, use_counters=use_counters and filters.uses_counters)
     return [RegistryCount._make((*row[:4], row[4:8], row[8])) for row in conn.execute(*query)]
 
 
