@@ -10,7 +10,27 @@ _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io"}
 _MAX_NAME = 255
 
-_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+# Schemes that tools and container runtimes write before a name. `docker:24` and `registry:2` are
+# images, and `registry:5000/api` begins with a host; these have no scheme.
+_URL_SCHEME = (
+    r"(?:https?|docker|docker-(?:daemon|image|pullable)|podman|containerd|containers-storage|cri-o"
+    r"|registry|oci|oci-registry|oras)://"
+)
+_TRANSPORT = (
+    r"(?:podman|containerd|containers-storage|docker-daemon|oci-registry"
+    r"|(?:docker|registry)(?=:[^@]*[:/])):(?![0-9]+/|[0-9][^:/@]*(?:@|\Z))"
+)
+_SCHEME = re.compile(rf"{_URL_SCHEME}|{_TRANSPORT}", re.IGNORECASE)
+# Schemes before a path, an SBOM or a package.
+_LOCAL_SCHEME = re.compile(
+    r"(?:docker-archive|oci|oci-(?:archive|dir|layout|model)|singularity|sif|tarball|ostree|dir"
+    r"|file|sbom|purl|pkg|cpe|snap):(?![0-9]+/)",
+    re.IGNORECASE,
+)
+_FILE_SUFFIXES = (
+    *(".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".tbz2", ".txz", ".tzst"),
+    *(".oci", ".sif", ".zip", ".json", ".xml", ".spdx"),
+)
 _HOST_FORMS = "host, host:port or [IPv6]:port"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]{{1,5}})?")
@@ -18,8 +38,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-# The grammar allows these as names, but tools write them as image ids.
-_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+# The grammar allows these as names, but tools write them as image ids, in full or shortened.
+_IMAGE_ID = re.compile(r"[0-9a-f]{12,128}|sha(?:256|512):[0-9a-f]*")
 
 
 def parse_reference(text: str) -> Reference:
@@ -27,13 +47,17 @@ def parse_reference(text: str) -> Reference:
 
     The host is lower-cased; Docker Hub's short names are completed (`docker.io/library/nginx`). A
     reference without tag and digest has the tag `latest`; a reference with only a digest has no
-    tag. The grammar is that of the OCI distribution specification. Raise InvalidReference if the
-    text is malformed.
+    tag. The grammar is that of the OCI distribution specification. Schemes of tools and runtimes
+    are dropped. Raise InvalidReference if the text is malformed, an image id, or a path.
     """
     without_scheme = _drop_scheme(text)
     if _IMAGE_ID.fullmatch(without_scheme):
-        raise _invalid("is an image id; use a name such as ghcr.io/acme/api:1.4")
+        raise make_image_id_error()
+    if _LOCAL_SCHEME.match(without_scheme):
+        raise _invalid("has the scheme of a file, a directory or a package; use a name")
     name, at, digest = without_scheme.partition("@")
+    if is_file_name(name) and not _has_host(name):
+        raise _invalid("is the name of a file; use a name such as ghcr.io/acme/api:1.4")
     host, path = _split_host(name)
     repository, colon, tag = path.partition(":")
     _validate(repository, tag if colon else None, digest if at else None)
@@ -67,6 +91,21 @@ def parse_digest(text: str | None) -> str | None:
     return digest if _DIGEST.fullmatch(digest) else None
 
 
+def is_short_name(text: str) -> bool:
+    """Return whether a reference has neither a scheme nor a host, like `nginx:1` and `acme/api`."""
+    return _SCHEME.match(text) is None and not _has_host(text.partition("@")[0])
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether the text ends like the file name of an image archive or an SBOM."""
+    return text.lower().endswith(_FILE_SUFFIXES)
+
+
+def make_image_id_error() -> InvalidReference:
+    """Return the error for an image id in place of a name."""
+    return _invalid("is an image id; use a name such as ghcr.io/acme/api:1.4")
+
+
 def _drop_scheme(text: str) -> str:
     # Checked before lower-casing, which turns some other letters, such as the Kelvin sign, into
     # ASCII ones.
@@ -76,10 +115,15 @@ def _drop_scheme(text: str) -> str:
     return text[scheme.end() :] if scheme else text
 
 
+def _has_host(name: str) -> bool:
+    first, slash, _ = name.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first.lower() == "localhost")
+
+
 def _split_host(name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if not slash or not ("." in first or ":" in first or first.lower() == "localhost"):
+    if not _has_host(name):
         return _DOCKER_HUB, name
+    first, _, rest = name.partition("/")
     return _normalize_host(first), rest
 
 

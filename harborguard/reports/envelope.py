@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from harborguard.model import Finding, Reference, Report, ScanStatus
+from harborguard.references import parse_digest
 from harborguard.reports.decoding import (
     MAX_IDENTIFIER,
     MAX_SHORT_IDENTIFIER,
@@ -28,9 +29,8 @@ from harborguard.reports.findings import (
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    is_archive_name,
+    ReportedNames,
     parse_report_time,
-    select_digest,
     select_reference,
 )
 
@@ -171,7 +171,12 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
     """
     document = decode(body, _DOCUMENT)
     image, scan = document.image or _Image(), document.scan
-    reference = select_reference(override, [("image.ref", _get_reference(image))])
+    digest = parse_digest(decode_optional_part(image.digest, _STRING))
+    # The sensor writes a reference, or the path of an archive. It does not list other names.
+    names = ReportedNames(
+        "image.ref", image.ref, image_ids=[digest], accepts_unlisted=lambda _: True
+    )
+    reference = select_reference(override, names)
     finished_at = parse_report_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
     return Report(
@@ -180,16 +185,11 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
         scanners=_list_scanners(findings, document.sensor),
         status=scan.status,
         external_id=scan.id,
-        digest=select_digest(override, reference, [decode_optional_part(image.digest, _STRING)]),
+        digest=(override and override.digest) or digest or reference.digest,
         started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
         finished_at=finished_at,
         finished_at_path="scan.finishedAt",
     )
-
-
-def _get_reference(image: _Image) -> str | None:
-    # For a scan of an archive, the sensor writes the archive's path here.
-    return None if image.ref and is_archive_name(image.ref) else image.ref
 
 
 def _read_findings(vulnerabilities: list[_Vulnerability]) -> tuple[Finding, ...]:

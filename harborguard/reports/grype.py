@@ -2,10 +2,9 @@
 
 import base64
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
 from harborguard.errors import InvalidReport, Issue
@@ -31,9 +30,10 @@ from harborguard.reports.findings import (
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    is_archive_name,
+    ReportedNames,
+    find_name,
+    names_image,
     parse_report_time,
-    require_container_image,
     select_digest,
     select_reference,
 )
@@ -45,16 +45,11 @@ SCHEMA: dict[str, Any] = {
 }
 
 _SCANNERS = ("grype",)
-# Some releases of Grype write the source provider before the reference (`podman:nginx`).
-# `docker:24` and `registry:2` are images, and `registry:5000/api` begins with a host; these have no
-# provider.
-_PROVIDER = re.compile(
-    r"(?:podman|containerd|oci-registry|(?:docker|registry)(?=:.*[:/@])):"
-    r"(?![0-9]{1,5}/)(?://)?(.+)"
-)
-_NON_IMAGE = re.compile(
-    r"(?:docker-archive|oci-archive|oci-dir|oci-model|singularity|dir|file|sbom|purl|pkg|snap):"
-)
+# Types of reports that do not know what they describe: scans of an SBOM or of package names.
+_UNKNOWN_TYPES = {"unknown", "sbom", "sbom-file", "purl", "purl-file", "cpe", "cpe-file"}
+# Grype writes the scheme of the source before a name or a path, but `docker:24` is also an image.
+_SCHEME_AND_REST = re.compile(r"([a-z-]+):([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})(@.*)?")
+_NAME_SCHEMES = {"docker", "registry", "podman", "containerd", "oci-registry"}
 
 
 class _Metrics(Struct, gc=False, rename="camel"):
@@ -92,6 +87,8 @@ class _Target(Struct, rename="camel"):
     user_input: UnstoredText | None = None
     tags: Raw = Raw()
     repo_digests: Raw = Raw()
+    image_id: Raw = field(name="imageID", default=Raw())
+    manifest_digest: Raw = Raw()
     config: Raw = Raw()
 
 
@@ -121,37 +118,75 @@ _STRING = Decoder(str)
 def parse_grype(body: bytes, override: Reference | None) -> Report:
     """Parse a Grype report. Raise InvalidReport, including if its source is no image."""
     document = decode(body, _DOCUMENT)
-    target = _read_target(document.source or _Source())
-    reference = select_reference(override, _list_candidates(target))
+    target = _read_target(document.source or _Source(), override)
+    repo_digests = decode_optional_strings(target.repo_digests)
+    reference = select_reference(override, _read_names(target, repo_digests))
     descriptor = document.descriptor or _Descriptor()
     return Report(
         reference=reference,
         findings=_read_findings(document.matches or []),
         scanners=_SCANNERS,
-        digest=select_digest(override, reference, decode_optional_strings(target.repo_digests)),
+        digest=select_digest(override, reference, repo_digests),
         built_at=parse_build_time(_decode_base64(target.config)),
         finished_at=parse_report_time(descriptor.timestamp, "descriptor.timestamp"),
         finished_at_path="descriptor.timestamp",
     )
 
 
-def _read_target(source: _Source) -> _Target:
-    require_container_image(source.type, "image", "source.type")
-    target = decode(source.target, _TARGET, "source.target") if source.target else None
-    return target or _Target()
+def _read_target(source: _Source, override: Reference | None) -> _Target:
+    is_image = names_image(
+        source.type,
+        "source.type",
+        image_type="image",
+        unknown_types=_UNKNOWN_TYPES,
+        override=override,
+    )
+    if not is_image or not source.target:
+        return _Target()
+    if override:
+        return decode_optional_part(source.target, _TARGET) or _Target()
+    return decode(source.target, _TARGET, "source.target") or _Target()
 
 
-def _list_candidates(target: _Target) -> Iterable[tuple[str, str | None]]:
-    yield "source.target.userInput", _strip_provider(target.user_input or "")
-    for tag in decode_optional_strings(target.tags):
-        yield "source.target.tags", tag
+def _read_names(target: _Target, repo_digests: list[str]) -> ReportedNames:
+    tags = decode_optional_strings(target.tags)
+    listed = [*tags, *repo_digests]
+    ids = [
+        decode_optional_part(part, _STRING) for part in (target.image_id, target.manifest_digest)
+    ]
+    return ReportedNames(
+        "source.target.userInput",
+        _drop_scheme(target.user_input or "", listed, ids),
+        [("source.target.tags", tag) for tag in tags],
+        repo_digests,
+        ids,
+        # A path of one part with a tag is unusual. A report without ids was not written by Grype.
+        accepts_unlisted=lambda name: "/" not in name and (":" in name or not (listed or any(ids))),
+    )
 
 
-def _strip_provider(text: str) -> str | None:
-    if _NON_IMAGE.match(text) or is_archive_name(text):
+def _drop_scheme(text: str, listed: list[str], ids: list[str | None]) -> str | None:
+    """Return a scanned text without an ambiguous scheme; None if it is not a name.
+
+    In `docker:nginx`, the first part is a scheme if the report lists the image `nginx`, and a name
+    if it lists the image `docker`.
+    """
+    match = _SCHEME_AND_REST.fullmatch(text)
+    if match is None:
+        return text
+    scheme, rest, digest = match.groups(default="")
+    names = {find_name(name) for name in listed}
+    if f"docker.io/library/{scheme}" in names:
+        # A name with its host is not parsed as a scheme.
+        return f"docker.io/library/{text}"
+    if scheme not in _NAME_SCHEMES:
+        return text
+    if any(each and each.rpartition(":")[2].startswith(rest) for each in ids if len(rest) > 3):
         return None
-    match = _PROVIDER.fullmatch(text)
-    return match[1] if match else text
+    if find_name(rest + digest) in names:
+        return f"docker://{rest}{digest}"
+    is_ambiguous = scheme in {"docker", "registry"} and not rest[0].isdigit()
+    return None if is_ambiguous else text
 
 
 def _decode_base64(part: Raw) -> Raw:

@@ -1,55 +1,97 @@
 """Select a report's image reference, manifest digest and times."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harborguard.errors import InvalidReference, InvalidReport, Issue
 from harborguard.model import Reference
-from harborguard.references import parse_digest, parse_reference
+from harborguard.references import (
+    is_file_name,
+    is_short_name,
+    make_image_id_error,
+    parse_digest,
+    parse_reference,
+)
 from harborguard.timestamps import parse_time
 
 # How a caller names the image of a report.
 IMAGE_OPTIONS = "--image REF on the command line or ?image=REF over HTTP"
-_ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_ISSUES = 10
+_SHORT_ID = re.compile(r"library/([0-9a-f]{4,})")
 
 
-def require_container_image(artifact_type: str | None, expected: str, path: str) -> None:
-    """Raise InvalidReport if the report's artifact type is present and is not `expected`."""
-    if artifact_type and artifact_type != expected:
-        message = f"is {artifact_type[:40]!r}, but only reports of container images are accepted"
+def _reject_name(_: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedNames:
+    """What a report contains about the name of its image.
+
+    `scanned` is the text that the scanner was given, at the JSON path `scanned_path`. It is a name,
+    an image id, or a path that may look like a name. `tags` are names that a daemon, a registry or
+    an archive has for the image, each as a JSON path and a text. `digests` are `name@sha256:…`, and
+    `image_ids` are ids of the image.
+
+    `accepts_unlisted` decides about a scanned name without a registry's host, like `acme/api:1`,
+    that is not among the tags and digests: whether it is a name, and not a path.
+    """
+
+    scanned_path: str
+    scanned: str | None
+    tags: Sequence[tuple[str, str]] = ()
+    digests: Sequence[str | None] = ()
+    image_ids: Sequence[str | None] = ()
+    accepts_unlisted: Callable[[str], bool] = _reject_name
+
+
+def names_image(
+    artifact_type: str | None,
+    path: str,
+    *,
+    image_type: str,
+    unknown_types: Collection[str],
+    override: Reference | None,
+) -> bool:
+    """Return whether a report contains names of its image, by the artifact type at a JSON path.
+
+    A report of one of `unknown_types`, such as a scan of an SBOM, does not contain a name; the
+    caller must give it. Raise InvalidReport without it, and for an artifact of another type, such
+    as a directory.
+    """
+    if not artifact_type or artifact_type == image_type:
+        return True
+    shown = repr(artifact_type[:40])
+    if artifact_type not in unknown_types:
         raise InvalidReport(
-            "The report does not describe a container image.", [Issue(path, message)]
+            "The report does not describe a container image.",
+            [Issue(path, f"is {shown}, but only reports of container images are accepted")],
         )
+    if override is None:
+        raise _make_missing_name_error([Issue(path, f"is {shown}, which does not name an image")])
+    return False
 
 
-def is_archive_name(text: str) -> bool:
-    """Return whether the text is the file name of an image archive, not an image reference."""
-    return text.endswith(_ARCHIVE_SUFFIXES)
+def select_reference(override: Reference | None, names: ReportedNames) -> Reference:
+    """Return `override`, the caller's reference, else the scanned name, else the first tag.
 
-
-def select_reference(
-    override: Reference | None, candidates: Iterable[tuple[str, str | None]]
-) -> Reference:
-    """Return `override`, the caller's reference, else the first well-formed candidate.
-
-    A candidate is a JSON path and its text. Raise InvalidReport, with an issue for each malformed
-    candidate, if there is none.
+    A scanned name with only a digest gets the first reported tag of the same name. Raise
+    InvalidReport, with an issue for each text that is not a name, if there is no name.
     """
     if override:
         return override
+    tags, tag_issues = _parse_tags(names.tags)
     issues: list[Issue] = []
-    for path, text in candidates:
-        try:
-            if text:
-                return _parse_reported_reference(text)
-        except InvalidReference as error:
-            issues.append(Issue(path, error.message))
-    raise InvalidReport(
-        f"The report does not name its image. Name it with {IMAGE_OPTIONS}.",
-        issues[:_MAX_ISSUES],
-    )
+    try:
+        if names.scanned:
+            return _add_tag(_parse_scanned(names.scanned, names, tags), tags)
+    except InvalidReference as error:
+        issues.append(_make_issue(names.scanned_path, error))
+    if tags:
+        return tags[0]
+    raise _make_missing_name_error([*issues, *tag_issues])
 
 
 def select_digest(
@@ -57,17 +99,25 @@ def select_digest(
 ) -> str | None:
     """Return the manifest digest of a report's image, or None if it is unknown (contract 6).
 
-    It comes from the first of these that has one: the caller's reference, a reported
-    `name@sha256:…` with the image's name, any reported digest, and the report's own reference.
+    It comes from the first of these that has one: the caller's reference, the report's own
+    reference, a reported `name@sha256:…` with the image's name, and any reported digest.
     Malformed digests are ignored.
     """
-    if override and override.digest:
-        return override.digest
+    if pinned := (override or reference).digest:
+        return pinned
     digests = [(text, digest) for text in reported if (digest := parse_digest(text))]
     for text, digest in digests:
-        if text and _has_name(text, reference.name):
+        if text and find_name(text) == reference.name:
             return digest
-    return digests[0][1] if digests else reference.digest
+    return digests[0][1] if digests else None
+
+
+def find_name(text: str | None) -> str | None:
+    """Return the name of the image in a reference; None if it is missing or malformed."""
+    try:
+        return _parse_reported_reference(text).name if text else None
+    except InvalidReference:
+        return None
 
 
 def parse_report_time(
@@ -82,12 +132,44 @@ def parse_report_time(
         raise InvalidReport(f"The report has a malformed time: {path}.", [issue]) from error
 
 
-def is_same_reference(first: str, second: str) -> bool:
-    """Return whether two texts are the same reference: `nginx` and `docker.io/nginx:latest`."""
-    try:
-        return first == second or parse_reference(first) == parse_reference(second)
-    except InvalidReference:
-        return False
+def _parse_tags(tags: Sequence[tuple[str, str]]) -> tuple[list[Reference], list[Issue]]:
+    references: list[Reference] = []
+    issues: list[Issue] = []
+    for path, text in tags:
+        try:
+            references.append(_parse_reported_reference(text))
+        except InvalidReference as error:
+            issues.append(_make_issue(path, error))
+    return references, issues
+
+
+def _parse_scanned(text: str, names: ReportedNames, tags: list[Reference]) -> Reference:
+    """Return the reference in a scanned text; raise InvalidReference for an id or a path."""
+    if is_file_name(text):
+        raise _make_path_error("is the name of a file")
+    reference = _parse_reported_reference(text)
+    if _is_image_id(reference, names.image_ids):
+        raise make_image_id_error()
+    if "@" in text or not is_short_name(text) or names.accepts_unlisted(text):
+        return reference
+    listed = {tag.name for tag in tags} | {find_name(digest) for digest in names.digests}
+    if reference.name in listed:
+        return reference
+    raise _make_path_error("may be a path: the report does not list this name of the image")
+
+
+def _is_image_id(reference: Reference, image_ids: Sequence[str | None]) -> bool:
+    """Return whether a reference is the beginning of one of the image's ids."""
+    match = _SHORT_ID.fullmatch(reference.repository)
+    ids = [image_id.rpartition(":")[2] for image_id in image_ids if image_id]
+    return match is not None and any(image_id.startswith(match[1]) for image_id in ids)
+
+
+def _add_tag(reference: Reference, tags: list[Reference]) -> Reference:
+    if reference.tag:
+        return reference
+    named = (tag.tag for tag in tags if tag.name == reference.name and tag.tag)
+    return replace(reference, tag=next(named, None))
 
 
 def _parse_reported_reference(text: str) -> Reference:
@@ -102,8 +184,16 @@ def _parse_reported_reference(text: str) -> Reference:
     return reference if is_tagged else replace(reference, tag=None)
 
 
-def _has_name(text: str, name: str) -> bool:
-    try:
-        return parse_reference(text).name == name
-    except InvalidReference:
-        return False
+def _make_path_error(reason: str) -> InvalidReference:
+    return InvalidReference(f"The image reference {reason}.", [Issue("image", reason)])
+
+
+def _make_issue(path: str, error: InvalidReference) -> Issue:
+    return Issue(path, error.message)
+
+
+def _make_missing_name_error(issues: list[Issue]) -> InvalidReport:
+    return InvalidReport(
+        f"The report does not name its image. Name it with {IMAGE_OPTIONS}.",
+        issues[:_MAX_ISSUES],
+    )

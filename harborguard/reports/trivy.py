@@ -1,6 +1,6 @@
 """Parse Trivy's JSON reports: schema 2, and the array of results that older releases write."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Raw, Struct, field
@@ -27,15 +27,16 @@ from harborguard.reports.findings import (
     parse_severity,
 )
 from harborguard.reports.image_metadata import (
-    is_archive_name,
-    is_same_reference,
+    ReportedNames,
+    names_image,
     parse_report_time,
-    require_container_image,
     select_digest,
     select_reference,
 )
 
 _SCANNERS = ("trivy",)
+# Types of reports that do not know what they describe: scans of an SBOM.
+_UNKNOWN_TYPES = {"cyclonedx", "spdx"}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -81,7 +82,8 @@ class _Result(Entry, gc=False):
 class _Metadata(Struct):
     repo_tags: Raw = field(name="RepoTags", default=Raw())
     repo_digests: Raw = field(name="RepoDigests", default=Raw())
-    reference: UnstoredText | None = field(name="Reference", default=None)
+    reference: Raw = field(name="Reference", default=Raw())
+    image_id: Raw = field(name="ImageID", default=Raw())
     image_config: Raw = field(name="ImageConfig", default=Raw())
 
 
@@ -96,19 +98,27 @@ class _Document(Struct):
 _DOCUMENT = Decoder(_Document)
 _RESULTS = Decoder(list[_Result])
 _SCORES = Decoder(dict[str, _Score])
+_STRING = Decoder(str)
 
 
 def parse_trivy(body: bytes, override: Reference | None) -> Report:
     """Parse a report of schema 2. Raise InvalidReport, including if its artifact is no image."""
     document = decode(body, _DOCUMENT)
-    require_container_image(document.artifact_type, "container_image", "ArtifactType")
+    names_image(
+        document.artifact_type,
+        "ArtifactType",
+        image_type="container_image",
+        unknown_types=_UNKNOWN_TYPES,
+        override=override,
+    )
     metadata = document.metadata or _Metadata()
-    reference = select_reference(override, _list_candidates(document, metadata))
+    repo_digests = decode_optional_strings(metadata.repo_digests)
+    reference = select_reference(override, _read_names(document, metadata, repo_digests))
     return Report(
         reference=reference,
         findings=_read_findings(document.results or []),
         scanners=_SCANNERS,
-        digest=select_digest(override, reference, decode_optional_strings(metadata.repo_digests)),
+        digest=select_digest(override, reference, repo_digests),
         built_at=parse_build_time(metadata.image_config),
         finished_at=parse_report_time(document.created_at, "CreatedAt"),
         finished_at_path="CreatedAt",
@@ -118,7 +128,7 @@ def parse_trivy(body: bytes, override: Reference | None) -> Report:
 def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
     """Parse an array of results. Raise InvalidReport, including if `override` is None."""
     results = decode(body, _RESULTS)
-    reference = select_reference(override, ())
+    reference = select_reference(override, ReportedNames("$", None))
     return Report(
         reference=reference,
         findings=_read_findings(results),
@@ -127,13 +137,24 @@ def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
     )
 
 
-def _list_candidates(document: _Document, metadata: _Metadata) -> Iterable[tuple[str, str | None]]:
-    name = document.artifact_name
-    tags = decode_optional_strings(metadata.repo_tags)
-    same_tags = (tag for tag in tags if name and is_same_reference(tag, name))
-    yield "Metadata.RepoTags", next(same_tags, tags[0] if tags else None)
-    yield "Metadata.Reference", metadata.reference
-    yield "ArtifactName", None if name and is_archive_name(name) else name
+def _read_names(document: _Document, metadata: _Metadata, repo_digests: list[str]) -> ReportedNames:
+    tags = [("Metadata.RepoTags", tag) for tag in decode_optional_strings(metadata.repo_tags)]
+    if reference := decode_optional_part(metadata.reference, _STRING):
+        tags.append(("Metadata.Reference", reference))
+    image_id = decode_optional_part(metadata.image_id, _STRING)
+    is_listed = bool(tags or repo_digests)
+    return ReportedNames(
+        "ArtifactName",
+        document.artifact_name,
+        tags,
+        repo_digests,
+        [image_id],
+        # Trivy lists no names for an image layout, whose path may end in a tag (`layouts/api:1`).
+        # A report with neither names nor an id was not written by Trivy.
+        accepts_unlisted=lambda name: (
+            ":" in name if is_listed else not image_id and "/" not in name
+        ),
+    )
 
 
 def _read_findings(results: list[_Result]) -> tuple[Finding, ...]:

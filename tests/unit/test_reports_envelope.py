@@ -198,6 +198,39 @@ def test_envelope_without_image_is_rejected_unless_caller_names_it(image: object
     assert parse(make_document(image=image), OVERRIDE).reference is OVERRIDE
 
 
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "images/api.tar",
+        "api.tar.zst",
+        "/srv/layout",
+        "./layout",
+        "../layout:1",
+        "oci-dir:layout",
+        "0123456789ab",
+        "sha256:0123456789ab",
+        "aaaaaaa:latest",
+    ],
+)
+def test_path_or_image_id_is_not_an_image(ref: str) -> None:
+    document = make_document(image={"ref": ref, "digest": DIGEST})
+    [(path, _)] = issues_of(document)
+    assert path == "image.ref"
+    assert parse(document, OVERRIDE).reference is OVERRIDE
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"),
+    [
+        ("docker://ghcr.io/acme/api:1", Reference("ghcr.io", "acme/api", "1")),
+        ("containerd://acme/api", Reference("docker.io", "acme/api", "latest")),
+        ("acme/api:1", Reference("docker.io", "acme/api", "1")),
+    ],
+)
+def test_reference_with_scheme_or_without_host_is_parsed(ref: str, expected: Reference) -> None:
+    assert parse(make_document(image={"ref": ref})).reference == expected
+
+
 def test_malformed_reference_is_rejected_with_path_and_reason() -> None:
     [(path, message)] = issues_of(make_document(image={"ref": "ghcr.io/Acme/api"}))
     assert path == "image.ref"

@@ -97,7 +97,8 @@ def test_vulnerability_on_several_paths_gives_one_finding() -> None:
 @pytest.mark.parametrize(
     ("user_input", "expected"),
     [
-        ("nginx", "docker.io/library/nginx:latest"),
+        ("nginx:1", "docker.io/library/nginx:1"),
+        ("ghcr.io/acme/api", "ghcr.io/acme/api:latest"),
         ("docker:nginx:1.27", "docker.io/library/nginx:1.27"),
         ("docker:acme/api", "docker.io/acme/api:latest"),
         ("docker:24", "docker.io/library/docker:24"),
@@ -110,6 +111,10 @@ def test_vulnerability_on_several_paths_gives_one_finding() -> None:
         ("podman:nginx", "docker.io/library/nginx:latest"),
         ("podman:localhost/api:1", "localhost/api:1"),
         ("containerd:docker.io/library/redis:7", "docker.io/library/redis:7"),
+        ("docker:dind", "docker.io/library/tagged:1"),
+        ("nginx", "docker.io/library/tagged:1"),
+        ("build/out", "docker.io/library/tagged:1"),
+        ("layouts/alpine:3.19", "docker.io/library/tagged:1"),
         ("docker-archive:/tmp/api.tar", "docker.io/library/tagged:1"),
         ("oci-dir:layout", "docker.io/library/tagged:1"),
         ("dir:app", "docker.io/library/tagged:1"),
@@ -117,7 +122,12 @@ def test_vulnerability_on_several_paths_gives_one_finding() -> None:
         ("api.tar", "docker.io/library/tagged:1"),
         ("images/api.tgz", "docker.io/library/tagged:1"),
         ("/tmp/layout", "docker.io/library/tagged:1"),
+        ("./layout", "docker.io/library/tagged:1"),
         ("sha256:" + "a" * 64, "docker.io/library/tagged:1"),
+        ("sha256:" + "a" * 12, "docker.io/library/tagged:1"),
+        ("aaaaaaa:latest", "docker.io/library/tagged:1"),
+        ("docker:aaaaaaaaaaaa", "docker.io/library/tagged:1"),
+        ("podman:aaaaaaaaaaaa", "docker.io/library/tagged:1"),
         ("", "docker.io/library/tagged:1"),
         (None, "docker.io/library/tagged:1"),
     ],
@@ -125,6 +135,52 @@ def test_vulnerability_on_several_paths_gives_one_finding() -> None:
 def test_reference_is_user_input_else_first_tag(user_input: str | None, expected: str) -> None:
     reference = parse(make_document(userInput=user_input, tags=["tagged:1", "tagged:2"])).reference
     assert expected == f"{reference.name}:{reference.tag}"
+
+
+@pytest.mark.parametrize(
+    ("user_input", "tags", "expected"),
+    [
+        ("docker:nginx", ["nginx:latest"], "docker.io/library/nginx:latest"),
+        ("docker:nginx", ["docker.io/library/nginx:latest"], "docker.io/library/nginx:latest"),
+        ("registry:alpine", ["alpine:latest"], "docker.io/library/alpine:latest"),
+        ("registry:3", ["registry:3"], "docker.io/library/registry:3"),
+        ("docker:24", ["docker:24"], "docker.io/library/docker:24"),
+        ("docker:24", ["mirror.test/d:1", "docker:24"], "docker.io/library/docker:24"),
+        ("docker:dind", ["docker:dind"], "docker.io/library/docker:dind"),
+        ("docker:docker", ["docker:latest"], "docker.io/library/docker:docker"),
+        ("podman:podman", ["quay.io/podman:1"], "docker.io/library/podman:latest"),
+        ("podman:5", ["podman:5"], "docker.io/library/podman:5"),
+        ("containerd:redis", ["redis:latest"], "docker.io/library/redis:latest"),
+        ("api", ["localhost/api:latest"], "localhost/api:latest"),
+        ("nginx", ["b:1", "nginx:latest"], "docker.io/library/nginx:latest"),
+        ("build/out", ["ghcr.io/demo/layout:2.1"], "ghcr.io/demo/layout:2.1"),
+        (f"ghcr.io/a/b@{DIGEST}", ["c:1", "ghcr.io/a/b:2"], "ghcr.io/a/b:2"),
+        ("test-image:latest", [], "docker.io/library/test-image:latest"),
+    ],
+)
+def test_tags_tell_a_scheme_or_a_path_from_a_name(
+    user_input: str, tags: list[str], expected: str
+) -> None:
+    document = make_document(userInput=user_input, tags=tags, repoDigests=[])
+    reference = parse(document).reference
+    assert expected == f"{reference.name}:{reference.tag}"
+
+
+def test_repo_digests_tell_a_scheme_from_a_name() -> None:
+    document = make_document(userInput="docker:nginx", tags=[], repoDigests=[f"nginx@{DIGEST}"])
+    assert parse(document).reference == Reference("docker.io", "library/nginx", "latest")
+    document = make_document(userInput="docker:dind", tags=[], repoDigests=[f"docker@{DIGEST}"])
+    assert parse(document).reference == Reference("docker.io", "library/docker", "dind")
+
+
+@pytest.mark.parametrize(
+    "user_input", ["build/out", "out", "layouts/alpine:3.19", "docker:nginx", "aaaaaaaaaaaa"]
+)
+def test_path_id_or_ambiguous_scheme_without_tags_is_rejected(user_input: str) -> None:
+    document = make_document(userInput=user_input, tags=[], repoDigests=[])
+    with pytest.raises(InvalidReport, match="--image REF"):
+        parse(document)
+    assert parse(document, OVERRIDE).reference is OVERRIDE
 
 
 def test_reference_of_the_caller_overrides_the_report() -> None:
@@ -150,12 +206,25 @@ def test_tags_after_the_first_thousand_are_ignored() -> None:
         parse(make_document(userInput="", tags=["Bad Tag", *tags]))
 
 
-@pytest.mark.parametrize("kind", ["directory", "file", "sbom-file", "purl", "Image"])
+@pytest.mark.parametrize("kind", ["directory", "file", "snap", "Image"])
 def test_source_other_than_image_is_rejected(kind: str) -> None:
     document = {**make_document(), "source": {"type": kind, "target": "/srv/app"}}
     [(path, message)] = issues_of(document)
     assert path == "source.type"
     assert kind in message
+    with pytest.raises(InvalidReport, match="does not describe a container image"):
+        parse(document, OVERRIDE)
+
+
+@pytest.mark.parametrize("kind", ["unknown", "sbom", "sbom-file", "purl", "purl-file", "cpe"])
+@pytest.mark.parametrize("target", ["unknown", "nginx:1", None, {"userInput": "nginx:1"}, ["x"]])
+def test_source_without_a_name_is_recorded_under_the_name_of_the_caller(
+    kind: str, target: object
+) -> None:
+    document = {**make_document(make_match()), "source": {"type": kind, "target": target}}
+    report = parse(document, OVERRIDE)
+    assert (report.reference, report.digest, len(report.findings)) == (OVERRIDE, None, 1)
+    assert issues_of(document) == [("source.type", f"is {kind!r}, which does not name an image")]
 
 
 def test_invalid_target_is_rejected_with_its_path() -> None:
@@ -163,6 +232,7 @@ def test_invalid_target_is_rejected_with_its_path() -> None:
     assert [path for path, _ in issues_of(document)] == ["source.target.userInput"]
     document = {**make_document(), "source": {"type": "image", "target": "nginx"}}
     assert [path for path, _ in issues_of(document)] == ["source.target"]
+    assert parse(document, OVERRIDE).reference is OVERRIDE
     document = {**make_document(), "source": {"type": "image", "target": None}}
     assert parse(document, OVERRIDE).reference is OVERRIDE
 

@@ -129,24 +129,101 @@ def test_findings_of_all_results_are_merged() -> None:
     [
         ("nginx:1", {"RepoTags": ["b:1", "nginx:1"]}, "docker.io/library/nginx:1"),
         ("nginx", {"RepoTags": ["b:1", "nginx:latest"]}, "docker.io/library/nginx:latest"),
-        ("nginx:2", {"RepoTags": ["b:1", "nginx:1"]}, "docker.io/library/b:1"),
+        ("nginx", {"RepoDigests": [f"nginx@{DIGEST}"]}, "docker.io/library/nginx:latest"),
+        ("nginx:2", {"RepoTags": ["b:1", "nginx:1"]}, "docker.io/library/nginx:2"),
+        ("nginx:2", {"RepoTags": ["b:1"]}, "docker.io/library/nginx:2"),
+        ("ghcr.io/a/b:2", {"RepoTags": ["c:1", "ghcr.io/a/b:1"]}, "ghcr.io/a/b:2"),
         ("nginx:2", {"RepoTags": []}, "docker.io/library/nginx:2"),
         ("nginx:2", {"RepoTags": None}, "docker.io/library/nginx:2"),
         ("nginx:2", {"RepoTags": "b:1"}, "docker.io/library/nginx:2"),
         ("nginx:2", {"RepoTags": ["<none>:<none>"]}, "docker.io/library/nginx:2"),
-        ("nginx:2", {"Reference": "r:3"}, "docker.io/library/r:3"),
-        ("nginx:2", {"RepoTags": ["b:1"], "Reference": "r:3"}, "docker.io/library/b:1"),
+        ("nginx:2", {"Reference": "r:3"}, "docker.io/library/nginx:2"),
         ("nginx:2", None, "docker.io/library/nginx:2"),
+        ("nginx", None, "docker.io/library/nginx:latest"),
+        ("docker:24", {"RepoTags": ["docker:24"]}, "docker.io/library/docker:24"),
+        ("docker-pullable://ghcr.io/a/b:2", None, "ghcr.io/a/b:2"),
+        ("x/image", {"RepoTags": ["b:1"], "Reference": "r:3"}, "docker.io/library/b:1"),
+        ("x/image", {"RepoTags": ["<none>:<none>", "b:1"]}, "docker.io/library/b:1"),
+        ("x/image", {"Reference": "r:3"}, "docker.io/library/r:3"),
         ("x/image.tar", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
+        ("x.y/image.tar", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
         ("x/image.tar.gz", {"Reference": "r:3"}, "docker.io/library/r:3"),
+        ("/x/image:1", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
+        ("./image:1", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
+        ("0123456789ab", {"RepoTags": ["b:1"]}, "docker.io/library/b:1"),
+        ("aaaaaaa:latest", {"ImageID": DIGEST, "RepoTags": ["b:1"]}, "docker.io/library/b:1"),
         ("", {"Reference": "r:3"}, "docker.io/library/r:3"),
     ],
 )
-def test_reference_is_repo_tag_else_reference_else_artifact_name(
+def test_reference_is_scanned_name_else_repo_tag_else_reference(
     name: str, metadata: object, expected: str
 ) -> None:
     reference = parse(make_document(ArtifactName=name, Metadata=metadata)).reference
     assert expected == f"{reference.name}:{reference.tag}"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (f"ghcr.io/a/b@{DIGEST}", Reference("ghcr.io", "a/b", "1.4", DIGEST)),
+        (f"ghcr.io/a/b:2@{DIGEST}", Reference("ghcr.io", "a/b", "2", DIGEST)),
+        (f"ghcr.io/a/c@{DIGEST}", Reference("ghcr.io", "a/c", None, DIGEST)),
+        (f"acme/api@{DIGEST}", Reference("docker.io", "acme/api", None, DIGEST)),
+        (f"docker-pullable://ghcr.io/a/b@{DIGEST}", Reference("ghcr.io", "a/b", "1.4", DIGEST)),
+        ("ghcr.io/a/b@sha256:short", Reference("ghcr.io", "a/b", "1.4")),
+    ],
+)
+def test_pinned_image_keeps_its_name_and_gets_a_listed_tag(name: str, expected: Reference) -> None:
+    """Other names that a daemon has for the image do not replace the scanned one."""
+    metadata = {
+        "RepoTags": ["localhost:5000/cache/tmp:build-17", "ghcr.io/a/b:1.4", "ghcr.io/a/b:1"],
+        "RepoDigests": [f"localhost:5000/cache/tmp@{OTHER_DIGEST}"],
+    }
+    report = parse(make_document(ArtifactName=name, Metadata=metadata))
+    assert report.reference == expected
+    assert report.digest == (expected.digest or OTHER_DIGEST)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layouts/alpine:3.19",
+        "layouts/alpine",
+        "alpine:3.19",
+        "layout",
+        "/srv/layout",
+        "./layout",
+        "../layout:1",
+        "444444444444",
+        "4444444",
+        "sha256:444444444444",
+        "4444444:latest",
+    ],
+)
+def test_path_or_image_id_is_not_an_image(name: str) -> None:
+    """Trivy lists names for each image of a daemon or a registry, but none for a layout."""
+    image_id = "sha256:" + "4" * 64
+    document = make_document(ArtifactName=name, Metadata={"ImageID": image_id, "OS": {}})
+    [(path, _)] = issues_of(document)
+    assert path == "ArtifactName"
+    assert parse(document, OVERRIDE).reference is OVERRIDE
+
+
+def test_name_under_a_host_is_an_image_without_other_names() -> None:
+    metadata = {"ImageID": DIGEST, "RepoTags": None}
+    report = parse(make_document(ArtifactName="ghcr.io/acme/api:1", Metadata=metadata))
+    assert report.reference == Reference("ghcr.io", "acme/api", "1")
+
+
+@pytest.mark.parametrize("kind", ["cyclonedx", "spdx"])
+def test_scan_of_an_sbom_is_recorded_under_the_name_of_the_caller(kind: str) -> None:
+    document = make_document(make_vulnerability(), ArtifactType=kind, ArtifactName="nginx:1")
+    report = parse(document, OVERRIDE)
+    assert (report.reference, len(report.findings)) == (OVERRIDE, 1)
+    message = f"is {kind!r}, which does not name an image"
+    assert issues_of(document) == [("ArtifactType", message)]
+    with pytest.raises(InvalidReport, match="--image REF"):
+        parse(document)
 
 
 @pytest.mark.parametrize(
@@ -181,15 +258,17 @@ def test_malformed_reference_is_rejected_with_path_and_reason() -> None:
 )
 def test_digest_with_name_of_the_image_is_preferred(digests: object, expected: str | None) -> None:
     metadata = {"RepoTags": ["acme/api:1"], "RepoDigests": digests}
-    assert expected == parse(make_document(Metadata=metadata)).digest
+    document = make_document(ArtifactName="acme/api:1", Metadata=metadata)
+    assert expected == parse(document).digest
 
 
-def test_digest_of_caller_is_first_and_digest_of_reference_is_last() -> None:
+def test_digest_of_caller_precedes_digest_of_reference_and_reported_digests() -> None:
     metadata = {"RepoDigests": [f"acme/api@{OTHER_DIGEST}"]}
     document = make_document(ArtifactName=f"acme/api@{DIGEST}", Metadata=metadata)
-    assert parse(document).digest == OTHER_DIGEST
-    assert parse(document, Reference("docker.io", "acme/api", None, DIGEST)).digest == DIGEST
-    assert parse({**document, "Metadata": {}}).digest == DIGEST
+    assert parse(document).digest == DIGEST
+    assert parse(document, Reference("docker.io", "acme/api", "1")).digest == OTHER_DIGEST
+    override = Reference("docker.io", "acme/api", None, OTHER_DIGEST)
+    assert parse({**document, "Metadata": {}}, override).digest == OTHER_DIGEST
 
 
 def test_malformed_digest_in_reference_is_ignored() -> None:
@@ -217,7 +296,7 @@ def test_reference_with_account_is_rejected(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["filesystem", "repository", "vm", "cyclonedx", "CONTAINER_IMAGE", "x" * 500]
+    "kind", ["filesystem", "repository", "vm", "aws_account", "CONTAINER_IMAGE", "x" * 500]
 )
 def test_artifact_other_than_image_is_rejected(kind: str) -> None:
     [(path, message)] = issues_of(make_document(ArtifactType=kind))
