@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Raw, Struct, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 from msgspec.json import Decoder
 
+from harborguard.errors import InvalidReport, Issue
 from harborguard.image_config import parse_build_time
 from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
@@ -37,6 +38,8 @@ from harborguard.reports.image_metadata import (
 _SCANNERS = ("trivy",)
 # Types of reports that do not know what they describe: scans of an SBOM.
 _UNKNOWN_TYPES = {"cyclonedx", "spdx"}
+# Classes of results that list packages. Other classes are about secrets, licences or configuration.
+_PACKAGE_CLASSES = {"os-pkgs", "lang-pkgs"}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -76,7 +79,11 @@ class _Vulnerability(Entry, gc=False):
 
 
 class _Result(Entry, gc=False):
-    vulnerabilities: list[_Vulnerability] | None = field(name="Vulnerabilities", default=None)
+    result_class: Raw = field(name="Class", default=Raw())
+    packages: Raw = field(name="Packages", default=Raw())
+    vulnerabilities: list[_Vulnerability] | UnsetType | None = field(
+        name="Vulnerabilities", default=UNSET
+    )
 
 
 class _Metadata(Struct):
@@ -116,7 +123,7 @@ def parse_trivy(body: bytes, override: Reference | None) -> Report:
     reference = select_reference(override, _read_names(document, metadata, repo_digests))
     return Report(
         reference=reference,
-        findings=_read_findings(document.results or []),
+        findings=_read_findings(document.results or [], "Results"),
         scanners=_SCANNERS,
         digest=select_digest(override, reference, repo_digests),
         built_at=parse_build_time(metadata.image_config),
@@ -131,7 +138,7 @@ def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
     reference = select_reference(override, ReportedNames("$", None))
     return Report(
         reference=reference,
-        findings=_read_findings(results),
+        findings=_read_findings(results, "$"),
         scanners=_SCANNERS,
         digest=reference.digest,
     )
@@ -157,12 +164,32 @@ def _read_names(document: _Document, metadata: _Metadata, repo_digests: list[str
     )
 
 
-def _read_findings(results: list[_Result]) -> tuple[Finding, ...]:
+def _read_findings(results: list[_Result], path: str) -> tuple[Finding, ...]:
+    """Return the findings of the results; raise InvalidReport if no result lists packages."""
+    if not any(_lists_packages(result) for result in results):
+        raise InvalidReport(
+            "The report says nothing about vulnerabilities. "
+            "Scan with `trivy image --scanners vuln --format json IMAGE`.",
+            [Issue(path, "has no result for packages (os-pkgs or lang-pkgs)")],
+        )
     return deduplicate_findings(
         _to_finding(vulnerability)
         for result in drain(results)
         for vulnerability in drain(result.vulnerabilities or [])
     )
+
+
+def _lists_packages(result: _Result) -> bool:
+    """Return whether the scanner looked for vulnerabilities in packages.
+
+    Old versions write no class, but null for a package list without vulnerabilities.
+    """
+    if result.vulnerabilities:
+        return True
+    result_class = decode_optional_part(result.result_class, _STRING)
+    if result_class:
+        return result_class in _PACKAGE_CLASSES
+    return result.vulnerabilities is not UNSET or bytes(memoryview(result.packages)[:1]) == b"["
 
 
 def _to_finding(vulnerability: _Vulnerability) -> Finding:

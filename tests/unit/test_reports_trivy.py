@@ -85,31 +85,68 @@ def test_result_list_without_reference_is_rejected() -> None:
         parse(document)
 
 
-def test_empty_result_list_gives_no_findings() -> None:
-    reference = Reference("quay.io", "acme/tool", None, DIGEST)
-    report = parse([], reference)
-    assert report == Report(reference, (), ("trivy",), digest=DIGEST)
+PACKAGES = {"Target": "debian", "Class": "os-pkgs", "Packages": [{"Name": "libc6"}]}
+SECRETS = {"Target": "/key.pem", "Class": "secret", "Secrets": [{"RuleID": "private-key"}]}
+CONFIG = {"Target": "Dockerfile", "Class": "config", "Misconfigurations": [{"ID": "DS002"}]}
+LICENSES = {"Target": "OS Packages", "Class": "license", "Licenses": [{"Name": "AGPL-3.0"}]}
 
 
 @pytest.mark.parametrize(
     "results",
     [
-        None,
-        [],
         [{"Target": "x", "Class": "os-pkgs"}],
+        [{"Target": "x", "Class": "lang-pkgs", "Vulnerabilities": []}],
+        [{"Target": "x", "Class": "os-pkgs", "Vulnerabilities": None}],
+        [PACKAGES],
+        [SECRETS, CONFIG, LICENSES, PACKAGES],
         [{"Target": "x", "Vulnerabilities": None}],
-        [{"Target": "Dockerfile", "Class": "config", "Misconfigurations": [{"ID": "DS002"}]}],
-        [{"Target": "/key.pem", "Class": "secret", "Secrets": [{"RuleID": "private-key"}]}],
+        [{"Target": "x", "Vulnerabilities": []}],
+        [{"Target": "x", "Packages": [{"Name": "libc6"}]}],
     ],
 )
-def test_results_without_vulnerabilities_give_no_findings(results: object) -> None:
+def test_packages_without_vulnerabilities_give_no_findings(results: list[object]) -> None:
     assert parse(make_document(Results=results)).findings == ()
+    assert parse(results, OVERRIDE) == Report(OVERRIDE, (), ("trivy",))
 
 
-def test_missing_results_give_no_findings() -> None:
-    document = make_document()
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        [{}],
+        [{"Target": "x"}],
+        [{"Target": "x", "Packages": None}],
+        [SECRETS],
+        [CONFIG],
+        [LICENSES],
+        [SECRETS, CONFIG, LICENSES],
+        [{"Target": "x", "Class": "license-file"}],
+        [{"Target": "x", "Class": "custom", "CustomResources": [{"Type": "x"}]}],
+        [{"Target": "x", "Class": "secret", "Vulnerabilities": None}],
+        [{"Target": "x", "Class": "config", "Vulnerabilities": []}],
+        [{"Target": "x", "Class": "secret", "Packages": [{"Name": "libc6"}]}],
+    ],
+)
+def test_results_that_list_no_packages_are_rejected(results: list[object]) -> None:
+    message = "has no result for packages (os-pkgs or lang-pkgs)"
+    assert issues_of(make_document(Results=results)) == [("Results", message)]
+    for document in (make_document(Results=results), results):
+        with pytest.raises(InvalidReport, match="trivy image --scanners vuln --format json IMAGE"):
+            parse(document, OVERRIDE)
+
+
+@pytest.mark.parametrize("metadata", [{"OS": {"Family": "alpine"}}, {"ImageID": DIGEST}, None])
+def test_report_without_results_is_rejected(metadata: object) -> None:
+    """An image without packages and a scan for secrets alone give the same report."""
+    document = make_document(ArtifactName="ghcr.io/acme/api:1", Metadata=metadata, Results=None)
+    assert [path for path, _ in issues_of(document)] == ["Results"]
     del document["Results"]
-    assert parse(document).findings == ()
+    assert [path for path, _ in issues_of(document)] == ["Results"]
+
+
+def test_vulnerabilities_of_any_class_are_findings() -> None:
+    results = [SECRETS, {"Class": "other", "Vulnerabilities": [make_vulnerability()]}]
+    assert len(parse(make_document(Results=results)).findings) == 1
 
 
 def test_findings_of_all_results_are_merged() -> None:
