@@ -66,7 +66,12 @@ class ReportFormat:
 FORMATS = (
     ReportFormat(
         name="HarborGuard sensor envelope 1.0",
-        identifying_fields=(("scan",), ("findings",), ("version", "image")),
+        # Other formats also have a version and a scan, such as GitLab's.
+        identifying_fields=(
+            ("scan", "findings"),
+            ("version", "image", "scan"),
+            ("version", "image", "findings"),
+        ),
         version=Version("version", '"1.0"'),
         parse=envelope.parse_envelope,
         schema=envelope.SCHEMA,

@@ -267,6 +267,12 @@ def test_body_that_is_not_json_is_unreadable(body: bytes, reason: str) -> None:
         {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "vulnerabilities": []},
         {"$schema": "sarif", "version": "2.1.0", "runs": []},
         {"Results": []},
+        {"version": "15.0.7", "scan": {"type": "container_scanning"}, "vulnerabilities": []},
+        {"version": "2.0", "image": "nginx:1", "vulnerabilities": []},
+        {"version": "2.0", "findings": []},
+        {"scan": {"id": "1"}, "vulnerabilities": []},
+        {"findings": [{"id": "1"}]},
+        {"image": "nginx:1", "findings": []},
     ],
 )
 def test_unknown_format_is_rejected_with_names_of_supported_formats(document: object) -> None:

@@ -143,7 +143,7 @@ def test_status_is_parsed(status: ScanStatus) -> None:
     ],
 )
 def test_unsupported_version_is_rejected_and_shown(version: object, shown: str) -> None:
-    document = {"version": version, "image": {"layout": "unknown"}}
+    document = {"version": version, "image": {"layout": "unknown"}, "scan": "unknown"}
     assert issues_of(document) == [("version", f'is {shown}, but only "1.0" is supported')]
 
 
