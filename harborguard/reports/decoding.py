@@ -2,6 +2,7 @@
 
 import re
 import threading
+from itertools import islice
 from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
@@ -13,23 +14,23 @@ from harborguard.errors import InvalidReport, Issue, UnreadableReport
 MAX_ENTRIES = 100_000
 MAX_IDENTIFIER = 1000  # characters
 MAX_SHORT_IDENTIFIER = 200  # characters
-MAX_TEXT = 1 << 16  # characters
 MAX_PART = 1 << 20  # bytes
 MAX_STRINGS = 1000
 _MAX_MESSAGE = 300  # characters
 
 # PostgreSQL's type text cannot contain NUL.
 _NO_NUL = r"\A[^\x00]*\Z"
-Name = Annotated[str, Meta(max_length=MAX_IDENTIFIER, pattern=_NO_NUL)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER, pattern=_NO_NUL)]
 # Indexed columns need a short value: PostgreSQL limits an index row to 2704 bytes.
 ShortIdentifier = Annotated[
     str, Meta(min_length=1, max_length=MAX_SHORT_IDENTIFIER, pattern=_NO_NUL)
 ]
-Text = Annotated[str, Meta(max_length=MAX_TEXT, pattern=_NO_NUL)]
-# A value that is read but not stored.
-UnstoredText = Annotated[str, Meta(max_length=MAX_IDENTIFIER)]
 
+# An escaped surrogate pair, which the optional group completes, or a lone surrogate.
+_SURROGATES = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
+)
+_REPLACEMENT = rb"\ufffd"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _STRINGS = Decoder(list[str])
 _T = TypeVar("_T")
@@ -68,13 +69,14 @@ class Entry(msgspec.Struct, gc=False):
 def decode(document: bytes | Raw, decoder: Decoder[_T], path: str = "") -> _T:
     """Decode a JSON document, or the part of one at the JSON path `path`.
 
-    Unknown fields are skipped. Raise UnreadableReport if the text is not JSON. Raise InvalidReport,
-    with the path of the field, if a value has another type than the decoder's, exceeds its length
-    limit or contains NUL, or if the document has more than `MAX_ENTRIES` entries.
+    Unknown fields are skipped. Lone surrogates are decoded as U+FFFD. Raise UnreadableReport if the
+    text is not JSON. Raise InvalidReport, with the path of the field, if a value has another type
+    than the decoder's, an identifier is too long or contains NUL, or the document has more than
+    `MAX_ENTRIES` entries.
     """
     _state.entries_left, _state.interned = MAX_ENTRIES, {}
     try:
-        return decoder.decode(document)
+        return _decode(document, decoder)
     except msgspec.ValidationError as error:
         raise _schema_error(str(error), path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -83,6 +85,36 @@ def decode(document: bytes | Raw, decoder: Decoder[_T], path: str = "") -> _T:
         raise UnreadableReport("The report is a JSON document nested too deeply.") from error
     finally:
         _state.interned = {}
+
+
+def _decode(document: bytes | Raw, decoder: Decoder[_T]) -> _T:
+    try:
+        return decoder.decode(document)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # JSON allows an escaped lone surrogate, but msgspec does not, and UTF-8 has none.
+        repaired = _replace_lone_surrogates(document)
+        if repaired is None:
+            raise
+    _state.entries_left = MAX_ENTRIES
+    return decoder.decode(repaired)
+
+
+def _replace_lone_surrogates(document: bytes | Raw) -> bytearray | None:
+    """Return a copy with U+FFFD for at most `MAX_ENTRIES` lone surrogates; None without any."""
+    view = memoryview(document)
+    repaired: bytearray | None = None
+    for match in islice(_SURROGATES.finditer(view), MAX_ENTRIES):
+        start = match.start()
+        before = start
+        while before and view[before - 1] == ord("\\"):
+            before -= 1
+        # After an odd number of backslashes, this one is itself escaped.
+        if match[1] is None and (start - before) % 2 == 0:
+            repaired = bytearray(view) if repaired is None else repaired
+            repaired[start : match.end()] = _REPLACEMENT
+    return repaired
 
 
 def decode_part(part: Raw, decoder: Decoder[_T], path: str) -> _T:

@@ -10,19 +10,18 @@ from harborguard.references import parse_digest
 from harborguard.reports.decoding import (
     MAX_IDENTIFIER,
     MAX_SHORT_IDENTIFIER,
-    MAX_TEXT,
     Entry,
     Identifier,
-    Name,
     ShortIdentifier,
-    Text,
-    UnstoredText,
     decode,
     decode_optional_part,
 )
 from harborguard.reports.findings import (
+    MAX_SCANNER,
+    clip,
     clip_title,
     clip_url,
+    clip_versions,
     deduplicate_findings,
     drain,
     parse_score,
@@ -37,26 +36,26 @@ from harborguard.reports.image_metadata import (
 # The scanners of a report that does not name any.
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
 
-_NAME: dict[str, Any] = {
+_IDENTIFIER: dict[str, Any] = {
     "type": "string",
+    "minLength": 1,
     "maxLength": MAX_IDENTIFIER,
     "pattern": r"^[^\u0000]*$",
 }
-_OPTIONAL_NAME: dict[str, Any] = {**_NAME, "type": ["string", "null"]}
-_REQUIRED_NAME: dict[str, Any] = {**_NAME, "minLength": 1}
+_OPTIONAL_TEXT: dict[str, Any] = {"type": ["string", "null"]}
 _VULNERABILITY: dict[str, Any] = {
     "type": "object",
     "required": ["cveId", "severity", "packageName"],
     "properties": {
-        "cveId": _REQUIRED_NAME,
-        "severity": {"type": "string", "maxLength": MAX_IDENTIFIER},
-        "packageName": _NAME,
-        "source": _OPTIONAL_NAME,
+        "cveId": _IDENTIFIER,
+        "severity": {"type": "string"},
+        "packageName": {"type": "string"},
+        "source": _OPTIONAL_TEXT,
         "cvssScore": {"type": ["number", "null"]},
-        "installedVersion": _OPTIONAL_NAME,
-        "fixedVersion": _OPTIONAL_NAME,
-        "title": {**_OPTIONAL_NAME, "maxLength": MAX_TEXT},
-        "vulnerabilityUrl": {"type": ["string", "null"], "maxLength": MAX_TEXT},
+        "installedVersion": _OPTIONAL_TEXT,
+        "fixedVersion": _OPTIONAL_TEXT,
+        "title": _OPTIONAL_TEXT,
+        "vulnerabilityUrl": _OPTIONAL_TEXT,
     },
 }
 SCHEMA: dict[str, Any] = {
@@ -79,7 +78,7 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": ["id", "finishedAt", "status"],
             "properties": {
-                "id": {**_REQUIRED_NAME, "maxLength": MAX_SHORT_IDENTIFIER},
+                "id": {**_IDENTIFIER, "maxLength": MAX_SHORT_IDENTIFIER},
                 "startedAt": {"type": ["string", "null"], "format": "date-time"},
                 "finishedAt": {"type": "string", "format": "date-time"},
                 "status": {"enum": [status.value for status in ScanStatus]},
@@ -120,14 +119,14 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
     interned = ("source", "severity", "package_name", "installed_version", "fixed_version")
 
     cve_id: Identifier
-    severity: UnstoredText
-    package_name: Name
-    source: Name | None = None
+    severity: str
+    package_name: str
+    source: str | None = None
     cvss_score: float | None = None
-    title: Text | None = None
-    installed_version: Name | None = None
-    fixed_version: Name | None = None
-    vulnerability_url: Text | None = None
+    title: str | None = None
+    installed_version: str | None = None
+    fixed_version: str | None = None
+    vulnerability_url: str | None = None
 
 
 class _Findings(Struct):
@@ -137,7 +136,7 @@ class _Findings(Struct):
 
 
 class _Image(Struct):
-    ref: UnstoredText | None = None
+    ref: str | None = None
     digest: Raw = Raw()
 
 
@@ -145,11 +144,11 @@ class _Scan(Struct, rename="camel"):
     id: ShortIdentifier
     finished_at: ShortIdentifier
     status: ScanStatus
-    started_at: UnstoredText | None = None
+    started_at: str | None = None
 
 
 class _Sensor(Struct, rename="camel"):
-    scanner_versions: dict[ShortIdentifier, Raw] | None = None
+    scanner_versions: dict[str, Raw] | None = None
 
 
 class _Document(Struct):
@@ -201,7 +200,7 @@ def _read_findings(vulnerabilities: list[_Vulnerability]) -> tuple[Finding, ...]
 
 
 def _as_sources(source: str | None) -> tuple[str, ...]:
-    return (source,) if source else ()
+    return (clip(source, MAX_SCANNER),) if source else ()
 
 
 def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
@@ -210,7 +209,7 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
         package=entry.package_name,
         installed_version=entry.installed_version or "",
         severity=parse_severity(entry.severity),
-        fixed_version=entry.fixed_version or None,
+        fixed_version=clip_versions(entry.fixed_version),
         cvss_score=parse_score(entry.cvss_score),
         title=clip_title(entry.title),
         url=clip_url(entry.vulnerability_url),
@@ -223,4 +222,6 @@ def _list_scanners(findings: tuple[Finding, ...], sensor: Raw) -> tuple[str, ...
     sources = {source for finding in findings for source in finding.sources}
     reported = decode_optional_part(sensor, _SENSOR)
     scanners = sources or (reported and reported.scanner_versions) or ()
-    return tuple(sorted(scanners)) or _DEFAULT_SCANNERS
+    return (
+        tuple(sorted({clip(name, MAX_SCANNER) for name in scanners if name})) or _DEFAULT_SCANNERS
+    )

@@ -10,6 +10,8 @@ from harborguard.model import Finding, Severity
 
 MAX_TITLE = 500  # characters
 MAX_URL = 2000  # characters
+MAX_TEXT = 1000  # characters of a package, a version or fixed versions
+MAX_SCANNER = 100  # characters
 
 _SEVERITIES = {severity.value: severity for severity in Severity} | {
     "informational": Severity.INFO,
@@ -30,14 +32,24 @@ def parse_score(score: float | None) -> float | None:
     return score if score is not None and 0 <= score <= 10 else None
 
 
+def clip(text: str, max_length: int) -> str:
+    """Return the beginning of a text, with U+FFFD for NUL, which PostgreSQL cannot store."""
+    return text[:max_length].replace("\0", "\ufffd")
+
+
 def clip_title(text: str | None) -> str | None:
     """Return the first `MAX_TITLE` characters of a title; None if it is empty."""
-    return text[:MAX_TITLE] if text else None
+    return clip(text, MAX_TITLE) if text else None
 
 
 def clip_url(text: str | None) -> str | None:
     """Return the first `MAX_URL` characters of a URL; None if it is empty."""
-    return text[:MAX_URL] if text else None
+    return clip(text, MAX_URL) if text else None
+
+
+def clip_versions(text: str | None) -> str | None:
+    """Return the first `MAX_TEXT` characters of fixed versions; None if they are empty."""
+    return clip(text, MAX_TEXT) if text else None
 
 
 def drain(entries: list[_T]) -> Iterator[_T]:
@@ -54,15 +66,24 @@ def drain(entries: list[_T]) -> Iterator[_T]:
 def deduplicate_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return one finding per (vulnerability id, package, installed version), worst severity first.
 
-    The result does not depend on the order of `findings` (contract 5).
+    The result does not depend on the order of `findings` (contract 5). Package and version are
+    clipped after the comparison, so that two long values are not mistaken for one.
     """
     ordered = list(findings)
     # Three stable sorts by one field need less memory than one sort with a tuple per finding.
     for field in ("installed_version", "package", "vulnerability_id"):
         ordered.sort(key=attrgetter(field))
-    distinct = [_merge(list(group)) for _, group in groupby(ordered, key=_key)]
+    distinct = [_clip_identity(_merge(list(group))) for _, group in groupby(ordered, key=_key)]
     distinct.sort(key=lambda finding: _RANKS[finding.severity])
     return tuple(distinct)
+
+
+def _clip_identity(finding: Finding) -> Finding:
+    package = clip(finding.package, MAX_TEXT)
+    version = clip(finding.installed_version, MAX_TEXT)
+    if (package, version) == (finding.package, finding.installed_version):
+        return finding
+    return replace(finding, package=package, installed_version=version)
 
 
 def _merge(duplicates: list[Finding]) -> Finding:

@@ -7,16 +7,12 @@ from typing import Any
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
-from harborguard.errors import InvalidReport, Issue
 from harborguard.image_config import parse_build_time
 from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
-    MAX_IDENTIFIER,
+    MAX_PART,
     Entry,
     Identifier,
-    Name,
-    Text,
-    UnstoredText,
     decode,
     decode_optional_part,
     decode_optional_strings,
@@ -24,6 +20,7 @@ from harborguard.reports.decoding import (
 )
 from harborguard.reports.findings import (
     clip_url,
+    clip_versions,
     deduplicate_findings,
     drain,
     parse_score,
@@ -57,7 +54,7 @@ class _Metrics(Struct, gc=False, rename="camel"):
 
 
 class _Score(Struct, gc=False):
-    version: UnstoredText | None = None
+    version: str | None = None
     metrics: _Metrics | None = None
 
 
@@ -67,15 +64,15 @@ class _Fix(Struct, gc=False):
 
 class _Vulnerability(Struct, gc=False, rename="camel"):
     id: Identifier
-    severity: UnstoredText | None = None
-    data_source: Text | None = None
+    severity: str | None = None
+    data_source: str | None = None
     fix: _Fix | None = None
     cvss: Raw = Raw()
 
 
 class _Artifact(Struct, gc=False):
-    name: Name
-    version: Name | None = None
+    name: str
+    version: str | None = None
 
 
 class _Match(Entry, gc=False):
@@ -84,7 +81,7 @@ class _Match(Entry, gc=False):
 
 
 class _Target(Struct, rename="camel"):
-    user_input: UnstoredText | None = None
+    user_input: str | None = None
     tags: Raw = Raw()
     repo_digests: Raw = Raw()
     image_id: Raw = field(name="imageID", default=Raw())
@@ -93,13 +90,13 @@ class _Target(Struct, rename="camel"):
 
 
 class _Source(Struct):
-    type: UnstoredText | None = None
+    type: str | None = None
     # An object for an image, a string for a directory.
     target: Raw = Raw()
 
 
 class _Descriptor(Struct):
-    timestamp: UnstoredText | None = None
+    timestamp: str | None = None
 
 
 class _Document(Struct):
@@ -111,7 +108,7 @@ class _Document(Struct):
 _DOCUMENT = Decoder(_Document)
 _TARGET = Decoder(_Target | None)
 _SCORES = Decoder(list[_Score])
-_VERSIONS = Decoder(list[Name] | None)
+_VERSIONS = Decoder(list[str] | None)
 _STRING = Decoder(str)
 
 
@@ -217,13 +214,10 @@ def _to_finding(match: _Match, path: str) -> Finding:
 
 
 def _join_versions(fix: _Fix | None, path: str) -> str | None:
-    if fix is None or not fix.versions:
+    # A list that is too long to decode is dropped: the fixed versions are unknown then.
+    if fix is None or not fix.versions or memoryview(fix.versions).nbytes > MAX_PART:
         return None
-    joined = ", ".join(decode_part(fix.versions, _VERSIONS, path) or ())
-    if len(joined) > MAX_IDENTIFIER:
-        message = f"is longer than {MAX_IDENTIFIER} characters"
-        raise InvalidReport(f"The fixed versions are too long: {path}.", [Issue(path, message)])
-    return joined or None
+    return clip_versions(", ".join(decode_part(fix.versions, _VERSIONS, path) or ()))
 
 
 def _select_score(cvss: Raw) -> float | None:

@@ -12,9 +12,6 @@ from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
     Entry,
     Identifier,
-    Name,
-    Text,
-    UnstoredText,
     decode,
     decode_optional_part,
     decode_optional_strings,
@@ -22,6 +19,7 @@ from harborguard.reports.decoding import (
 from harborguard.reports.findings import (
     clip_title,
     clip_url,
+    clip_versions,
     deduplicate_findings,
     drain,
     parse_score,
@@ -67,13 +65,13 @@ class _Vulnerability(Entry, gc=False):
     interned = ("package", "installed_version", "fixed_version", "severity", "severity_source")
 
     id: Identifier = field(name="VulnerabilityID")
-    package: Name = field(name="PkgName")
-    installed_version: Name | None = field(name="InstalledVersion", default=None)
-    fixed_version: Name | None = field(name="FixedVersion", default=None)
-    severity: UnstoredText | None = field(name="Severity", default=None)
-    severity_source: UnstoredText | None = field(name="SeveritySource", default=None)
-    title: Text | None = field(name="Title", default=None)
-    url: Text | None = field(name="PrimaryURL", default=None)
+    package: str = field(name="PkgName")
+    installed_version: str | None = field(name="InstalledVersion", default=None)
+    fixed_version: str | None = field(name="FixedVersion", default=None)
+    severity: str | None = field(name="Severity", default=None)
+    severity_source: str | None = field(name="SeveritySource", default=None)
+    title: str | None = field(name="Title", default=None)
+    url: str | None = field(name="PrimaryURL", default=None)
     # A map by vendor. Only one of these maps is decoded at a time, when its finding is made.
     scores: Raw = field(name="CVSS", default=Raw())
 
@@ -95,9 +93,9 @@ class _Metadata(Struct):
 
 
 class _Document(Struct):
-    artifact_name: UnstoredText | None = field(name="ArtifactName", default=None)
-    artifact_type: UnstoredText | None = field(name="ArtifactType", default=None)
-    created_at: UnstoredText | None = field(name="CreatedAt", default=None)
+    artifact_name: str | None = field(name="ArtifactName", default=None)
+    artifact_type: str | None = field(name="ArtifactType", default=None)
+    created_at: str | None = field(name="CreatedAt", default=None)
     metadata: _Metadata | None = field(name="Metadata", default=None)
     results: list[_Result] | None = field(name="Results", default=None)
 
@@ -198,7 +196,7 @@ def _to_finding(vulnerability: _Vulnerability) -> Finding:
         package=vulnerability.package,
         installed_version=vulnerability.installed_version or "",
         severity=parse_severity(vulnerability.severity),
-        fixed_version=vulnerability.fixed_version or None,
+        fixed_version=clip_versions(vulnerability.fixed_version),
         cvss_score=_select_score(vulnerability),
         title=clip_title(vulnerability.title),
         url=clip_url(vulnerability.url),

@@ -74,6 +74,15 @@ def test_findings_that_differ_only_in_other_fields_are_merged(change: dict[str, 
     assert len(deduplicate_findings([make_finding(), make_finding(**change)])) == 1
 
 
+@pytest.mark.parametrize("field", ["package", "installed_version"])
+def test_values_that_differ_only_where_clipped_are_distinct(field: str) -> None:
+    long = [make_finding(**{field: "x" * 1000 + end}) for end in ("a", "b", "b")]
+    expected = make_finding(**{field: "x" * 1000})
+    assert deduplicate_findings(long) == (expected, expected)
+    stored = [make_finding(**{field: text}) for text in ("a\0", "a\ufffd")]
+    assert deduplicate_findings(stored) == (make_finding(**{field: "a\ufffd"}),) * 2
+
+
 def test_identity_compares_fields_not_joined_text() -> None:
     one = make_finding(package="a", installed_version="b/c")
     other = make_finding(package="a/b", installed_version="c")

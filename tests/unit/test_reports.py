@@ -233,8 +233,6 @@ def test_white_space_and_indentation_are_ignored(document: object) -> None:
         (encode(ENVELOPE).replace(b"9.8", b"NaN"), "not a JSON"),
         (encode(ENVELOPE).replace(b"9.8", b"Infinity"), "not a JSON"),
         (encode(ENVELOPE).replace(b"9.8", b"09.8"), "not a JSON"),
-        (encode(ENVELOPE).replace(b'"t"', b'"\\ud800"'), "not a JSON"),
-        (encode(ENVELOPE).replace(b'"t"', b'"\\udc00 low first"'), "not a JSON"),
         (encode(ENVELOPE).replace(b'"t"', b'"\\x41"'), "not a JSON"),
         (encode(ENVELOPE).replace(b'"t"', b'"\xff"'), "not a JSON"),
         (encode(ENVELOPE).replace(b'"t"', b'"\xed\xa0\x80"'), "not a JSON"),
@@ -298,6 +296,80 @@ def test_number_out_of_range_is_rejected_with_its_path(number: str) -> None:
     with pytest.raises(InvalidReport) as caught:
         parse_report(body)
     assert caught.value.issues[0].path == "findings.vulnerabilities[0].cvssScore"
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (r"a\u0000b", "a\ufffdb"),
+        (r"\ud800", "\ufffd"),
+        (r"\uDFFF low first", "\ufffd low first"),
+        (r"\ud800\ud800\udc00", "\ufffd\U00010000"),
+        (r"\ud83d\ude00\ude00", "\U0001f600\ufffd"),
+        (r"\\\ud800", "\\\ufffd"),
+        (r"\\ud800 \ud800", r"\ud800" + " \ufffd"),
+        (r"\ud800\u0041\n\u00e9", "\ufffdA\n\xe9"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("document", "value"),
+    [(TRIVY, "t"), (TRIVY, "u"), (TRIVY, "a"), (TRIVY, "2"), (GRYPE, "b"), (GRYPE, "2"),
+     (GRYPE, "u"), (ENVELOPE, "t"), (ENVELOPE, "c"), (ENVELOPE, "2"), (RESULT_LIST, "t")],
+)  # fmt: skip
+def test_unstorable_characters_are_replaced(
+    document: object, value: str, escaped: str, text: str
+) -> None:
+    def replace_value(encoded: str) -> Report:
+        body = json.dumps(document).replace(f'"{value}"', f'"{encoded}"').encode()
+        return parse_report(body, reference=OVERRIDE)
+
+    assert replace_value(escaped) == replace_value(json.dumps(text)[1:-1])
+
+
+def test_unstorable_characters_in_names_of_scanners_are_replaced() -> None:
+    body = encode(ENVELOPE).replace(b'"source": "trivy"', b'"source": "\\ud800\\u0000"')
+    report = parse_report(body)
+    assert report.scanners == report.findings[0].sources == ("\ufffd\ufffd",)
+
+
+def test_more_lone_surrogates_than_the_maximum_are_unreadable() -> None:
+    body = encode(ENVELOPE).replace(b'"t"', b'"' + rb"\udc00" * MAX_ENTRIES + b'"')
+    assert parse_report(body).findings[0].title == "\ufffd" * 500
+    with pytest.raises(UnreadableReport):
+        parse_report(body.replace(b'\\udc00"', rb'\udc00\udc00"'))
+
+
+@pytest.mark.parametrize(
+    ("document", "value", "field", "length"),
+    [
+        (TRIVY, "a", "package", 1000),
+        (TRIVY, "1", "installed_version", 1000),
+        (TRIVY, "2", "fixed_version", 1000),
+        (TRIVY, "t", "title", 500),
+        (TRIVY, "u", "url", 2000),
+        (GRYPE, "b", "package", 1000),
+        (GRYPE, "1", "installed_version", 1000),
+        (GRYPE, "2", "fixed_version", 1000),
+        (GRYPE, "u", "url", 2000),
+        (ENVELOPE, "c", "package", 1000),
+        (ENVELOPE, "1", "installed_version", 1000),
+        (ENVELOPE, "2", "fixed_version", 1000),
+        (ENVELOPE, "t", "title", 500),
+        (ENVELOPE, "u", "url", 2000),
+    ],
+)
+def test_long_text_is_clipped(document: object, value: str, field: str, length: int) -> None:
+    body = json.dumps(document).replace(f'"{value}"', f'"{"x" * 100_000}"').encode()
+    [finding] = parse_report(body, reference=OVERRIDE).findings
+    assert getattr(finding, field) == "x" * length
+
+
+def test_long_severity_and_scanned_name_do_not_reject_the_report() -> None:
+    body = encode(TRIVY).replace(b'"HIGH"', b'"%s"' % (b"x" * 5000))
+    [finding] = parse_report(
+        body.replace(b'"nginx:1"', b'"%s"' % (b"n" * 5000), 1), reference=OVERRIDE
+    ).findings
+    assert finding.severity.value.lower() == "unknown"
 
 
 def test_unusual_values_in_skipped_fields_are_ignored() -> None:

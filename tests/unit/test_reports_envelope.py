@@ -109,7 +109,8 @@ def test_finding_of_two_scanners_is_merged() -> None:
         ({"scannerVersions": {}}, ("harborguard-sensor",)),
         ({"scannerVersions": None}, ("harborguard-sensor",)),
         ({"scannerVersions": ["trivy"]}, ("harborguard-sensor",)),
-        ({"scannerVersions": {"a\0": "1"}}, ("harborguard-sensor",)),
+        ({"scannerVersions": {"a\0": "1", "": "1"}}, ("a\ufffd",)),
+        ({"scannerVersions": {"x" * 5000: "1"}}, ("x" * 100,)),
         ({"version": "0.1.0"}, ("harborguard-sensor",)),
         ("sensor", ("harborguard-sensor",)),
         (None, ("harborguard-sensor",)),
@@ -281,17 +282,14 @@ def test_invalid_field_is_rejected_with_its_path(document: object, path: str) ->
         {"cveId": "x" * 1001},
         {"cveId": "CVE\0"},
         {"source": 1},
-        {"source": "\0"},
         {"severity": None},
         {"severity": 9},
-        {"severity": "x" * 1001},
         {"cvssScore": "9.8"},
-        {"title": "a\0b"},
+        {"title": 1},
         {"packageName": None},
-        {"packageName": "x" * 1001},
-        {"installedVersion": "x" * 1001},
-        {"fixedVersion": "\0"},
-        {"vulnerabilityUrl": "\0"},
+        {"installedVersion": 1},
+        {"fixedVersion": 1},
+        {"vulnerabilityUrl": 1},
     ],
 )
 def test_invalid_field_of_a_finding_is_rejected_with_its_path(changes: dict[str, Any]) -> None:
@@ -308,8 +306,8 @@ def test_missing_field_of_a_finding_is_rejected_with_its_path(field: str) -> Non
     assert issues_of(make_document(vulnerability)) == [(path, "is required")]
 
 
-def test_nul_in_stored_text_is_rejected_with_plain_message() -> None:
-    [issue] = issues_of(make_document(make_vulnerability(title="\0")))
+def test_nul_in_identifier_is_rejected_with_plain_message() -> None:
+    [issue] = issues_of(make_document(make_vulnerability(cveId="\0")))
     assert issue[1] == "must not contain NUL (\\u0000)"
 
 
