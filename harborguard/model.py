@@ -192,14 +192,20 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class RecordedScan:
-    """The ids of a recorded scan and its image, and the scanners that made the scan.
+    """A recorded scan: its ids, its image, and its results as stored.
 
-    `is_new` is false if the upload was a replay of a scan that was already recorded.
+    `is_new` is false if the upload was a replay of a scan that was already recorded. `risk_score`
+    and `grade` are None for an unfinished scan, which has no complete results.
     """
 
     scan_id: str
     image_id: str
     is_new: bool
+    image_name: str
+    tag: str | None
+    counts: SeverityCounts
+    risk_score: int | None
+    grade: str | None
     scanners: tuple[str, ...] = ()
 
 

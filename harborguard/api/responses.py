@@ -328,14 +328,38 @@ def serialize_summary(counts: Sequence[RegistryCount]) -> dict[str, Any]:
     }
 
 
+class UploadedImageResponse(ResponseSchema):
+    """The image and the tag of a recorded scan."""
+
+    name = text("ghcr.io/acme/api")
+    tag = text("1.4.7", allow_none=True)
+
+
 class UploadResponse(ResponseSchema):
-    """The recorded scan and its image."""
+    """The recorded scan, its image and its results."""
 
     success = boolean(example=True, validate=validate.Equal(True))
     scan_id = text("scan-5be1c7f20a6d4e93")
     image_id = text("img-3f2a9c0d71e84b55")
+    image = fields.Nested(UploadedImageResponse, required=True)
+    risk_score = integer(31, max=100, allow_none=True)
+    grade = Member(Grade, "B", allow_none=True)
+    vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
 
 
 def serialize_upload(scan: RecordedScan) -> dict[str, Any]:
-    """Return the ids of a recorded scan and its image."""
-    return {"success": True, "scanId": scan.scan_id, "imageId": scan.image_id}
+    """Return a recorded scan, its image and its results (contract 8.5)."""
+    return {
+        "success": True,
+        "scanId": scan.scan_id,
+        "imageId": scan.image_id,
+        "image": {"name": scan.image_name, "tag": scan.tag},
+        "riskScore": scan.risk_score,
+        "grade": scan.grade,
+        "vulnerabilities": {
+            "critical": scan.counts.critical,
+            "high": scan.counts.high,
+            "medium": scan.counts.medium,
+            "low": scan.counts.low,
+        },
+    }

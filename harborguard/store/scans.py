@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harborguard.errors import Conflict
-from harborguard.model import Finding, ObservedTag, RecordedScan, Scan
+from harborguard.model import Finding, ObservedTag, RecordedScan, Scan, ScanStatus, SeverityCounts
 from harborguard.store.connection import Connection
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.registries import ensure_registry
@@ -29,7 +29,18 @@ def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedS
         _observe_tag(conn, organization_id, image_id, scan)
         added = {registry_id: 1} if is_new else {}
         refresh_images(conn, organization_id, [image_id], added=added)
-    return RecordedScan(scan_id, image_id, is_new=True, scanners=scan.report.scanners)
+    is_finished = scan.report.status.is_finished
+    return RecordedScan(
+        scan_id,
+        image_id,
+        is_new=True,
+        image_name=name,
+        tag=scan.report.reference.tag,
+        counts=scan.counts,
+        risk_score=scan.risk_score if is_finished else None,
+        grade=scan.grade.value if is_finished else None,
+        scanners=scan.report.scanners,
+    )
 
 
 def _ensure_image(
@@ -67,11 +78,23 @@ def _find_replayed(
     conn: Connection, organization_id: str, image_id: str, scan: Scan
 ) -> RecordedScan:
     key = {"organization_id": organization_id, "external_id": scan.external_id}
-    scan_id, recorded_image_id, content = _fetch_one(conn, "find_scan", key)
+    row = _fetch_one(conn, "find_scan", key)
+    scan_id, recorded_image_id, content, tag, scanners, status, risk_score, grade, *counts = row
     if (recorded_image_id, bytes(content)) != (image_id, scan.content_sha256):
         message = f"Scan {scan.external_id} is already recorded with other content."
         raise Conflict(message, scan_id=scan_id)
-    return RecordedScan(scan_id, image_id, is_new=False, scanners=scan.report.scanners)
+    is_finished = ScanStatus(status).is_finished
+    return RecordedScan(
+        scan_id,
+        image_id,
+        is_new=False,
+        image_name=scan.report.reference.name,
+        tag=tag,
+        counts=SeverityCounts(*counts),
+        risk_score=risk_score if is_finished else None,
+        grade=grade if is_finished else None,
+        scanners=tuple(scanners),
+    )
 
 
 def _copy_findings(

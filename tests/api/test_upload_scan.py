@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from time import sleep
 from typing import Any
 
@@ -17,7 +18,15 @@ from harborguard.config import Config
 from harborguard.model import Role
 from harborguard.store.connection import Connection, connect
 from tests.support.listing import list_images
-from tests.support.reports import API, envelope, grype, stored_rows, trivy
+from tests.support.reports import (
+    API,
+    SCANNED_AT,
+    envelope,
+    grype,
+    manifest,
+    stored_rows,
+    trivy,
+)
 from tests.support.tenants import Tenants
 
 URL = "/api/scans/upload"
@@ -60,6 +69,10 @@ def test_upload_replayed_returns_200_and_changed_returns_409(
         "success": True,
         "scanId": first.json["scanId"],
         "imageId": row["id"],
+        "image": {"name": "ghcr.io/acme/api", "tag": "1.4.7"},
+        "riskScore": 25,
+        "grade": "B",
+        "vulnerabilities": {"critical": 0, "high": 4, "medium": 1, "low": 0},
     }
     assert row["vulnerabilities"] == {"critical": 0, "high": 4, "medium": 1, "low": 0}
     details = client.get(f"/api/images/{row['id']}", headers=tenants.acme.headers).json
@@ -80,6 +93,32 @@ def test_upload_replayed_returns_200_and_changed_returns_409(
     }
     assert {**stored_rows(conn), "api_keys": []} == {**before, "api_keys": []}
     assert list_images(client, tenants.globex)["data"] == []
+
+
+@pytest.mark.parametrize("status", ["FAILED", "CANCELLED", "PARTIAL"])
+def test_upload_of_an_unfinished_scan_has_no_score_and_no_grade(
+    client: FlaskClient, key: str, status: str
+) -> None:
+    """A pipeline that checks the grade must not take a failed scan for one without findings."""
+    body = envelope("ghcr.io/acme/api@" + manifest("a"), (1,), status=status)
+    recorded, replayed = upload(client, key, body), upload(client, key, body)
+    score = (75, "D") if status == "PARTIAL" else (None, None)
+    assert (recorded.json["riskScore"], recorded.json["grade"]) == score
+    assert recorded.json["vulnerabilities"] == {"critical": 1, "high": 0, "medium": 0, "low": 0}
+    assert recorded.json["image"] == {"name": "ghcr.io/acme/api", "tag": None}
+    assert (replayed.status_code, replayed.json) == (200, recorded.json)
+
+
+def test_upload_of_an_older_scan_has_the_results_of_that_scan(
+    client: FlaskClient, tenants: Tenants, conn: Connection, key: str
+) -> None:
+    older = trivy(counts=(1,), finished_at=SCANNED_AT - timedelta(days=1))
+    assert upload(client, key, trivy(counts=(0, 1))).json["grade"] == "B"
+    assert upload(client, key, older).json["grade"] == "D"
+    assert list_images(client, tenants.acme)["data"][0]["grade"] == "B"
+    conn.execute("UPDATE scans SET grade = 'C', risk_score = 74 WHERE grade = 'D'")
+    replay = upload(client, key, older).json
+    assert (replay["riskScore"], replay["grade"]) == (74, "C"), "the stored results"
 
 
 @pytest.mark.parametrize("body", [envelope(), trivy(), grype()], ids=["sensor", "trivy", "grype"])
