@@ -42,13 +42,13 @@ class UserStatus(StrEnum):
 class Severity(StrEnum):
     """The severity of a finding, worst first. Only the first four are counted (contract 5)."""
 
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-    NEGLIGIBLE = "negligible"
-    INFO = "info"
-    UNKNOWN = "unknown"
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    MEDIUM = "MEDIUM"
+    LOW = "LOW"
+    NEGLIGIBLE = "NEGLIGIBLE"
+    INFO = "INFO"
+    UNKNOWN = "UNKNOWN"
 
 
 class Grade(StrEnum):

@@ -55,7 +55,7 @@ CREATE TABLE findings (
     url text,
     sources text[] NOT NULL,
     CONSTRAINT findings_cvss_score_check CHECK (((cvss_score >= (0)::double precision) AND (cvss_score <= (10)::double precision))),
-    CONSTRAINT findings_severity_check CHECK ((severity = ANY (ARRAY['critical'::text, 'high'::text, 'medium'::text, 'low'::text, 'negligible'::text, 'info'::text, 'unknown'::text])))
+    CONSTRAINT findings_severity_check CHECK ((severity = ANY (ARRAY['CRITICAL'::text, 'HIGH'::text, 'MEDIUM'::text, 'LOW'::text, 'NEGLIGIBLE'::text, 'INFO'::text, 'UNKNOWN'::text])))
 );
 
 CREATE TABLE scans (

@@ -249,9 +249,9 @@ def serialize_tag(tag: TagSummary) -> dict[str, Any]:
 class VulnerabilityResponse(ResponseSchema):
     """A finding of an image's last scan."""
 
-    id = text("CVE-2026-1000")
-    severity = EnumField(Severity, "high")
-    cvss_score = fields.Float(
+    cve_id = text("CVE-2026-1000")
+    severity = EnumField(Severity, "HIGH")
+    cvss = fields.Float(
         required=True,
         allow_none=True,
         validate=validate.Range(0, 10),
@@ -268,9 +268,9 @@ class VulnerabilityResponse(ResponseSchema):
 def serialize_vulnerability(finding: FindingSummary) -> dict[str, Any]:
     """Return a row of the list of vulnerabilities."""
     return {
-        "id": finding.vulnerability_id,
+        "cveId": finding.vulnerability_id,
         "severity": finding.severity,
-        "cvssScore": finding.cvss_score,
+        "cvss": finding.cvss_score,
         "package": finding.package,
         "installedVersion": finding.installed_version,
         "fixedVersion": finding.fixed_version,
@@ -343,7 +343,7 @@ class UploadResponse(ResponseSchema):
     image_id = text("img-3f2a9c0d71e84b55")
     image = fields.Nested(UploadedImageResponse, required=True)
     risk_score = integer(31, max=100, allow_none=True)
-    grade = Member(Grade, "B", allow_none=True)
+    grade = EnumField(Grade, "B", allow_none=True)
     vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
 
 

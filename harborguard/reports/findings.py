@@ -13,7 +13,7 @@ MAX_URL = 2000  # characters
 MAX_TEXT = 1000  # characters of a package, a version or fixed versions
 MAX_SCANNER = 100  # characters
 
-_SEVERITIES = {severity.value: severity for severity in Severity} | {
+_SEVERITIES = {severity.value.lower(): severity for severity in Severity} | {
     "informational": Severity.INFO,
     "none": Severity.INFO,
 }

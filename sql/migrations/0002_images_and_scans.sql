@@ -117,7 +117,7 @@ CREATE TABLE findings (
     installed_version text NOT NULL,
     fixed_version text,
     severity text NOT NULL CHECK (
-        severity IN ('critical', 'high', 'medium', 'low', 'negligible', 'info', 'unknown')
+        severity IN ('CRITICAL', 'HIGH', 'MEDIUM', 'LOW', 'NEGLIGIBLE', 'INFO', 'UNKNOWN')
     ),
     cvss_score real CHECK (cvss_score BETWEEN 0 AND 10),
     title text,

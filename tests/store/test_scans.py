@@ -125,7 +125,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         "package": "openssl",
         "installed_version": "",
         "fixed_version": None,
-        "severity": "high",
+        "severity": "HIGH",
         "cvss_score": None,
         "title": None,
         "url": None,

@@ -37,7 +37,7 @@ def test_findings_page_has_conditions_and_slice() -> None:
     assert parameters == {
         "organization_id": "org-acme",
         "scan_id": "scan-1",
-        "severities": ["high"],
+        "severities": ["HIGH"],
         "severity_order": [severity.value for severity in Severity],
         "limit": 20,
         "offset": 40,

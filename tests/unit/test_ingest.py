@@ -111,7 +111,7 @@ def test_severities_below_low_are_kept_and_not_counted(make: type) -> None:
     scan = read(make(counts=(0, 0, 0, 0, 2, 3, 4)))
     assert (scan.counts, scan.risk_score, scan.grade) == (SeverityCounts(), 0, Grade.A)
     assert [finding.severity.value for finding in scan.report.findings] == (
-        ["negligible"] * 2 + ["info"] * 3 + ["unknown"] * 4
+        ["NEGLIGIBLE"] * 2 + ["INFO"] * 3 + ["UNKNOWN"] * 4
     )
 
 

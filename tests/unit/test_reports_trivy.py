@@ -156,8 +156,8 @@ def test_findings_of_all_results_are_merged() -> None:
     ]
     findings = parse(make_document(Results=results)).findings
     assert [(finding.package, finding.severity) for finding in findings] == [
-        ("libssl-dev", "high"),
-        ("libssl3", "high"),
+        ("libssl-dev", "HIGH"),
+        ("libssl3", "HIGH"),
     ]
 
 
