@@ -122,11 +122,13 @@ class TagSummary(NamedTuple):
 
 
 class FindingSummary(NamedTuple):
-    """One finding of the scan that an image's counts come from; `cvss_score` is 0.0..10.0."""
+    """One finding of the scan that an image's counts come from, like `model.Finding`."""
 
     vulnerability_id: str
     severity: str
     cvss_score: float | None
+    epss: float | None
+    kev: bool | None
     package: str
     installed_version: str
     fixed_version: str | None
@@ -154,6 +156,7 @@ class FindingSortKey(StrEnum):
 
     SEVERITY = "severity"
     CVSS = "cvss"
+    EPSS = "epss"
     PACKAGE = "package"
 
 

@@ -126,7 +126,9 @@ class Reference:
 class Finding:
     """One vulnerability of one package, as a scan found it.
 
-    `cvss_score` is 0.0..10.0. `sources` are the scanners that reported the finding.
+    `cvss_score` is 0.0..10.0. `epss` is the probability of exploitation, 0.0..1.0. `kev` is whether
+    the vulnerability is known to be exploited; None if unknown. `sources` are the scanners that
+    reported the finding.
     """
 
     vulnerability_id: str
@@ -135,6 +137,8 @@ class Finding:
     severity: Severity
     fixed_version: str | None = None
     cvss_score: float | None = None
+    epss: float | None = None
+    kev: bool | None = None
     title: str | None = None
     url: str | None = None
     sources: tuple[str, ...] = ()

@@ -51,10 +51,13 @@ CREATE TABLE findings (
     fixed_version text,
     severity text NOT NULL,
     cvss_score real,
+    epss double precision,
+    kev boolean,
     title text,
     url text,
     sources text[] NOT NULL,
     CONSTRAINT findings_cvss_score_check CHECK (((cvss_score >= (0)::double precision) AND (cvss_score <= (10)::double precision))),
+    CONSTRAINT findings_epss_check CHECK (((epss >= (0)::double precision) AND (epss <= (1)::double precision))),
     CONSTRAINT findings_severity_check CHECK ((severity = ANY (ARRAY['CRITICAL'::text, 'HIGH'::text, 'MEDIUM'::text, 'LOW'::text, 'NEGLIGIBLE'::text, 'INFO'::text, 'UNKNOWN'::text])))
 );
 

@@ -257,6 +257,13 @@ class VulnerabilityResponse(ResponseSchema):
         validate=validate.Range(0, 10),
         metadata={"examples": [7.5]},
     )
+    epss = fields.Float(
+        required=True,
+        allow_none=True,
+        validate=validate.Range(0, 1),
+        metadata={"examples": [0.0123]},
+    )
+    kev = boolean(example=False, allow_none=True)
     package = text("openssl")
     installed_version = text("3.0.1")
     fixed_version = text("3.0.2", allow_none=True)
@@ -271,6 +278,8 @@ def serialize_vulnerability(finding: FindingSummary) -> dict[str, Any]:
         "cveId": finding.vulnerability_id,
         "severity": finding.severity,
         "cvss": finding.cvss_score,
+        "epss": finding.epss,
+        "kev": finding.kev,
         "package": finding.package,
         "installedVersion": finding.installed_version,
         "fixedVersion": finding.fixed_version,

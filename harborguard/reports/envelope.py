@@ -24,6 +24,7 @@ from harborguard.reports.findings import (
     clip_versions,
     deduplicate_findings,
     drain,
+    parse_epss,
     parse_score,
     parse_severity,
 )
@@ -52,6 +53,8 @@ _VULNERABILITY: dict[str, Any] = {
         "packageName": {"type": "string"},
         "source": _OPTIONAL_TEXT,
         "cvssScore": {"type": ["number", "null"]},
+        "epss": {"description": "0 to 1. Another value is ignored."},
+        "kev": {"description": "Whether it is known to be exploited. Ignored unless a boolean."},
         "installedVersion": _OPTIONAL_TEXT,
         "fixedVersion": _OPTIONAL_TEXT,
         "title": _OPTIONAL_TEXT,
@@ -123,6 +126,8 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
     package_name: str
     source: str | None = None
     cvss_score: float | None = None
+    epss: Raw = Raw()
+    kev: Raw = Raw()
     title: str | None = None
     installed_version: str | None = None
     fixed_version: str | None = None
@@ -160,6 +165,8 @@ class _Document(Struct):
 
 _DOCUMENT = Decoder(_Document)
 _STRING = Decoder(str)
+_NUMBER = Decoder(float)
+_BOOLEAN = Decoder(bool)
 _SENSOR = Decoder(_Sensor)
 
 
@@ -211,6 +218,8 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
         severity=parse_severity(entry.severity),
         fixed_version=clip_versions(entry.fixed_version),
         cvss_score=parse_score(entry.cvss_score),
+        epss=parse_epss(decode_optional_part(entry.epss, _NUMBER)),
+        kev=decode_optional_part(entry.kev, _BOOLEAN),
         title=clip_title(entry.title),
         url=clip_url(entry.vulnerability_url),
         sources=sources,

@@ -32,6 +32,11 @@ def parse_score(score: float | None) -> float | None:
     return score if score is not None and 0 <= score <= 10 else None
 
 
+def parse_epss(probability: float | None) -> float | None:
+    """Return an EPSS probability, 0.0..1.0; None if it is missing or out of range."""
+    return probability if probability is not None and 0 <= probability <= 1 else None
+
+
 def clip(text: str, max_length: int) -> str:
     """Return the beginning of a text, with U+FFFD for NUL, which PostgreSQL cannot store."""
     return text[:max_length].replace("\0", "\ufffd")
@@ -87,7 +92,7 @@ def _clip_identity(finding: Finding) -> Finding:
 
 
 def _merge(duplicates: list[Finding]) -> Finding:
-    """Return one finding with the worst severity, the highest score and all sources.
+    """Return one finding with the worst severity, the highest scores and all sources.
 
     Each other field has its first value in the order of `_merge_key`.
     """
@@ -95,9 +100,13 @@ def _merge(duplicates: list[Finding]) -> Finding:
         return duplicates[0]
     duplicates.sort(key=_merge_key)
     scores = [finding.cvss_score for finding in duplicates if finding.cvss_score is not None]
+    epss = [finding.epss for finding in duplicates if finding.epss is not None]
+    kev = [finding.kev for finding in duplicates if finding.kev is not None]
     return replace(
         duplicates[0],
         cvss_score=max(scores, default=None),
+        epss=max(epss, default=None),
+        kev=any(kev) if kev else None,
         fixed_version=next((f.fixed_version for f in duplicates if f.fixed_version), None),
         title=next((f.title for f in duplicates if f.title), None),
         url=next((f.url for f in duplicates if f.url), None),

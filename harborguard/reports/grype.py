@@ -23,6 +23,7 @@ from harborguard.reports.findings import (
     clip_versions,
     deduplicate_findings,
     drain,
+    parse_epss,
     parse_score,
     parse_severity,
 )
@@ -68,6 +69,12 @@ class _Vulnerability(Struct, gc=False, rename="camel"):
     data_source: str | None = None
     fix: _Fix | None = None
     cvss: Raw = Raw()
+    known_exploited: Raw = Raw()
+    epss: Raw = Raw()
+
+
+class _Epss(Struct, gc=False):
+    epss: float | None = None
 
 
 class _Artifact(Struct, gc=False):
@@ -108,6 +115,8 @@ class _Document(Struct):
 _DOCUMENT = Decoder(_Document)
 _TARGET = Decoder(_Target | None)
 _SCORES = Decoder(list[_Score])
+_EPSS = Decoder(list[_Epss])
+_LIST = Decoder(list[Raw])
 _VERSIONS = Decoder(list[str] | None)
 _STRING = Decoder(str)
 
@@ -208,6 +217,8 @@ def _to_finding(match: _Match, path: str) -> Finding:
         severity=parse_severity(vulnerability.severity),
         fixed_version=_join_versions(vulnerability.fix, f"{path}.vulnerability.fix.versions"),
         cvss_score=_select_score(vulnerability.cvss),
+        epss=_select_epss(vulnerability.epss),
+        kev=_is_exploited(vulnerability.known_exploited),
         url=clip_url(vulnerability.data_source),
         sources=_SCANNERS,
     )
@@ -233,3 +244,16 @@ def _select_score(cvss: Raw) -> float | None:
         if valid:
             return max(valid)
     return None
+
+
+def _select_epss(part: Raw) -> float | None:
+    """Return the highest valid probability; there is one for each CVE of an advisory."""
+    reported = decode_optional_part(part, _EPSS) or []
+    valid = [epss for each in reported if (epss := parse_epss(each.epss)) is not None]
+    return max(valid, default=None)
+
+
+def _is_exploited(part: Raw) -> bool | None:
+    """Return whether the catalog of known exploits has an entry; None if Grype reports none."""
+    entries = decode_optional_part(part, _LIST)
+    return None if entries is None else bool(entries)

@@ -113,6 +113,8 @@ def _copy_findings(
                     finding.fixed_version,
                     finding.severity.value,
                     finding.cvss_score,
+                    finding.epss,
+                    finding.kev,
                     finding.title,
                     finding.url,
                     list(finding.sources),

@@ -120,6 +120,8 @@ CREATE TABLE findings (
         severity IN ('CRITICAL', 'HIGH', 'MEDIUM', 'LOW', 'NEGLIGIBLE', 'INFO', 'UNKNOWN')
     ),
     cvss_score real CHECK (cvss_score BETWEEN 0 AND 10),
+    epss double precision CHECK (epss BETWEEN 0 AND 1),
+    kev boolean,
     title text,
     url text,
     sources text[] NOT NULL,

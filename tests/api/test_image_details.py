@@ -184,6 +184,8 @@ def test_vulnerabilities_are_those_of_the_last_scan(
         "cveId": "CVE-2026-1000",
         "severity": "CRITICAL",
         "cvss": 7.5,
+        "epss": None,
+        "kev": None,
         "package": "openssl",
         "installedVersion": "3.0.1",
         "fixedVersion": "3.0.2",
@@ -202,6 +204,15 @@ def test_vulnerabilities_are_those_of_the_last_scan(
         assert listed["meta"]["total"] == count
 
 
+def test_vulnerabilities_have_kev_and_epss_of_the_report(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    added = b'"vulnerability": {"epss": [{"epss": 0.00042}], "knownExploited": [{"cve": "C"}], '
+    image_id = record(tenants.acme, grype(counts=(2,)).replace(b'"vulnerability": {', added, 1))
+    rows = get(client, tenants.acme, f"{image_id}/vulnerabilities")["data"]
+    assert [(row["epss"], row["kev"]) for row in rows] == [(0.00042, True), (None, None)]
+
+
 @pytest.fixture
 def varied(conn: Connection, tenants: Tenants) -> str:
     """Return an image with findings that differ in every filter and order."""
@@ -214,9 +225,9 @@ def varied(conn: Connection, tenants: Tenants) -> str:
     ]
     for identity, package, fixed, score, title in changes:
         conn.execute(
-            "UPDATE findings SET package = %s, fixed_version = %s, cvss_score = %s, title = %s"
-            " WHERE vulnerability_id = %s",
-            (package, fixed, score, title, identity),
+            "UPDATE findings SET package = %s, fixed_version = %s, cvss_score = %s,"
+            " epss = (11 - %s::float) / 100, title = %s WHERE vulnerability_id = %s",
+            (package, fixed, score, score, title, identity),
         )
     return image_id
 
@@ -241,6 +252,8 @@ def varied(conn: Connection, tenants: Tenants) -> str:
         ("sort=severity:asc", "3210", "sort=severity%3Aasc"),
         ("sort=cvss:desc", "2031", "sort=cvss%3Adesc"),
         ("sort=cvss:asc", "3021", "sort=cvss%3Aasc"),
+        ("sort=epss:desc", "3021", "sort=epss%3Adesc"),
+        ("sort=epss:asc", "2031", "sort=epss%3Aasc"),
         ("sort=package:asc", "1230", "sort=package%3Aasc"),
         ("sort=package:desc", "0321", "sort=package%3Adesc"),
         ("sort=position:desc", "0123", ""),
@@ -258,7 +271,7 @@ def test_vulnerabilities_query_selects_and_orders_findings(
 
 
 def test_vulnerabilities_are_paginated(client: FlaskClient, tenants: Tenants, varied: str) -> None:
-    for sort in ("severity", "cvss", "package"):
+    for sort in ("severity", "cvss", "epss", "package"):
         for direction in ("asc", "desc"):
             path = f"{varied}/vulnerabilities?sort={sort}:{direction}"
             rows = get(client, tenants.acme, path)["data"]

@@ -127,6 +127,8 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         "fixed_version": None,
         "severity": "HIGH",
         "cvss_score": None,
+        "epss": None,
+        "kev": None,
         "title": None,
         "url": None,
         "sources": ["trivy"],
@@ -137,7 +139,9 @@ def test_findings_with_special_characters_are_stored_unchanged(conn: Connection,
     hostile = "\\N\t\r\n{}\"',\\ 😀"
     scan = make_scan(reports.envelope(counts=(1,)), received_at=RECEIVED_AT)
     findings = (
-        Finding(hostile, hostile, hostile, scan.report.findings[0].severity, hostile, 9.8, hostile),
+        Finding(
+            hostile, hostile, hostile, scan.report.findings[0].severity, hostile, 9.8, title=hostile
+        ),
         replace(scan.report.findings[0], url=hostile, sources=(hostile, "", "{NULL}")),
     )
     record_scan(conn, acme, replace(scan, report=replace(scan.report, findings=findings)))

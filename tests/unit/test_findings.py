@@ -14,6 +14,7 @@ from harborguard.reports.findings import (
     clip_url,
     deduplicate_findings,
     drain,
+    parse_epss,
     parse_score,
     parse_severity,
 )
@@ -28,6 +29,8 @@ FINDINGS = st.lists(
         severity=st.sampled_from(Severity),
         fixed_version=TEXT,
         cvss_score=st.none() | st.sampled_from([0.0, 5.5, 10.0]),
+        epss=st.none() | st.sampled_from([0.0, 0.5]),
+        kev=st.none() | st.booleans(),
         title=TEXT,
         url=TEXT,
         sources=st.sampled_from([(), ("grype",), ("trivy",), ("grype", "trivy")]),
@@ -110,6 +113,27 @@ def test_score_of_zero_replaces_missing_score() -> None:
     assert merged.cvss_score == 0.0
 
 
+@pytest.mark.parametrize(
+    ("reported", "merged"),
+    [
+        ([None, None], None),
+        ([None, False], False),
+        ([False, None, True], True),
+        ([True, False], True),
+    ],
+)
+def test_known_exploit_of_any_duplicate_counts(
+    reported: list[bool | None], merged: bool | None
+) -> None:
+    [finding] = deduplicate_findings([make_finding(kev=kev) for kev in reported])
+    assert finding.kev is merged
+
+
+def test_merged_epss_is_the_highest() -> None:
+    [merged] = deduplicate_findings([make_finding(epss=epss) for epss in (None, 0.1, 0.4, 0.0)])
+    assert merged.epss == 0.4
+
+
 def test_merged_texts_come_from_worst_finding() -> None:
     low = make_finding(title="low", url="low", fixed_version="1")
     high = make_finding(title="high", severity=Severity.HIGH, fixed_version="2")
@@ -172,6 +196,13 @@ def test_severity_in_any_case_is_parsed(word: str | None, severity: Severity) ->
 )
 def test_score_out_of_range_is_none(reported: float | None, score: float | None) -> None:
     assert score == parse_score(reported)
+
+
+@pytest.mark.parametrize(
+    ("reported", "epss"), [(None, None), (0, 0), (0.5, 0.5), (1, 1), (1.01, None), (-0.1, None)]
+)
+def test_epss_out_of_range_is_none(reported: float | None, epss: float | None) -> None:
+    assert epss == parse_epss(reported)
 
 
 def test_long_title_and_url_are_clipped() -> None:

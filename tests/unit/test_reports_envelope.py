@@ -330,6 +330,25 @@ def test_score_out_of_range_is_none(reported: object, score: float | None) -> No
     assert score == finding.cvss_score
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (None, None)),
+        ({"epss": 0.25, "kev": True}, (0.25, True)),
+        ({"epss": 0, "kev": False}, (0.0, False)),
+        ({"epss": None, "kev": None}, (None, None)),
+        ({"epss": 1.5, "kev": 1}, (None, None)),
+        ({"epss": "0.5", "kev": "yes"}, (None, None)),
+        ({"epss": [], "kev": {}}, (None, None)),
+    ],
+)
+def test_epss_and_kev_are_read_or_none(
+    fields: dict[str, Any], expected: tuple[float | None, bool | None]
+) -> None:
+    [finding] = parse(make_document(make_vulnerability(**fields))).findings
+    assert (finding.epss, finding.kev) == expected
+
+
 def test_long_title_and_url_are_clipped() -> None:
     vulnerability = make_vulnerability(title="t" * 5000, vulnerabilityUrl="u" * 5000)
     [finding] = parse(make_document(vulnerability)).findings

@@ -300,6 +300,31 @@ def test_score_is_the_highest_of_cvss_3_else_4_else_2(scores: Any, expected: flo
 
 
 @pytest.mark.parametrize(
+    ("fields", "epss", "kev"),
+    [
+        ({}, None, None),
+        ({"epss": [{"cve": "CVE-1", "epss": 0.5, "percentile": 0.9}]}, 0.5, None),
+        ({"epss": [{"epss": 0.1}, {"epss": 0.7}, {"epss": 1.2}, {}]}, 0.7, None),
+        ({"epss": [{"epss": 0}]}, 0.0, None),
+        ({"epss": [{"epss": 1}]}, 1.0, None),
+        ({"epss": [{"epss": -0.1}]}, None, None),
+        ({"epss": [{"epss": "0.5"}]}, None, None),
+        ({"epss": []}, None, None),
+        ({"epss": 0.5}, None, None),
+        ({"knownExploited": [{"cve": "CVE-1"}]}, None, True),
+        ({"knownExploited": []}, None, False),
+        ({"knownExploited": None}, None, None),
+        ({"knownExploited": "yes"}, None, None),
+    ],
+)
+def test_epss_and_known_exploit_are_read_or_none(
+    fields: dict[str, Any], epss: float | None, kev: bool | None
+) -> None:
+    [finding] = parse(make_document(make_match(**fields))).findings
+    assert (finding.epss, finding.kev) == (epss, kev)
+
+
+@pytest.mark.parametrize(
     ("fix", "expected"),
     [
         (None, None),

@@ -37,6 +37,12 @@ ORDERS: dict[FindingSort, LiteralString] = {
     FindingSort(FindingSortKey.CVSS, descending=False): (
         "cvss_score ASC NULLS LAST, rank DESC, position DESC"
     ),
+    FindingSort(FindingSortKey.EPSS, descending=True): (
+        "epss DESC NULLS LAST, rank ASC, position ASC"
+    ),
+    FindingSort(FindingSortKey.EPSS, descending=False): (
+        "epss ASC NULLS LAST, rank DESC, position DESC"
+    ),
     FindingSort(FindingSortKey.PACKAGE, descending=True): 'package COLLATE "C" DESC, position DESC',
     FindingSort(FindingSortKey.PACKAGE, descending=False): 'package COLLATE "C" ASC, position ASC',
 }
@@ -98,6 +104,8 @@ SELECT
     vulnerability_id,
     severity,
     cvss_score,
+    epss,
+    kev,
     package,
     installed_version,
     fixed_version,
