@@ -17,13 +17,12 @@ from harborguard.reports.decoding import (
     decode_optional_part,
 )
 from harborguard.reports.findings import (
-    MAX_SCANNER,
-    clip,
     clip_title,
     clip_url,
     clip_versions,
     deduplicate_findings,
     drain,
+    list_scanners,
     parse_epss,
     parse_score,
     parse_severity,
@@ -207,7 +206,7 @@ def _read_findings(vulnerabilities: list[_Vulnerability]) -> tuple[Finding, ...]
 
 
 def _as_sources(source: str | None) -> tuple[str, ...]:
-    return (clip(source, MAX_SCANNER),) if source else ()
+    return list_scanners([source] if source else [])
 
 
 def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
@@ -231,6 +230,4 @@ def _list_scanners(findings: tuple[Finding, ...], sensor: Raw) -> tuple[str, ...
     sources = {source for finding in findings for source in finding.sources}
     reported = decode_optional_part(sensor, _SENSOR)
     scanners = sources or (reported and reported.scanner_versions) or ()
-    return (
-        tuple(sorted({clip(name, MAX_SCANNER) for name in scanners if name})) or _DEFAULT_SCANNERS
-    )
+    return list_scanners(scanners) or _DEFAULT_SCANNERS

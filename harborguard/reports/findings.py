@@ -12,6 +12,7 @@ MAX_TITLE = 500  # characters
 MAX_URL = 2000  # characters
 MAX_TEXT = 1000  # characters of a package, a version or fixed versions
 MAX_SCANNER = 100  # characters
+MAX_SCANNERS = 16  # of a scan or a finding
 
 _SEVERITIES = {severity.value.lower(): severity for severity in Severity} | {
     "informational": Severity.INFO,
@@ -57,6 +58,11 @@ def clip_versions(text: str | None) -> str | None:
     return clip(text, MAX_TEXT) if text else None
 
 
+def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first `MAX_SCANNERS` names of scanners by code point, clipped and distinct."""
+    return tuple(sorted({clip(name, MAX_SCANNER) for name in names if name})[:MAX_SCANNERS])
+
+
 def drain(entries: list[_T]) -> Iterator[_T]:
     """Yield the entries in order and remove each one from the list.
 
@@ -92,7 +98,7 @@ def _clip_identity(finding: Finding) -> Finding:
 
 
 def _merge(duplicates: list[Finding]) -> Finding:
-    """Return one finding with the worst severity, the highest scores and all sources.
+    """Return one finding with the worst severity, the highest scores and the sources of all.
 
     Each other field has its first value in the order of `_merge_key`.
     """
@@ -110,7 +116,7 @@ def _merge(duplicates: list[Finding]) -> Finding:
         fixed_version=next((f.fixed_version for f in duplicates if f.fixed_version), None),
         title=next((f.title for f in duplicates if f.title), None),
         url=next((f.url for f in duplicates if f.url), None),
-        sources=tuple(sorted({source for finding in duplicates for source in finding.sources})),
+        sources=list_scanners(source for finding in duplicates for source in finding.sources),
     )
 
 

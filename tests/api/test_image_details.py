@@ -204,6 +204,30 @@ def test_vulnerabilities_are_those_of_the_last_scan(
         assert listed["meta"]["total"] == count
 
 
+def test_responses_about_an_image_with_many_scanners_stay_small(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    vulnerability = {"cveId": "CVE-1", "severity": "LOW", "packageName": "p"}
+    document = json.loads(envelope())
+    document["findings"]["vulnerabilities"] = [
+        vulnerability | {"source": f"{number:05}" + "x" * 500} for number in range(5000)
+    ]
+    image_id = record(tenants.acme, json.dumps(document).encode())
+    for path in PATHS:
+        response = client.get(f"/api/images/{image_id}{path}", headers=tenants.acme.headers)
+        assert response.status_code == 200
+        assert len(response.data) < 4000
+
+
+def test_list_of_vulnerabilities_does_not_read_scanners(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
+    image_id = record(tenants.acme, envelope(counts=(1,)))
+    statements.clear()
+    get(client, tenants.acme, f"{image_id}/vulnerabilities")
+    assert not any("scanners" in statement for statement in statements)
+
+
 def test_vulnerabilities_have_kev_and_epss_of_the_report(
     client: FlaskClient, tenants: Tenants
 ) -> None:

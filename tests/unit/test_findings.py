@@ -77,6 +77,13 @@ def test_findings_that_differ_only_in_other_fields_are_merged(change: dict[str, 
     assert len(deduplicate_findings([make_finding(), make_finding(**change)])) == 1
 
 
+def test_merged_sources_are_at_most_sixteen_in_any_order() -> None:
+    findings = [make_finding(sources=(f"scanner-{number:05}",)) for number in range(60_000)]
+    [merged] = deduplicate_findings(findings)
+    assert merged.sources == tuple(f"scanner-{number:05}" for number in range(16))
+    assert deduplicate_findings(reversed(findings)) == (merged,)
+
+
 @pytest.mark.parametrize("field", ["package", "installed_version"])
 def test_values_that_differ_only_where_clipped_are_distinct(field: str) -> None:
     long = [make_finding(**{field: "x" * 1000 + end}) for end in ("a", "b", "b")]

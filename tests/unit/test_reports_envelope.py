@@ -122,6 +122,21 @@ def test_scanners_of_report_without_findings_are_those_of_the_sensor(
     assert scanners == parse(make_document(sensor=sensor)).scanners
 
 
+@pytest.mark.parametrize("name", ["{:05}", "{:05}" + "x" * 5000], ids=["short", "long"])
+def test_scan_and_finding_have_at_most_sixteen_scanners(name: str) -> None:
+    names = [name.format(number) for number in range(1000)]
+    expected = tuple(each[:100] for each in names[:16])
+    one_finding = make_document(*(make_vulnerability(source=each) for each in names))
+    report = parse(one_finding)
+    assert (report.scanners, report.findings[0].sources) == (expected, expected)
+    many_findings = make_document(
+        *(make_vulnerability(source=each, cveId=f"CVE-{each[:5]}") for each in names)
+    )
+    assert parse(many_findings).scanners == expected
+    sensor = {"scannerVersions": dict.fromkeys(names[:150], "1")}
+    assert parse(make_document(sensor=sensor)).scanners == expected
+
+
 def test_scanners_of_findings_without_source_are_those_of_the_sensor() -> None:
     report = parse(make_document(make_vulnerability(source="")))
     assert (report.findings[0].sources, report.scanners) == ((), ("dive", "trivy"))

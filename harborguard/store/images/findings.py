@@ -5,6 +5,7 @@ Each row of a page begins with the total. A page past the end is one row with th
 
 from typing import LiteralString
 
+from harborguard.errors import NotFound
 from harborguard.listing import (
     FindingCriteria,
     FindingSort,
@@ -15,8 +16,9 @@ from harborguard.listing import (
 )
 from harborguard.model import Scope, Severity
 from harborguard.store.connection import Connection
-from harborguard.store.images.details import get_image, without_total
+from harborguard.store.images.details import without_total
 from harborguard.store.images.filters import like_pattern
+from harborguard.store.statements import STATEMENTS
 
 Parameters = dict[str, str | int | list[str]]
 
@@ -52,12 +54,25 @@ def list_findings(
     conn: Connection, scope: Scope, image_id: str, *, criteria: FindingCriteria, page: Page
 ) -> Listing[FindingSummary]:
     """Return a page of the findings behind an image's counts; raise NotFound like `get_image`."""
-    scan_id = get_image(conn, scope, image_id).scan_id
+    scan_id = _find_counted_scan(conn, scope, image_id)
     if scan_id is None:
         return Listing([], 0)
     query = FindingQuery(scope.organization_id, scan_id, criteria)
     rows = conn.execute(*query.page(page)).fetchall()
     return Listing([FindingSummary._make(row) for row in without_total(rows)], rows[0][0])
+
+
+def _find_counted_scan(conn: Connection, scope: Scope, image_id: str) -> str | None:
+    key = {
+        "organization_id": scope.organization_id,
+        "registry_id": scope.registry_id,
+        # PostgreSQL's text cannot contain NUL, and no id does.
+        "image_id": image_id.replace("\0", ""),
+    }
+    row = conn.execute(STATEMENTS["find_counted_scan"], key).fetchone()
+    if row is None or row[0] != image_id:
+        raise NotFound("Image not found.")
+    return row[1]
 
 
 class FindingQuery:
