@@ -106,15 +106,22 @@ def _replace_lone_surrogates(document: bytes | Raw) -> bytearray | None:
     view = memoryview(document)
     repaired: bytearray | None = None
     for match in islice(_SURROGATES.finditer(view), MAX_ENTRIES):
-        start = match.start()
-        before = start
-        while before and view[before - 1] == ord("\\"):
-            before -= 1
         # After an odd number of backslashes, this one is itself escaped.
-        if match[1] is None and (start - before) % 2 == 0:
+        if match[1] is None and _count_backslashes(view, match.start()) % 2 == 0:
             repaired = bytearray(view) if repaired is None else repaired
-            repaired[start : match.end()] = _REPLACEMENT
+            repaired[match.start() : match.end()] = _REPLACEMENT
     return repaired
+
+
+def _count_backslashes(view: memoryview, end: int) -> int:
+    """Return the number of backslashes just before a position; read them in chunks."""
+    count = 0
+    while end:
+        chunk = bytes(view[max(0, end - 1000) : end])
+        other = len(chunk.rstrip(b"\\"))
+        count += len(chunk) - other
+        end = 0 if other else end - len(chunk)
+    return count
 
 
 def decode_part(part: Raw, decoder: Decoder[_T], path: str) -> _T:

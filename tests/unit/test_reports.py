@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -330,6 +331,13 @@ def test_unstorable_characters_in_names_of_scanners_are_replaced() -> None:
     body = encode(ENVELOPE).replace(b'"source": "trivy"', b'"source": "\\ud800\\u0000"')
     report = parse_report(body)
     assert report.scanners == report.findings[0].sources == ("\ufffd\ufffd",)
+
+
+def test_lone_surrogate_after_many_backslashes_is_replaced_quickly() -> None:
+    body = encode(ENVELOPE).replace(b'"t"', b'"' + b"\\" * 20_000_000 + b'\\ud800"')
+    started_at = monotonic()
+    assert parse_report(body).findings[0].title == "\\" * 500
+    assert monotonic() - started_at < 5
 
 
 def test_more_lone_surrogates_than_the_maximum_are_unreadable() -> None:
