@@ -1,4 +1,4 @@
-"""The IP addresses to which a registry may redirect the client."""
+"""The IP addresses to which a registry and its redirects may lead the client."""
 
 import threading
 from enum import IntEnum
@@ -20,9 +20,17 @@ _PRIVATE_NETWORKS = [
     ip_network(network)
     for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 ]
-# NAT64, 6to4 and Teredo: these IPv6 addresses embed an arbitrary IPv4 address.
-_TRANSLATED_NETWORKS = [
-    ip_network(network) for network in ("64:ff9b::/96", "2002::/16", "2001::/32")
+# All public IPv6 addresses are in this range. Outside of it are NAT64 and IPv4-compatible
+# addresses, which embed an arbitrary IPv4 address, site-local ones, and segment identifiers.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# Protocol assignments with Teredo, 6to4 and its relays, documentation. The ipaddress module
+# considers some of them global, depending on the version of Python.
+_SPECIAL_NETWORKS = [
+    ip_network(network)
+    for network in (
+        *("192.0.0.0/24", "192.88.99.0/24"),
+        *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
 ]
 
 
@@ -35,34 +43,66 @@ def address_scope(address: str) -> AddressScope:
         return AddressScope.LOOPBACK
     if any(ip in network for network in _PRIVATE_NETWORKS):
         return AddressScope.PRIVATE
-    is_translated = any(ip in network for network in _TRANSLATED_NETWORKS)
-    if is_translated or ip.is_multicast or not ip.is_global:
+    is_special = any(ip in network for network in _SPECIAL_NETWORKS)
+    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
+        is_special = True
+    if is_special or ip.is_multicast or not ip.is_global:
         return AddressScope.SPECIAL
     return AddressScope.PUBLIC
 
 
 class RedirectPolicy:
-    """Reject redirects to addresses that are less public than the registry's own address.
+    """Reject addresses that are less public than the one of the first contact with the registry.
 
-    A public registry may redirect to public addresses only, a private one to public and private
-    addresses, one on loopback also to loopback. Redirects to special addresses are always rejected.
+    The first connection to the registry decides its scope. Until the end of the sync, its name
+    leads to addresses of the same scope only, so a change of its DNS records reaches nothing else.
 
-    Each connection to the registry records the scope of its address. The most public scope applies,
-    so a change of the registry's DNS records during a sync cannot permit more redirects.
+    A public registry may refer to public addresses only, a private one to public and private
+    addresses, one on loopback also to loopback. A registry at a special address may refer to public
+    addresses only. References to special addresses are always rejected.
     """
 
     def __init__(self, registry_host: str) -> None:
         self._registry_host = registry_host
-        self._registry_scope = AddressScope.SPECIAL
+        self._registry_scope: AddressScope | None = None
         self._lock = threading.Lock()
 
-    def check(self, host: str, address: str) -> None:
-        """Raise RegistryError if the policy forbids connecting to `host` at `address`."""
-        scope = address_scope(address)
+    def allowed(self, host: str, addresses: list[str]) -> list[str]:
+        """Return the addresses of `host` to which the client may connect.
+
+        Raise RegistryError if the policy forbids all of the registry's own addresses, or one of
+        another host's addresses.
+        """
+        scope = self._registry_scope
         if host == self._registry_host:
-            with self._lock:
-                self._registry_scope = max(self._registry_scope, scope)
-        elif scope is AddressScope.SPECIAL or scope < self._registry_scope:
-            raise RegistryError(
-                f"the registry refers to {host}, but its address {address} is not allowed"
-            )
+            same = [address for address in addresses if scope in {None, address_scope(address)}]
+            if not same:
+                raise _changed(host, addresses[0])
+            return same
+        minimum = scope or AddressScope.PUBLIC
+        for address in addresses:
+            if address_scope(address) < minimum:
+                raise RegistryError(
+                    f"the registry refers to {host}, but its address {address} is not allowed"
+                )
+        return addresses
+
+    def record_contact(self, host: str, address: str) -> None:
+        """Record a connection. Raise RegistryError if the registry's scope has changed meanwhile.
+
+        The latter happens if two threads make the first connection at the same time.
+        """
+        if host != self._registry_host:
+            return
+        scope = address_scope(address)
+        with self._lock:
+            if self._registry_scope is None:
+                self._registry_scope = scope
+        if self._registry_scope is not scope:
+            raise _changed(host, address)
+
+
+def _changed(host: str, address: str) -> RegistryError:
+    return RegistryError(
+        f"the address of {host} changed during the sync to {address}, which is not allowed"
+    )

@@ -43,8 +43,8 @@ class Limits:
 class ConnectionPool:
     """Reusable HTTP connections to policy-checked addresses. Threads may share it.
 
-    Each new connection resolves its host once, checks every address and connects to one of the
-    checked addresses. A DNS record that changes in between has no effect. TLS certificates are
+    Each new connection resolves its host once, checks every address and connects to an allowed
+    one. A DNS record that changes in between has no effect. TLS certificates are
     verified against the host name. Proxies from the environment are not used.
     """
 
@@ -106,10 +106,8 @@ class ConnectionPool:
             unused.close()
 
     def _connect(self, origin: Origin) -> HTTPConnection:
-        """Connect to the first address that accepts, in the resolver's order."""
-        addresses = _resolve_host(origin)
-        for address in addresses:
-            self._policy.check(origin.host, address)
+        """Connect to the first allowed address that accepts, in the resolver's order."""
+        addresses = self._policy.allowed(origin.host, _resolve_host(origin))
         for address in addresses[:-1]:
             # NewConnectionError, for a refused connection, is a subclass of ConnectTimeoutError.
             with suppress(ConnectTimeoutError):
@@ -130,6 +128,7 @@ class ConnectionPool:
             connection = HTTPConnection(address, origin.port, timeout=limits.connect)
         try:
             connection.connect()
+            self._policy.record_contact(origin.host, address)
         except BaseException:
             connection.close()
             raise

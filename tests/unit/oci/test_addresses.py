@@ -96,6 +96,31 @@ def make_public(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("64:ff9b::7f00:1", AddressScope.SPECIAL),
         ("2002:7f00:1::", AddressScope.SPECIAL),
         ("2001::1", AddressScope.SPECIAL),
+        ("2001:1::1", AddressScope.SPECIAL),
+        ("192.0.0.1", AddressScope.SPECIAL),
+        ("192.0.0.9", AddressScope.SPECIAL),
+        ("192.0.0.170", AddressScope.SPECIAL),
+        ("192.0.1.1", AddressScope.PUBLIC),
+        ("192.88.99.1", AddressScope.SPECIAL),
+        ("198.18.0.1", AddressScope.SPECIAL),
+        ("::ffff:192.0.0.8", AddressScope.SPECIAL),
+        ("64:ff9b:1::7f00:1", AddressScope.SPECIAL),
+        ("64:ff9b:1:ffff::1", AddressScope.SPECIAL),
+        ("fec0::1", AddressScope.SPECIAL),
+        ("feff:ffff::1", AddressScope.SPECIAL),
+        ("5f00::1", AddressScope.SPECIAL),
+        ("5f00:ffff::1", AddressScope.SPECIAL),
+        ("::127.0.0.1", AddressScope.SPECIAL),
+        ("::10.0.0.1", AddressScope.SPECIAL),
+        ("::8.8.8.8", AddressScope.SPECIAL),
+        ("::2", AddressScope.SPECIAL),
+        ("::ffff:0:127.0.0.1", AddressScope.SPECIAL),
+        ("1fff::1", AddressScope.SPECIAL),
+        ("4000::1", AddressScope.SPECIAL),
+        ("2001:db8::1", AddressScope.SPECIAL),
+        ("3fff::1", AddressScope.SPECIAL),
+        ("2001:200::1", AddressScope.PUBLIC),
+        ("2a00:1450:4001::1", AddressScope.PUBLIC),
     ],
 )
 def test_address_in_each_range_has_its_scope(address: str, expected: AddressScope) -> None:
@@ -105,33 +130,112 @@ def test_address_in_each_range_has_its_scope(address: str, expected: AddressScop
 @pytest.mark.parametrize(
     ("registry_address", "allowed", "rejected"),
     [
-        ("8.8.8.8", ["1.1.1.1"], ["10.0.0.1", "127.0.0.1", "169.254.169.254"]),
-        ("10.0.0.1", ["1.1.1.1", "192.168.0.1"], ["127.0.0.1", "169.254.169.254"]),
+        ("8.8.8.8", ["1.1.1.1"], ["10.0.0.1", "127.0.0.1", "169.254.169.254", "192.0.0.8"]),
+        ("10.0.0.1", ["1.1.1.1", "192.168.0.1"], ["127.0.0.1", "169.254.169.254", "fec0::1"]),
         ("127.0.0.1", ["1.1.1.1", "10.0.0.1", "127.0.0.2"], ["169.254.169.254", "0.0.0.0"]),
-        ("169.254.0.1", ["1.1.1.1", "127.0.0.1"], ["169.254.169.254", "0.0.0.0"]),
+        ("169.254.0.1", ["1.1.1.1"], ["169.254.169.254", "0.0.0.0", "127.0.0.1", "10.0.0.1"]),
+        ("64:ff9b::808:808", ["1.1.1.1"], ["64:ff9b::7f00:1", "127.0.0.1", "10.0.0.1"]),
     ],
 )
 def test_redirect_to_a_more_internal_address_is_rejected(
     registry_address: str, allowed: list[str], rejected: list[str]
 ) -> None:
     policy = RedirectPolicy("registry.test")
-    policy.check("registry.test", registry_address)
-    policy.check("registry.test", "169.254.0.2")
-    for address in allowed:
-        policy.check("other.test", address)
+    policy.record_contact("registry.test", registry_address)
+    policy.record_contact("other.test", "169.254.0.2")
+    assert policy.allowed("other.test", allowed) == allowed
     for address in rejected:
         with pytest.raises(
             RegistryError, match=f"other.test, but its address {address} is not allowed"
         ):
-            policy.check("other.test", address)
+            policy.allowed("other.test", [*allowed, address])
 
 
-def test_redirect_policy_uses_the_most_public_address_of_the_registry() -> None:
+@pytest.mark.parametrize(
+    ("first", "same", "others"),
+    [
+        ("8.8.8.8", ["8.8.4.4", "2606:2800:220:1::1"], ["10.0.0.1", "127.0.0.1", "169.254.1.1"]),
+        ("10.0.0.1", ["192.168.0.1", "fd00::1"], ["127.0.0.1", "8.8.8.8", "192.0.0.8"]),
+        ("127.0.0.1", ["127.0.0.2", "::1"], ["10.0.0.1", "8.8.8.8", "::127.0.0.1"]),
+    ],
+)
+def test_registry_stays_in_the_scope_of_the_first_contact(
+    first: str, same: list[str], others: list[str]
+) -> None:
     policy = RedirectPolicy("registry.test")
-    for address in ("127.0.0.1", "8.8.8.8", "127.0.0.1"):
-        policy.check("registry.test", address)
-    with pytest.raises(RegistryError):
-        policy.check("other.test", "127.0.0.1")
+    assert policy.allowed("registry.test", [*others, first]) == [*others, first]
+    policy.record_contact("registry.test", first)
+    assert policy.allowed("registry.test", [*others, *same]) == same
+    policy.record_contact("registry.test", same[0])
+    for address in others:
+        message = f"registry.test changed during the sync to {address}, which is not allowed"
+        with pytest.raises(RegistryError, match=message):
+            policy.allowed("registry.test", [address])
+        with pytest.raises(RegistryError, match=message):
+            policy.record_contact("registry.test", address)
+
+
+@pytest.mark.parametrize("path", [TAGS, "/token"])
+def test_registry_that_moves_to_an_internal_address_is_not_contacted(
+    server: FakeRegistry,
+    make_client: MakeClient,
+    make_public: Callable[[str], None],
+    resolve: Resolve,
+    path: str,
+) -> None:
+    """The registry's own name resolves to a public address first, then to loopback."""
+    make_public("127.0.0.1")
+    resolve({"registry.test": [["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1"]]})
+    host = f"registry.test:{server.port}"
+    server.routes[CATALOG] = Reply({"repositories": ["api"]})
+    require_token(server, f"http://{host}/token")
+    with run_fake_registry("127.0.0.2", port=server.port) as loopback:
+        loopback.routes[path] = Reply({"token": "t0ken", "tags": ["1"]})
+        client = make_client(host)
+        if path == TAGS:
+            client.list_repositories()
+        with pytest.raises(RegistryError, match=r"changed during the sync to 127\.0\.0\.2"):
+            client.list_tags("api")
+        assert loopback.requests == []
+    assert len(server.requests) == 1
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_token_service_at_a_more_internal_address_is_not_used(
+    server: FakeRegistry,
+    other: FakeRegistry,
+    make_client: MakeClient,
+    make_public: Callable[[str], None],
+    resolve: Resolve,
+) -> None:
+    """The token service resolves to a public address for one repository, then to loopback."""
+    make_public("127.0.0.1")
+    with run_fake_registry(port=other.port) as public:
+        resolve({"auth.test": [["127.0.0.1"], ["127.0.0.2"]]})
+        require_token(server, f"http://auth.test:{other.port}/token")
+        public.routes["/token"] = other.routes["/token"] = Reply({"token": "t0ken"})
+        client = make_client(server)
+        assert client.list_tags("api") == ["1"]
+        with pytest.raises(RegistryError, match=r"auth.test, but its address 127\.0\.0\.2"):
+            make_client(server).list_tags("api")
+    assert other.requests == []
+    sent = [request.headers.get("authorization") for request in server.requests]
+    assert sent == [None, "Bearer t0ken", None]
+
+
+def test_registry_without_a_listening_address_is_contacted_at_the_next(
+    server: FakeRegistry,
+    make_client: MakeClient,
+    make_public: Callable[[str], None],
+    resolve: Resolve,
+) -> None:
+    """Only an address that accepts the connection decides the registry's scope."""
+    make_public("127.0.0.9")
+    resolve({"registry.test": [["127.0.0.9", "127.0.0.1"]] * 2})
+    server.routes[CATALOG] = Reply({"repositories": ["a"]})
+    client = make_client(f"registry.test:{server.port}")
+    assert client.list_repositories() == ["a"]
+    assert client.list_repositories() == ["a"]
 
 
 def test_loopback_url_from_a_public_registry_is_rejected_before_connecting(
