@@ -224,15 +224,17 @@ class ObservedTag:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRepository:
-    """All tags of a repository at one time. `tags` is empty if the repository was removed.
+    """What a registry reports of a repository's tags at one time.
 
     `name` is the image's name: the registry's host and the path. `observed_at` is the time just
-    before the tags were listed.
+    before the tags were listed. `missing` are the tags that do not exist. All tags that are in
+    neither of the two are unknown.
     """
 
     name: str
     tags: tuple[ObservedTag, ...]
     observed_at: datetime
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

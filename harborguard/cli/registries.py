@@ -115,9 +115,10 @@ def sync_registry(
 ) -> None:
     """Record the repositories and tags of a registry. Images are not scanned.
 
-    A new repository becomes an image without a score. Tags that no longer exist are removed.
+    A new repository becomes an image without a score. A tag is removed if the registry reports that
+    it does not exist.
 
-    A repository that cannot be read is left unchanged, and the exit status is 1. Without
+    A repository or tag that cannot be read is left unchanged, and the exit status is 1. Without
     --password-file, the password is read from HARBORGUARD_REGISTRY_PASSWORD.
     """
     credentials = _read_credentials(username, password_file)
@@ -142,6 +143,8 @@ def _read_credentials(username: str | None, password_file: TextIO | None) -> Cre
         password = _read_password(password_file)
     else:
         password = Config.from_env().registry_password
+    if password_file and not password:
+        raise click.UsageError("the password file is empty")
     if not password:
         raise click.UsageError(
             "--username requires a password: use --password-file or HARBORGUARD_REGISTRY_PASSWORD"
@@ -173,9 +176,7 @@ def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> No
         print_message(line)
     if unavailable:
         print_message(unavailable)
-    # `processed` includes removed repositories, but a sync reaches these only if it skipped no
-    # repository.
-    skipped = max(len(plan.repositories) - processed, 0)
+    skipped = len(plan.repositories) + len(plan.unlisted) - processed
     print_message(
         f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "
         f"{totals['moved']} moved, {totals['removed']} removed; {len(failures)} failed"
@@ -189,7 +190,7 @@ def _with_progress(
     outcomes: Iterable[RepositoryOutcome], plan: SyncPlan
 ) -> Iterator[RepositoryOutcome]:
     """Yield the outcomes and show progress: a bar on a terminal, or else a line at intervals."""
-    total = len(plan.repositories) + len(plan.removed)
+    total = len(plan.repositories) + len(plan.unlisted)
     if sys.stderr.isatty():
         with click.progressbar(outcomes, total, "syncing", file=sys.stderr) as bar:
             yield from bar

@@ -7,11 +7,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from harborguard.errors import RegistryError
 from harborguard.oci.documents import Token, decode
+from harborguard.oci.headers import parse_challenges
 from harborguard.oci.transport import HttpResponse, Transport
 from harborguard.oci.urls import parse_origin, resolve_url
 
-_SCHEME = re.compile(r"\b(bearer|basic)\s+(?=\w+=)", re.IGNORECASE)
-_PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s",]+))')
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -55,16 +54,30 @@ class Authenticator:
     def handle_challenge(self, repository: str, response: HttpResponse) -> None:
         """Obtain the authorization that a 401 response requires.
 
-        Raise RegistryError if there are no credentials or the token service returns no token.
+        A token is preferred, because it may be given without credentials. Raise RegistryError if
+        no scheme of the response can be used, or if the token service returns no token.
         """
-        challenges = parse_challenges(response.headers.get("www-authenticate", ""))
-        if "bearer" in challenges:
-            token = self._fetch_token(response.url, challenges["bearer"])
+        challenges = parse_challenges(response.headers.get("www-authenticate", []))
+        schemes = {challenge.scheme for challenge in challenges}
+        bearer = [
+            challenge.parameters
+            for challenge in challenges
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm")
+        ]
+        if bearer:
+            token = self._fetch_token(response.url, bearer[0])
             self._authorizations[repository] = f"Bearer {token}"
-        elif "basic" in challenges and self._credentials:
+        elif "basic" in schemes and self._credentials:
             self._authorizations[repository] = self._credentials.header
-        else:
+        elif "basic" in schemes:
             raise RegistryError("the registry requires a user name and a password")
+        elif "bearer" in schemes:
+            raise RegistryError("the registry requires a token, but names no token service")
+        else:
+            raise RegistryError(
+                "the registry denies access (HTTP status 401) and offers neither Basic nor Bearer "
+                "authentication"
+            )
 
     def _fetch_token(self, url: str, challenge: dict[str, str]) -> str:
         """Request a token from the challenge's realm (registry token specification)."""
@@ -80,7 +93,10 @@ class Authenticator:
             headers["Authorization"] = self._credentials.header
         response = self._transport.fetch("GET", _token_url(realm, challenge), headers)
         if response.status != 200:
-            raise RegistryError(f"the token service returned HTTP status {response.status}")
+            attempt = "with these credentials" if self._credentials else "without credentials"
+            raise RegistryError(
+                f"the token service returned HTTP status {response.status} {attempt}"
+            )
         document = decode(response.body, Token)
         token = document.token or document.access_token
         if not _TOKEN.fullmatch(token):
@@ -99,17 +115,6 @@ def shares_domain(registry_host: str, realm_host: str) -> bool:
     if "." in parent and not _is_address(registry_host):
         domains.append(parent)
     return any(f".{realm_host}".endswith(f".{domain}") for domain in domains)
-
-
-def parse_challenges(header: str) -> dict[str, dict[str, str]]:
-    """Return the parameters of a WWW-Authenticate header's Basic and Bearer challenges."""
-    _, *parts = _SCHEME.split(header)
-    return {
-        scheme.lower(): {
-            name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters)
-        }
-        for scheme, parameters in zip(parts[::2], parts[1::2], strict=True)
-    }
 
 
 def _token_url(realm: str, challenge: dict[str, str]) -> str:

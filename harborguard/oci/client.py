@@ -3,20 +3,32 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from harborguard.errors import RegistryError
+from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
 from harborguard.image_config import parse_build_time
+from harborguard.model import Reference
 from harborguard.oci.auth import Authenticator, Credentials
 from harborguard.oci.connections import Limits
-from harborguard.oci.documents import Catalog, Descriptor, Manifest, Platform, Tags, decode
+from harborguard.oci.documents import (
+    Catalog,
+    Descriptor,
+    ErrorDocument,
+    Manifest,
+    Platform,
+    Tags,
+    decode,
+)
+from harborguard.oci.headers import find_next_link
 from harborguard.oci.transport import HttpResponse, Transport
-from harborguard.oci.urls import parse_origin, resolve_url
+from harborguard.oci.urls import join_url, parse_origin
 from harborguard.references import parse_digest, parse_reference
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
-_PAGE_SIZE = 1000
+# Page sizes to ask for until the registry accepts one.
+_PAGE_SIZES = (1000, 100)
 _MAX_PAGES = 1000
 _MAX_NAMES = 200_000
 _ACCEPT_MANIFESTS = ", ".join(
@@ -31,7 +43,6 @@ _IMAGE_CONFIG_TYPES = {
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 }
-_NEXT_LINK = re.compile(r'<([^<>]*)>\s*;[^,<>]*\brel="?next\b', re.IGNORECASE)
 # Tags of signatures and attestations: the specification's referrers tag schema, and cosign's.
 _REFERRERS_TAG = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 
@@ -55,6 +66,7 @@ class RegistryClient:
         self._base_url = f"{'http' if plain_http else 'https'}://{_API_HOSTS.get(host, host)}"
         self._origin = parse_origin(self._base_url)
         self._transport = Transport(self._origin.host, limits or Limits())
+        self._has_credentials = credentials is not None
         self._authenticator = Authenticator(self._transport, self._origin.host, credentials)
 
     def close(self) -> None:
@@ -65,53 +77,68 @@ class RegistryClient:
         """Return the paths of all repositories (Docker's /v2/_catalog)."""
         if self.host == "docker.io":
             raise RegistryError("Docker Hub does not list its repositories")
+        first = self._first_page("/v2/_catalog", "")
+        if first.status in {401, 403, 404, 405}:
+            raise RegistryError(
+                f"the registry does not list its repositories {self._attempt} "
+                f"(HTTP status {first.status})"
+            )
         names: dict[str, None] = {}
-        for response in self._iter_pages(f"/v2/_catalog?n={_PAGE_SIZE}", ""):
-            if response.status in {401, 403, 404, 405}:
-                raise RegistryError(
-                    f"the registry does not list its repositories (HTTP status {response.status})"
-                )
-            _require_success(response)
+        for response in self._iter_pages(first, ""):
             _add_names(names, decode(response.body, Catalog).repositories)
         return list(names)
 
     def list_tags(self, repository: str) -> list[str]:
         """Return a repository's tags without those of signatures; none if it does not exist.
 
-        Raise InvalidReference for a malformed repository or tag.
+        Raise InvalidReference for a malformed repository. Malformed tags are returned too.
         """
-        path = parse_reference(f"{self.host}/{repository}").repository
+        self._validate(repository)
+        first = self._first_page(f"/v2/{repository}/tags/list", repository)
+        if _is_missing(first):
+            return []
         names: dict[str, None] = {}
-        for response in self._iter_pages(f"/v2/{path}/tags/list?n={_PAGE_SIZE}", path):
-            if response.status == 404:
-                break
-            _require_success(response)
+        for response in self._iter_pages(first, repository):
             _add_names(names, decode(response.body, Tags).tags)
-        for name in names:
-            parse_reference(f"{self.host}/{repository}:{name}")
         return [name for name in names if not _REFERRERS_TAG.fullmatch(name)]
 
     def find_digest(self, repository: str, tag: str) -> str | None:
-        """Return the digest of a tag's manifest or index; None if the tag does not exist."""
+        """Return the digest of a tag's manifest or index; None if the tag does not exist.
+
+        A response to HEAD is used only if it has a digest. After any other one, also 404, and after
+        an error, GET decides, because many registries and proxies do not support HEAD completely.
+        Raise InvalidReference for a malformed tag.
+        """
+        self._validate(repository, tag)
         path = f"/v2/{repository}/manifests/{tag}"
-        response = self._request("HEAD", path, repository, _ACCEPT_MANIFESTS)
-        digest = response.headers.get("docker-content-digest")
-        if response.status == 405 or (response.status == 200 and digest is None):
-            response = self._request("GET", path, repository, _ACCEPT_MANIFESTS)
-            digest = f"sha256:{hashlib.sha256(response.body).hexdigest()}"
-        if response.status == 404:
+        with suppress(RegistryError):
+            head = self._request("HEAD", path, repository, _ACCEPT_MANIFESTS)
+            digest = _reported_digest(head)
+            if head.status == 200 and digest:
+                return digest
+        response = self._request("GET", path, repository, _ACCEPT_MANIFESTS)
+        if _is_missing(response):
             return None
-        _require_success(response)
-        parsed = parse_digest(digest)
-        if parsed is None:
-            raise RegistryError(f"the digest of tag {tag} is malformed")
-        return parsed
+        self._require_success(response)
+        digest = _reported_digest(response) or _compute_digest(response.body)
+        if digest is None:
+            raise RegistryError("the registry reports no valid digest")
+        return digest
 
     def find_build_time(self, repository: str, digest: str) -> datetime | None:
         """Return when a manifest's image was built, from its configuration; None if unknown.
 
         The build time of an index is that of its image for linux/amd64, or else its first image.
+        It is unknown too if the manifest or the configuration is malformed or access is denied.
         """
+        try:
+            return self._read_build_time(repository, digest)
+        except RegistryUnavailable:
+            raise
+        except RegistryError:
+            return None
+
+    def _read_build_time(self, repository: str, digest: str) -> datetime | None:
         manifest = self._fetch_manifest(repository, digest)
         if manifest and manifest.manifests:
             image = _select_image(manifest.manifests)
@@ -135,33 +162,55 @@ class RegistryClient:
         response = self._request("GET", path, repository, _ACCEPT_MANIFESTS)
         if response.status == 404:
             return None
-        _require_success(response)
+        self._require_success(response)
         algorithm, _, expected = parsed.partition(":")
         if hashlib.new(algorithm, response.body).hexdigest() != expected:
             raise RegistryError(f"the content does not match its digest {parsed}")
         return response.body
 
-    def _iter_pages(self, path: str, repository: str) -> Iterator[HttpResponse]:
+    def _validate(self, repository: str, tag: str = "latest") -> None:
+        """Raise InvalidReference unless a repository and a tag are exactly that in a reference."""
+        expected = Reference(self.host, repository, tag, None)
+        if parse_reference(f"{self.host}/{repository}:{tag}") != expected:
+            raise InvalidReference("The name of the repository or tag is malformed.")
+
+    def _first_page(self, path: str, repository: str) -> HttpResponse:
+        """Request a list, with a smaller page size or none if the registry refuses the size."""
+        for size in _PAGE_SIZES:
+            response = self._request("GET", f"{path}?n={size}", repository)
+            if not 400 <= response.status < 500 or response.status in {401, 403, 404, 405}:
+                return response
+        return self._request("GET", path, repository)
+
+    def _iter_pages(self, first: HttpResponse, repository: str) -> Iterator[HttpResponse]:
+        """Yield a list's pages. Raise RegistryError if the list cannot be read to its end."""
+        self._require_success(first)
+        yield first
         requested: set[str] = set()
-        next_path: str | None = path
-        while next_path:
-            if next_path in requested or len(requested) == _MAX_PAGES:
+        response = first
+        while next_path := self._next_path(response):
+            if next_path in requested or len(requested) + 1 == _MAX_PAGES:
                 raise RegistryError(f"a list repeats a page or has more than {_MAX_PAGES} pages")
             requested.add(next_path)
             response = self._request("GET", next_path, repository)
+            if response.status != 200:
+                raise RegistryError(
+                    f"a list is incomplete: its next page returned HTTP status {response.status}"
+                )
             yield response
-            next_path = self._next_path(response)
 
     def _next_path(self, response: HttpResponse) -> str | None:
-        link = _NEXT_LINK.search(response.headers.get("link", ""))
+        """Return path and query of the next page, which is requested from the registry itself.
+
+        Scheme and port of the link are ignored: behind a proxy, registries report internal ones.
+        """
+        link = find_next_link(response.headers.get("link", []))
         if link is None:
             return None
-        url = resolve_url(response.url, link[1])
-        origin = parse_origin(url)
-        if origin != self._origin:
-            raise RegistryError(f"the next page is on another host, {origin.host}")
-        parts = urlsplit(url)
-        return f"{parts.path}?{parts.query}"
+        parts = urlsplit(join_url(response.url, link))
+        if parts.hostname != self._origin.host:
+            raise RegistryError(f"the next page is on another host, {parts.hostname}")
+        return f"{parts.path or '/'}?{parts.query}"
 
     def _request(
         self, method: str, path: str, repository: str, accept: str = "application/json"
@@ -177,14 +226,53 @@ class RegistryClient:
             response = send()
         return response
 
+    @property
+    def _attempt(self) -> str:
+        return "with these credentials" if self._has_credentials else "without credentials"
 
-def _require_success(response: HttpResponse) -> None:
-    if response.status in {401, 403}:
-        raise RegistryError(
-            f"the registry denies access with these credentials (HTTP status {response.status})"
-        )
-    if response.status != 200:
-        raise RegistryError(f"the registry returned HTTP status {response.status}")
+    def _require_success(self, response: HttpResponse) -> None:
+        if response.status in {401, 403}:
+            raise RegistryError(
+                f"the registry denies access {self._attempt} (HTTP status {response.status})"
+            )
+        if response.status != 200:
+            raise RegistryError(f"the registry returned HTTP status {response.status}")
+
+
+def _is_missing(response: HttpResponse) -> bool:
+    """Return whether the registry reports that a repository or a tag does not exist.
+
+    A 404 of a proxy without a route to the registry does not count: its body is no error document
+    of the distribution specification.
+    """
+    if response.status != 404:
+        return False
+    if response.body.strip():
+        with suppress(RegistryError):
+            decode(response.body, ErrorDocument)
+            return True
+        raise RegistryError("the response with HTTP status 404 is not one of a registry")
+    return True
+
+
+def _reported_digest(response: HttpResponse) -> str | None:
+    """Return the valid digest in a response's header; lines may repeat it."""
+    digests = {part.strip() for part in response.header("docker-content-digest").split(",")}
+    return parse_digest(digests.pop()) if len(digests) == 1 else None
+
+
+def _compute_digest(body: bytes) -> str | None:
+    """Return the digest of a manifest; None for other content, such as a login page.
+
+    The digest of a manifest of schema 1 does not cover its signatures, so it is unknown.
+    """
+    try:
+        manifest = decode(body, Manifest)
+    except RegistryError:
+        return None
+    if manifest.schema_version == 2 or (manifest.schema_version == 0 and manifest.media_type):
+        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return None
 
 
 def _add_names(names: dict[str, None], page: list[str] | None) -> None:

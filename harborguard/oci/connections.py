@@ -1,11 +1,13 @@
 """Connections to checked addresses, with time limits and reuse."""
 
+import http.client
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from functools import cached_property
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -18,6 +20,7 @@ from harborguard.oci.urls import Origin
 MAX_CONNECTIONS = 4
 # Idle connections to keep, over all origins: to the registry and to its blob storage.
 _MAX_IDLE = 2 * MAX_CONNECTIONS
+_HEADER_DEFECTS = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,20 @@ class Limits:
     body: int = 4 << 20
     pauses: tuple[float, ...] = (0.5, 1, 2)
     retry_after: float = 30
+
+
+class StrictResponse(http.client.HTTPResponse):
+    """Response whose header is complete.
+
+    At a line without a colon the standard library ends the header, and urllib3 only logs it. The
+    lines after it are lost, and with them the link to the next page of a list.
+    """
+
+    def begin(self) -> None:
+        """Read the header. Raise HTTPException if a line is malformed."""
+        super().begin()
+        if any(isinstance(defect, _HEADER_DEFECTS) for defect in self.msg.defects):
+            raise http.client.HTTPException("malformed header line")
 
 
 class ConnectionPool:
@@ -126,6 +143,7 @@ class ConnectionPool:
             )
         else:
             connection = HTTPConnection(address, origin.port, timeout=limits.connect)
+        connection.response_class = StrictResponse
         try:
             connection.connect()
             self._policy.record_contact(origin.host, address)

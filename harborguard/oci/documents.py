@@ -1,6 +1,6 @@
 """JSON documents of a registry, reduced to the fields that the client reads."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,12 @@ class Tags(Struct):
     """A page of a repository's tags; null if all were deleted."""
 
     tags: list[str] | None
+
+
+class ErrorDocument(Struct):
+    """The body of a registry's error response."""
+
+    errors: list[Any]
 
 
 class Token(Struct):
@@ -44,9 +50,11 @@ class Descriptor(Struct, rename="camel"):
     platform: Platform | None = None
 
 
-class Manifest(Struct):
+class Manifest(Struct, rename="camel"):
     """An image manifest, or an index that lists manifests (manifest.md, image-index.md)."""
 
+    schema_version: int = 0
+    media_type: str = ""
     config: Descriptor | None = None
     manifests: list[Descriptor] | None = None
 

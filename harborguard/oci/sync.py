@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from harborguard.errors import HarborGuardError, RegistryUnavailable
+from harborguard.errors import HarborGuardError, RegistryError, RegistryUnavailable
 from harborguard.model import ObservedRepository, ObservedTag, Reference, TagChanges
 from harborguard.oci import RegistryClient
 from harborguard.oci.connections import MAX_CONNECTIONS
 from harborguard.store.connection import Connection
 from harborguard.store.registries import get_registry, record_sync
-from harborguard.store.repositories import BuildTimes, list_build_times, record_repository
+from harborguard.store.repositories import RecordedTags, list_recorded_tags, record_repository
 
-# A sync stops after this many consecutive repositories that raise RegistryUnavailable.
+# A sync stops after this many consecutive repositories that raise RegistryUnavailable, and the
+# reading of a repository after this many tags.
 _MAX_CONSECUTIVE_FAILURES = 3
-
-ReadRepository = Callable[[str], ObservedRepository]
+# Tags that an error message names, and the length of a name that is printed.
+_MAX_REPORTED_TAGS = 10
+_MAX_TAG = 128
 
 
 class Provider(StrEnum):
@@ -60,23 +62,34 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """The repositories that a sync reads, and those whose tags it removes."""
+    """The repositories that a sync reads: those in the catalog, and recorded ones that are not."""
 
     organization_id: str
     registry_id: str
     started_at: datetime
     repositories: tuple[str, ...]
-    removed: tuple[str, ...]
-    build_times: dict[str, BuildTimes]
+    unlisted: tuple[str, ...]
+    recorded: dict[str, RecordedTags]  # by the image's name
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReading:
+    """What could be read of a repository, and an error that names the tags that could not."""
+
+    observed: ObservedRepository
+    error: RegistryError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryOutcome:
-    """The recorded changes of one repository, or the error that left it unchanged."""
+    """The recorded changes of one repository, and the error that left it or tags unchanged."""
 
     repository: str
     changes: TagChanges = field(default_factory=TagChanges)
     error: HarborGuardError | None = None
+
+
+ReadRepository = Callable[[str], RepositoryReading]
 
 
 def detect_provider(host: str) -> Provider:
@@ -92,22 +105,22 @@ def plan_sync(
 ) -> SyncPlan:
     """Compare the registry's catalog with the recorded images. Write nothing.
 
-    An empty catalog removes nothing: registries return one if the credentials may not list.
+    After an empty catalog, unlisted repositories are not read: registries return one if the
+    credentials may not list.
     Raise RegistryError if the catalog is unusable, NotFound if the registry is not recorded.
     """
     registry_id = get_registry(conn, organization_id, registry.host)
     started_at = datetime.now(UTC)
     listed = registry.list_repositories()
-    build_times = list_build_times(conn, organization_id, registry_id)
-    recorded = [name.partition("/")[2] for name in build_times]
-    removed = set(recorded) - set(listed) if listed else ()
+    recorded = list_recorded_tags(conn, organization_id, registry_id)
+    unlisted = {name.partition("/")[2] for name in recorded} - set(listed) if listed else ()
     return SyncPlan(
         organization_id,
         registry_id,
         started_at,
         repositories=tuple(name for name in listed if selection.matches(name)),
-        removed=tuple(sorted(name for name in removed if selection.matches(name))),
-        build_times=build_times,
+        unlisted=tuple(sorted(name for name in unlisted if selection.matches(name))),
+        recorded=recorded,
     )
 
 
@@ -122,14 +135,14 @@ def synchronize(
     closed when the reading ends.
     """
 
-    def read(repository: str) -> ObservedRepository:
+    def read(repository: str) -> RepositoryReading:
         name = Reference(registry.host, repository).name
-        return read_repository(registry, repository, plan.build_times.get(name, {}))
+        return read_repository(registry, repository, plan.recorded.get(name, RecordedTags()))
 
     consecutive_failures = 0
     try:
-        for repository, future in _read_ahead(plan.repositories, read):
-            outcome = _record_result(conn, plan, repository, future)
+        for repository, future in _read_ahead((*plan.repositories, *plan.unlisted), read):
+            outcome = _record(conn, plan, repository, future)
             is_unavailable = isinstance(outcome.error, RegistryUnavailable)
             consecutive_failures = consecutive_failures + 1 if is_unavailable else 0
             yield outcome
@@ -140,49 +153,97 @@ def synchronize(
                 )
     finally:
         registry.close()  # makes requests that worker threads still send fail
-    for repository in plan.removed:
-        name = Reference(registry.host, repository).name
-        without_tags = ObservedRepository(name, (), plan.started_at)
-        yield RepositoryOutcome(repository, _record(conn, plan, without_tags))
     record_sync(conn, plan.organization_id, plan.registry_id, plan.started_at)
 
 
 def read_repository(
-    registry: RegistryClient, repository: str, build_times: BuildTimes
-) -> ObservedRepository:
-    """Read a repository's tags, their digests and the build times missing in `build_times`."""
+    registry: RegistryClient, repository: str, recorded: RecordedTags
+) -> RepositoryReading:
+    """Read the digests and missing build times of a repository's listed and recorded tags.
+
+    A tag is missing only if the registry reports so for this tag by name. A list alone is no proof:
+    it may be incomplete without an error. A tag that cannot be read is left out; its name and the
+    reason are in the error of the result. Raise RegistryUnavailable if three consecutive tags, or
+    all, cannot be read for that reason.
+    """
     observed_at = datetime.now(UTC)
-    times: dict[str, datetime | None] = {**build_times}
-    tags = []
-    for name in registry.list_tags(repository):
-        digest = registry.find_digest(repository, name)
-        if digest is None:
+    build_times = _BuildTimes(registry, repository, recorded.build_times)
+    names = list(dict.fromkeys([*registry.list_tags(repository), *sorted(recorded.names)]))
+    tags: list[ObservedTag] = []
+    missing: list[str] = []
+    failures: list[tuple[str, HarborGuardError]] = []
+    consecutive_failures = 0
+    for name in names:
+        try:
+            digest = registry.find_digest(repository, name)
+        except HarborGuardError as error:
+            failures.append((name, error))
+            is_unavailable = isinstance(error, RegistryUnavailable)
+            consecutive_failures = consecutive_failures + 1 if is_unavailable else 0
+            if consecutive_failures == min(_MAX_CONSECUTIVE_FAILURES, len(names)):
+                raise
             continue
-        if digest not in times:
-            times[digest] = registry.find_build_time(repository, digest)
-        tags.append(ObservedTag(name, digest, times[digest]))
-    return ObservedRepository(Reference(registry.host, repository).name, tuple(tags), observed_at)
+        consecutive_failures = 0
+        if digest is None:
+            missing.append(name)
+        else:
+            tags.append(ObservedTag(name, digest, build_times.find(digest)))
+    name = Reference(registry.host, repository).name
+    observed = ObservedRepository(name, tuple(tags), observed_at, tuple(missing))
+    return RepositoryReading(observed, _summarize(failures) if failures else None)
 
 
-def _record_result(
-    conn: Connection, plan: SyncPlan, repository: str, future: Future[ObservedRepository]
+class _BuildTimes:
+    """The build times of a repository's digests, each requested once.
+
+    A build time is not necessary. Once the registry is unavailable for one, no others are
+    requested, because each would wait for all retries.
+    """
+
+    def __init__(
+        self, registry: RegistryClient, repository: str, known: dict[str, datetime]
+    ) -> None:
+        self._registry = registry
+        self._repository = repository
+        self._times: dict[str, datetime | None] = {**known}
+        self._is_available = True
+
+    def find(self, digest: str) -> datetime | None:
+        """Return the build time of a digest, or None if it is unknown."""
+        if digest not in self._times and self._is_available:
+            try:
+                self._times[digest] = self._registry.find_build_time(self._repository, digest)
+            except RegistryUnavailable:
+                self._is_available = False
+        return self._times.get(digest)
+
+
+def _summarize(failures: list[tuple[str, HarborGuardError]]) -> RegistryError:
+    """Return an error that names the tags that could not be read, with the reasons."""
+    reported = [
+        f"tag {name[:_MAX_TAG]}: {error.message}" for name, error in failures[:_MAX_REPORTED_TAGS]
+    ]
+    if len(failures) > _MAX_REPORTED_TAGS:
+        reported.append(f"{len(failures) - _MAX_REPORTED_TAGS} more tags")
+    return RegistryError(f"left unchanged: {'; '.join(reported)}")
+
+
+def _record(
+    conn: Connection, plan: SyncPlan, repository: str, future: Future[RepositoryReading]
 ) -> RepositoryOutcome:
     try:
-        observed = future.result()
+        reading = future.result()
     except HarborGuardError as error:
         return RepositoryOutcome(repository, error=error)
-    return RepositoryOutcome(repository, _record(conn, plan, observed))
-
-
-def _record(conn: Connection, plan: SyncPlan, observed: ObservedRepository) -> TagChanges:
-    return record_repository(conn, plan.organization_id, plan.registry_id, observed)
+    changes = record_repository(conn, plan.organization_id, plan.registry_id, reading.observed)
+    return RepositoryOutcome(repository, changes, reading.error)
 
 
 def _read_ahead(
     repositories: tuple[str, ...], read: ReadRepository
-) -> Iterator[tuple[str, Future[ObservedRepository]]]:
+) -> Iterator[tuple[str, Future[RepositoryReading]]]:
     """Yield each repository with its result, in order; keep a bounded number of results."""
-    pending: deque[tuple[str, Future[ObservedRepository]]] = deque()
+    pending: deque[tuple[str, Future[RepositoryReading]]] = deque()
     with ThreadPoolExecutor(MAX_CONNECTIONS) as executor:
         try:
             for repository in repositories:

@@ -28,8 +28,12 @@ class HttpResponse:
 
     url: str
     status: int
-    headers: dict[str, str]  # by lower-case name
+    headers: dict[str, list[str]]  # the values of a header's lines, by lower-case name
     body: bytes
+
+    def header(self, name: str) -> str:
+        """Return the value of a header that is no list; lines with other values are appended."""
+        return ", ".join(dict.fromkeys(self.headers.get(name, ())))
 
 
 class Transport:
@@ -70,7 +74,7 @@ class Transport:
     def _follow_redirects(self, method: str, url: str, headers: dict[str, str]) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._send(method, url, headers)
-            location = response.headers.get("location")
+            location = response.header("location")
             if response.status not in _REDIRECT_STATUSES or not location:
                 return response
             target = resolve_url(url, location)
@@ -101,8 +105,10 @@ class Transport:
             raise RegistryError(f"the TLS connection to {origin.host} failed: {error}") from error
         except (HTTPError, HTTPException, OSError) as error:
             raise RegistryUnavailable(f"{origin.host} {_describe_failure(error)}") from error
-        lowered = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(url, response.status, lowered, body)
+        lines: dict[str, list[str]] = {}
+        for name, value in response.headers.items():
+            lines.setdefault(name.lower(), []).append(value)
+        return HttpResponse(url, response.status, lines, body)
 
     def _read_body(self, response: BaseHTTPResponse) -> bytes:
         body = bytearray()
@@ -115,7 +121,7 @@ class Transport:
 
 def _retry_after(response: HttpResponse) -> float:
     """Return the Retry-After header in seconds (RFC 9110, 10.2.3); 0 if missing or malformed."""
-    value = response.headers.get("retry-after", "")
+    value = response.header("retry-after")
     if value.isascii() and value.isdecimal():
         return float(value[:9])
     try:
@@ -129,4 +135,6 @@ def _describe_failure(error: Exception) -> str:
     is_timeout = isinstance(error, (TimeoutError, Urllib3Timeout))
     if is_timeout and not isinstance(error, NewConnectionError):
         return "did not respond in time"
+    if isinstance(error, HTTPException) and not isinstance(error, OSError):
+        return f"sent a malformed response ({type(error).__name__})"
     return f"cannot be reached ({type(error).__name__})"

@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from urllib3.util import parse_url
 
@@ -45,19 +45,33 @@ def parse_origin(url: str) -> Origin:
     return Origin(parts.scheme, parts.hostname, port)
 
 
-def resolve_url(base: str, reference: str) -> str:
+def join_url(base: str, reference: str) -> str:
     """Return the absolute URL of a reference found in the response from `base`.
 
-    Raise RegistryError if it is malformed or leads from https to http.
+    Raise RegistryError if it is malformed or not http or https.
     """
     try:
         url = urljoin(base, reference)
     except ValueError:
         raise RegistryError("the registry refers to a malformed URL") from None
-    target = parse_origin(url)
-    if target.scheme != "https" and parse_origin(base).scheme == "https":
-        raise RegistryError(f"the registry refers from https to http ({target.host})")
+    parse_origin(url)
     return url
+
+
+def resolve_url(base: str, reference: str) -> str:
+    """Return the absolute URL of a reference, which never leads from https to http.
+
+    Behind a proxy with TLS, a registry may refer to itself by http. A reference to http at the same
+    host, and at the same or the default port, is therefore read as one to `base`'s origin. Raise
+    RegistryError for other references to http, and if the reference is malformed.
+    """
+    url = join_url(base, reference)
+    target, origin = parse_origin(url), parse_origin(base)
+    if target.scheme == "https" or origin.scheme == "http":
+        return url
+    if target.host == origin.host and target.port in {origin.port, _DEFAULT_PORTS["http"]}:
+        return urlunsplit(urlsplit(url)._replace(scheme="https", netloc=origin.host_header))
+    raise RegistryError(f"the registry refers from https to http ({target.host})")
 
 
 def request_target(url: str) -> str:

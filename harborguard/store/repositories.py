@@ -1,6 +1,7 @@
 """Record repositories as a registry sync observed them."""
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from harborguard.model import ObservedRepository, TagChanges
@@ -9,26 +10,34 @@ from harborguard.store.images.refresh import refresh_images
 from harborguard.store.statements import STATEMENTS
 from harborguard.store.tags import observe_tags
 
-BuildTimes = dict[str, datetime]
+
+@dataclass(frozen=True, slots=True)
+class RecordedTags:
+    """The recorded tags of an image, and the build times that are known, by digest."""
+
+    names: set[str] = field(default_factory=set)
+    build_times: dict[str, datetime] = field(default_factory=dict)
 
 
-def list_build_times(
+def list_recorded_tags(
     conn: Connection, organization_id: str, registry_id: str
-) -> dict[str, BuildTimes]:
-    """Return the known build times of each image with tags, by image name and digest."""
+) -> dict[str, RecordedTags]:
+    """Return the tags of a registry's images by the image's name, without images that have none."""
     key = {"organization_id": organization_id, "registry_id": registry_id}
-    found: dict[str, BuildTimes] = defaultdict(dict)
-    for name, digest, built_at in conn.execute(STATEMENTS["list_registry_digests"], key):
-        times = found[name]
+    found: dict[str, RecordedTags] = defaultdict(RecordedTags)
+    for name, tag, digest, built_at in conn.execute(STATEMENTS["list_registry_tags"], key):
+        recorded = found[name]
+        recorded.names.add(tag)
         if digest is not None and built_at is not None:
-            times[digest] = built_at
+            known = recorded.build_times.get(digest, built_at)
+            recorded.build_times[digest] = max(known, built_at)
     return dict(found)
 
 
 def record_repository(
     conn: Connection, organization_id: str, registry_id: str, observed: ObservedRepository
 ) -> TagChanges:
-    """Replace an image's tags by those that its registry lists, and refresh the image's row.
+    """Record a repository's tags, remove those that are missing, and refresh the image's row.
 
     One transaction, which locks the image's row: scans of the image are recorded before or after
     it. The image is created if the repository has a tag. It stays if the repository has none.
@@ -43,20 +52,20 @@ def record_repository(
         if row is None:
             return TagChanges()
         [image_id] = row
-        changes = _replace_tags(conn, organization_id, image_id, observed)
+        changes = _change_tags(conn, organization_id, image_id, observed)
         refresh_images(conn, organization_id, [image_id], added=added)
     return changes
 
 
-def _replace_tags(
+def _change_tags(
     conn: Connection, organization_id: str, image_id: str, observed: ObservedRepository
 ) -> TagChanges:
     key = {"organization_id": organization_id, "image_id": image_id}
     before = dict(conn.execute(STATEMENTS["list_current_tags"], key).fetchall())
     tags, observed_at = observed.tags, observed.observed_at
     observe_tags(conn, organization_id, image_id, tags, observed_at=observed_at)
-    listed = {**key, "names": [tag.name for tag in tags], "observed_at": observed_at}
-    removed = conn.execute(STATEMENTS["remove_other_tags"], listed).fetchall()
+    missing = {**key, "names": list(observed.missing), "observed_at": observed_at}
+    removed = conn.execute(STATEMENTS["remove_tags"], missing).fetchall()
     return TagChanges(
         observed=len(tags),
         added=sum(tag.name not in before for tag in tags),

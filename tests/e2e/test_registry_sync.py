@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harborguard.model import ObservedRepository, ObservedTag
+from harborguard.model import ObservedRepository, ObservedTag, TagChanges
 from harborguard.store.connection import Connection
 from harborguard.store.registries import get_registry
 from harborguard.store.repositories import record_repository
@@ -21,9 +21,11 @@ from tests.support import reports
 from tests.support.commands import Commands, Result
 from tests.support.fake_registry import (
     FakeRegistry,
+    Handler,
     MemoryRegistry,
     Reply,
     Request,
+    digest_of,
     run_fake_registry,
 )
 from tests.support.registry import BUILT_AT, PROGRAM, Pusher, run_skopeo, running_registry
@@ -66,12 +68,21 @@ def summary(result: Result) -> tuple[int, ...]:
 
 def tables(conn: Connection) -> list[Any]:
     """Return all rows that a sync without changes must not change, without its timestamps."""
-    tags = "to_jsonb(t) - 'last_observed_at'"
+    tag_columns = "to_jsonb(t) - 'last_observed_at'"
     registries = "to_jsonb(t) - 'last_synced_at'"
     return [
         conn.execute(f"SELECT {row} FROM {table} AS t ORDER BY t.id").fetchall()  # pyright: ignore
-        for table, row in {"images": "to_jsonb(t)", "tags": tags, "registries": registries}.items()
+        for table, row in {
+            "images": "to_jsonb(t)",
+            "tags": tag_columns,
+            "registries": registries,
+        }.items()
     ]
+
+
+def tags(conn: Connection) -> dict[str, str]:
+    """Return the current digest of each tag."""
+    return dict(conn.execute("SELECT name, digest FROM current_tags").fetchall())
 
 
 def images(conn: Connection, organization_id: str, host: str) -> dict[str, tuple[Any, ...]]:
@@ -240,12 +251,31 @@ def test_tag_observed_after_the_sync_began_is_not_removed(
     observed = ObservedRepository("ghcr.io/acme/api", (ObservedTag("1", manifest("a")),), BUILT_AT)
     record_repository(conn, acme, registry_id, observed)
 
-    earlier = replace(observed, tags=(ObservedTag("0", manifest("b")),), observed_at=BUILT_AT - DAY)
+    earlier = replace(
+        observed,
+        tags=(ObservedTag("0", manifest("b")),),
+        observed_at=BUILT_AT - DAY,
+        missing=("1",),
+    )
     assert record_repository(conn, acme, registry_id, earlier).removed == 0
     assert image_rows(conn, acme)["ghcr.io/acme/api"]["tag_count"] == 2
 
     later = replace(earlier, observed_at=BUILT_AT + DAY)
     assert record_repository(conn, acme, registry_id, later).removed == 1
+
+
+def test_tag_that_is_neither_observed_nor_missing_is_left_unchanged(
+    run: Commands, conn: Connection, acme: str
+) -> None:
+    run("registry add ghcr.io --org acme")
+    registry_id = get_registry(conn, acme, "ghcr.io")
+    tags = (ObservedTag("1", manifest("a")), ObservedTag("2", manifest("b")))
+    observed = ObservedRepository("ghcr.io/acme/api", tags, BUILT_AT)
+    record_repository(conn, acme, registry_id, observed)
+    before = tables(conn)
+    empty = replace(observed, tags=(), observed_at=BUILT_AT + DAY)
+    assert record_repository(conn, acme, registry_id, empty) == TagChanges()
+    assert tables(conn) == before
 
 
 def test_sync_of_a_registry_unknown_to_the_organization_fails(
@@ -288,6 +318,8 @@ def test_sync_removes_the_tags_of_removed_repositories(
         pusher.push(repository, "1")
     sync(run, server.host)
     before = tables(conn)
+    registry = MemoryRegistry()
+    server.fallback = registry
 
     for catalog in (Reply(status=404), Reply(b"<html>"), Reply({"repositories": []})):
         server.routes["/v2/_catalog"] = catalog
@@ -295,9 +327,137 @@ def test_sync_removes_the_tags_of_removed_repositories(
         assert tables(conn) == before
 
     server.routes["/v2/_catalog"] = Reply({"repositories": ["tools/x"]})
-    assert summary(sync(run, server.host, "--exclude *web"))[4] == 1
+    registry.tags["tools/x"] = {"1": digest_of(b"{}")}
+    registry.manifests["tools/x"] = {digest_of(b"{}"): b"{}"}
+    assert summary(sync(run, server.host, "--exclude *web")) == (1, 1, 0, 1, 1, 0)
     counts = {name: row[0] for name, row in images(conn, acme, server.host).items()}
     assert counts == {"acme/api": 0, "acme/web": 1, "tools/x": 1}
+
+
+ERROR = Reply({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, status=404)
+CATALOG = "/v2/_catalog"
+API = "/v2/acme/api"
+
+
+def next_page(path: str, key: str, name: str) -> Reply:
+    return Reply({key: [name]}, headers={"Link": f'<{path}?last=x&n=1000>; rel="next"'})
+
+
+@pytest.mark.parametrize(
+    ("routes", "failed"),
+    [
+        ({CATALOG: Reply({"repositories": ["tools/x"]})}, 0),
+        ({CATALOG: Reply({"repositories": ["Acme/API", "tools/x"]})}, 1),
+        ({CATALOG: Reply({"repositories": ["tools/x"]}), f"{API}/tags/list": Reply(status=401)}, 1),
+        ({f"{API}/tags/list": Reply({"tags": None})}, 0),
+        ({f"{API}/tags/list": Reply({"tags": []})}, 0),
+        ({f"{API}/tags/list": Reply({"tags": ["1"]})}, 0),
+        ({f"{API}/tags/list": ERROR}, 0),
+        ({f"{API}/tags/list": next_page("/v2/api/tags/list", "tags", "1")}, 1),
+        ({f"{API}/tags/list": next_page(f"{API}/tags/list", "tags", "1")}, 1),
+        ({f"{API}/tags/list": Reply({"tags": ["1"]}, headers={"Link": "<next"})}, 1),
+        ({f"{API}/tags/list": Reply(b'{"tags": ["1"]')}, 1),
+        ({f"{API}/tags/list": Reply(b"<html>", headers={"Content-Type": "text/html"})}, 1),
+        ({f"{API}/tags/list": Reply(b"404 page not found", status=404)}, 1),
+        ({f"{API}/tags/list": Reply(status=302, headers={"Location": "/login"})}, 1),
+        ({f"{API}/manifests/1": Reply(b"404 page not found", status=404)}, 1),
+        ({f"{API}/manifests/1": Reply(b"<html>Sign in</html>")}, 1),
+        ({f"{API}/manifests/1": Reply(status=412)}, 1),
+        (
+            {
+                f"{API}/tags/list": Reply({"tags": []}),
+                f"{API}/manifests/1": lambda request: (
+                    ERROR if request.method == "HEAD" else Reply(status=403)
+                ),
+            },
+            1,
+        ),
+    ],
+)
+def test_sync_removes_no_tag_that_is_still_in_the_registry(
+    run: Commands,
+    server: FakeRegistry,
+    pusher: Pusher,
+    conn: Connection,
+    acme: str,
+    routes: dict[str, Reply | Handler],
+    failed: int,
+) -> None:
+    for repository, tag in (("acme/api", "1"), ("acme/api", "2"), ("tools/x", "1")):
+        pusher.push(repository, tag)
+    sync(run, server.host)
+    before = tables(conn)
+    server.routes |= routes | {"/login": Reply(b"<html>Sign in</html>")}
+    assert summary(sync(run, server.host))[2:] == (0, 0, 0, failed)
+    assert tables(conn) == before
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    "path", [CATALOG, f"{API}/tags/list", f"{API}/manifests/1"], ids=["catalog", "tags", "tag"]
+)
+def test_sync_of_an_overloaded_registry_removes_no_tag(
+    run: Commands,
+    server: FakeRegistry,
+    pusher: Pusher,
+    conn: Connection,
+    acme: str,
+    path: str,
+    status: int,
+) -> None:
+    """The second page of a list, or GET of a tag after HEAD returned 404, is rejected."""
+    for repository in ("acme/api", "tools/x"):
+        pusher.push(repository, "1")
+    sync(run, server.host)
+    before = tables(conn)
+    key = "repositories" if path == CATALOG else "tags"
+
+    def handle(request: Request) -> Reply:
+        if request.method == "HEAD":
+            return ERROR
+        if "last=" in request.target or "manifests" in path:
+            return Reply(status=status)
+        return next_page(path, key, "tools/x")
+
+    server.routes[path] = handle
+    result = sync(run, server.host)
+    assert (result.exit_code, tables(conn)) == (1, before)
+
+
+def test_tag_without_digest_is_named_and_the_others_are_recorded(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    for tag in ("1", "2"):
+        pusher.push("api", tag)
+    sync(run, server.host)
+    kept = tags(conn)["2"]
+    moved = pusher.push("api", "1", salt="again")
+    pusher.push("api", "2", salt="again")
+    server.routes["/v2/api/manifests/2"] = Reply(status=412)
+
+    result = sync(run, server.host)
+
+    assert summary(result) == (1, 1, 0, 1, 0, 1)
+    assert result.stderr.splitlines()[0] == (
+        "api: left unchanged: tag 2: the registry returned HTTP status 412"
+    )
+    assert tags(conn) == {"1": moved, "2": kept}
+
+
+def test_tag_deleted_in_the_registry_is_removed_though_head_is_not_supported(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    registry = server.fallback
+    for tag in ("1", "2"):
+        digest = pusher.push("api", tag)
+    server.fallback = lambda request: (
+        Reply(status=405) if request.method == "HEAD" else registry(request)
+    )
+    sync(run, server.host)
+    assert set(tags(conn)) == {"1", "2"}
+    pusher.delete("api", digest)
+    assert summary(sync(run, server.host)) == (1, 1, 0, 0, 1, 0)
+    assert set(tags(conn)) == {"1"}
 
 
 def test_failed_repository_is_reported_and_left_unchanged(
@@ -317,7 +477,7 @@ def test_failed_repository_is_reported_and_left_unchanged(
 
     result = sync(run, server.host)
 
-    assert summary(result) == (6, 1, 0, 0, 0, 5)
+    assert summary(result) == (6, 2, 0, 0, 0, 5)
     lines = result.stderr.splitlines()
     assert [line.split(":")[0] for line in lines[:5]] == ["a", "b", "c", "d", "Bad?[31m/Name"]
     assert "not a valid tags document" in lines[0]
@@ -394,7 +554,7 @@ def test_wrong_password_is_neither_printed_nor_stored(
     run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "wrong-hunter2"
     result = sync(run, server.host, "--username alice")
     assert (result.exit_code, "hunter2" in result.output) == (1, False)
-    assert "does not list its repositories (HTTP status 401)" in result.stderr
+    assert "list its repositories with these credentials (HTTP status 401)" in result.stderr
     assert "hunter2" not in json.dumps(reports.stored_rows(conn))
 
 
@@ -411,6 +571,8 @@ def test_wrong_password_is_neither_printed_nor_stored(
 def test_incomplete_credentials_are_rejected(run: Commands, options: str) -> None:
     result = run(f"registry sync ghcr.io --org acme {options}")
     assert (result.exit_code, result.stdout) == (2, "")
+    if "alice --password-file /dev/null" in options:
+        assert "the password file is empty" in result.stderr
 
 
 # add and list

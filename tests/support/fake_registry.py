@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +36,7 @@ class Reply:
 
     body: Any = b""
     status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | list[str]] = field(default_factory=dict)  # a list: several lines
     parts: Callable[[], Iterator[bytes]] | None = None
 
 
@@ -86,7 +86,8 @@ def run_fake_registry(
             try:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
-                    self.send_header(name, value)
+                    for line in [value] if isinstance(value, str) else value:
+                        self.send_header(name, line)
                 if reply.parts is None:
                     self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

@@ -6,7 +6,7 @@ import pytest
 
 from harborguard.errors import RegistryError
 from harborguard.oci import Credentials
-from harborguard.oci.auth import parse_challenges, shares_domain
+from harborguard.oci.auth import shares_domain
 from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of
 from tests.support.registry import BUILT_AT
 from tests.unit.oci.conftest import TAGS, MakeClient
@@ -146,14 +146,90 @@ def test_basic_challenge_sends_credentials(server: FakeRegistry, make_client: Ma
         make_client(server, credentials=Credentials("alice", "wrong")).list_tags("api")
 
 
-def test_parse_challenges_returns_parameters_by_scheme() -> None:
-    assert parse_challenges('Bearer realm="https://a/t?x=1,2",service=s, Basic realm="b"') == {
-        "bearer": {"realm": "https://a/t?x=1,2", "service": "s"},
-        "basic": {"realm": "b"},
-    }
-    assert parse_challenges('BASIC Realm="b"') == {"basic": {"realm": "b"}}
-    for header in ("", "Negotiate", "Bearer", "x" * 60_000, "bearer " * 9_000, 'a="' * 20_000):
-        assert parse_challenges(header) == {}
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['Bearer realm="{realm}",service="reg"', 'Basic realm="x"'],
+        ['Basic realm="x"', 'Bearer realm="{realm}",service="reg"'],
+        ["Negotiate", 'Digest realm="Basic, Bearer", nonce="a\\"b"', 'Bearer realm="{realm}"'],
+        ['Basic realm="x", NTLM, Bearer service="reg" , realm = "{realm}", Foo bar=1'],
+        ['Basic realm="never closed', "bearer realm={realm}"],
+    ],
+)
+def test_token_is_fetched_for_a_bearer_challenge_among_others(
+    server: FakeRegistry, make_client: MakeClient, lines: list[str]
+) -> None:
+    def handle(request: Request) -> Reply:
+        if request.headers.get("authorization") == "Bearer t0ken":
+            return Reply({"tags": ["1"]})
+        challenges = [line.replace("{realm}", f"{server.url}/token") for line in lines]
+        return Reply(status=401, headers={"WWW-Authenticate": challenges})
+
+    server.routes |= {TAGS: handle, "/token": Reply({"token": "t0ken"})}
+    assert make_client(server).list_tags("api") == ["1"]
+    assert server.paths() == [TAGS, "/token", TAGS]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Basic"],
+        ["basic"],
+        ["Basic realm=x y z"],
+        ['Basic realm = "Bearer realm=x"'],
+        ["Negotiate YWJjZA==", "BASIC"],
+        ["Bearer", "Basic"],
+        ["Basic , Negotiate"],
+        ['Digest realm="Bearer realm=http://127.0.0.1/", Basic charset="UTF-8"'],
+    ],
+)
+def test_credentials_are_sent_for_a_basic_challenge_in_any_form(
+    server: FakeRegistry, make_client: MakeClient, lines: list[str]
+) -> None:
+    def handle(request: Request) -> Reply:
+        if request.headers.get("authorization") == BASIC:
+            return Reply({"tags": ["1"]})
+        return Reply(status=401, headers={"WWW-Authenticate": lines})
+
+    server.routes[TAGS] = handle
+    assert make_client(server, credentials=ALICE).list_tags("api") == ["1"]
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "credentials", "message"),
+    [
+        (["Basic"], None, "the registry requires a user name and a password"),
+        (["Basic"], ALICE, "the registry denies access with these credentials"),
+        (["Bearer"], ALICE, "the registry requires a token, but names no token service"),
+        (["Negotiate", "Digest realm=x"], ALICE, "offers neither Basic nor Bearer"),
+        ([], ALICE, "offers neither Basic nor Bearer"),
+        (["Bearer realm=/token"], None, "token service returned HTTP status 403 without cred"),
+        (["Bearer realm=/token"], ALICE, "token service returned HTTP status 403 with these cred"),
+    ],
+)
+def test_denied_access_asks_for_credentials_only_if_there_are_none(
+    server: FakeRegistry,
+    make_client: MakeClient,
+    lines: list[str],
+    credentials: Credentials | None,
+    message: str,
+) -> None:
+    server.routes[TAGS] = Reply(status=401, headers={"WWW-Authenticate": lines})
+    server.routes["/token"] = Reply(status=403)
+    with pytest.raises(RegistryError, match=message):
+        make_client(server, credentials=credentials).list_tags("api")
+
+
+def test_denied_access_without_credentials_is_reported_as_such(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.fallback = lambda request: Reply(status=403)
+    client = make_client(server)
+    with pytest.raises(RegistryError, match="denies access without credentials"):
+        client.list_tags("api")
+    with pytest.raises(RegistryError, match="does not list its repositories without credentials"):
+        client.list_repositories()
 
 
 def test_credentials_repr_contains_no_password() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harborguard.errors import InvalidReference, RegistryError
+from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
 from harborguard.oci import RegistryClient
-from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of
+from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of, run_fake_registry
 from tests.support.registry import BUILT_AT, running_registry
+from tests.unit.oci.certificates import server_context, write_certificate
 from tests.unit.oci.conftest import TAGS, MakeClient
 from tests.unit.oci.images import add_content, add_image
 
@@ -50,7 +51,14 @@ def one_name_per_page(names: list[str], key: str, link: str) -> Callable[[Reques
 
 
 @pytest.mark.parametrize(
-    "link", ["{path}?n=1&last={next}", "http://{host}{path}?last={next}", "?last={next}"]
+    "link",
+    [
+        "{path}?n=1&last={next}",
+        "http://{host}{path}?last={next}",
+        "https://127.0.0.1{path}?last={next}",
+        "//127.0.0.1:1{path}?last={next}",
+        "?last={next}",
+    ],
 )
 def test_list_with_next_links_returns_all_pages(
     server: FakeRegistry, make_client: MakeClient, link: str
@@ -60,6 +68,159 @@ def test_list_with_next_links_returns_all_pages(
     client = make_client(server)
     assert client.list_repositories() == ["a", "b", "c"]
     assert client.list_tags("api") == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['<{path}?last=a>; rel="next"', '<{path}>; rel="first"'],
+        ['<{path}>; rel="first"', "<{path}?last=a>; title=x; rel=next"],
+        ['<{path}>; rel="first", <{path}?last=a>; rel="next"; title="a, b"'],
+    ],
+)
+def test_next_link_is_found_on_any_line(
+    server: FakeRegistry, make_client: MakeClient, lines: list[str]
+) -> None:
+    def handle(request: Request) -> Reply:
+        if "last=" in request.target:
+            return Reply({"tags": ["b"], "repositories": ["b"]})
+        headers = {"Link": [line.format(path=request.path) for line in lines]}
+        return Reply({"tags": ["a"], "repositories": ["a"]}, headers=headers)
+
+    server.fallback = handle
+    client = make_client(server)
+    assert client.list_repositories() == ["a", "b"]
+    assert client.list_tags("api") == ["a", "b"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:{port}", "127.0.0.1:80"])
+def test_http_link_behind_tls_is_requested_by_https(
+    make_client: MakeClient, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = write_certificate(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with run_fake_registry(tls=server_context(certificate)) as server:
+        link = f"http://{host.format(port=server.port)}{{path}}?last={{next}}"
+        server.routes[TAGS] = one_name_per_page(["1", "2"], "tags", link)
+        assert make_client(server, plain_http=False).list_tags("api") == ["1", "2"]
+
+
+@pytest.mark.parametrize("status", [400, 413, 416, 422])
+@pytest.mark.parametrize("accepted", ["100", None])
+def test_refused_page_size_is_reduced(
+    server: FakeRegistry, make_client: MakeClient, status: int, accepted: str | None
+) -> None:
+    def handle(request: Request) -> Reply:
+        size = request.target.partition("?n=")[2] or None
+        if size != accepted:
+            return Reply({"errors": [{"code": "PAGINATION_NUMBER_INVALID"}]}, status=status)
+        return Reply({"tags": ["a"], "repositories": ["a"]})
+
+    server.fallback = handle
+    client = make_client(server)
+    assert client.list_repositories() == ["a"]
+    assert client.list_tags("api") == ["a"]
+
+
+def test_list_that_refuses_every_page_size_fails(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.fallback = lambda request: Reply(status=400)
+    with pytest.raises(RegistryError, match="returned HTTP status 400"):
+        make_client(server).list_tags("api")
+    assert [request.target for request in server.requests] == [
+        f"{TAGS}?n=1000",
+        f"{TAGS}?n=100",
+        TAGS,
+    ]
+
+
+NEXT = f'<{TAGS}?last=1>; rel="next"'
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Reply(status=404),
+        Reply({"errors": [{"code": "NAME_UNKNOWN"}]}, status=404),
+        Reply(status=400),
+        Reply(status=403),
+        Reply(status=204),
+        Reply(status=206),
+        Reply(status=429),
+        Reply(status=503),
+        Reply(b""),
+        Reply(b'{"tags": ["2"'),
+        Reply(b"<html>"),
+        Reply({"errors": []}),
+        Reply({"repositories": []}),
+        Reply({"tags": ["2"]}, headers={"Link": NEXT}),
+        Reply({"tags": ["2"]}, headers={"Link": f"{TAGS}?last=2"}),
+        Reply({"tags": ["2"]}, headers={"Link": '<http://other.test/>; rel="next"'}),
+        Reply({"tags": ["2"]}, headers={"Broken line\r\nLink": NEXT}),
+        Reply({"tags": ["2"]}, headers={"Content-Length": "99"}),
+        Reply(
+            headers={"Transfer-Encoding": "chunked"},
+            parts=lambda: iter([b"e\r\n", b'{"tags": []}']),
+        ),
+        Reply(status=302, headers={"Location": "http://127.0.0.1:1/login"}),
+    ],
+)
+def test_list_that_cannot_be_read_to_its_end_fails(
+    server: FakeRegistry, make_client: MakeClient, page: Reply
+) -> None:
+    def handle(request: Request) -> Reply:
+        if "last=" in request.target:
+            return page
+        return Reply({"tags": ["1"]}, headers={"Link": NEXT})
+
+    server.routes[TAGS] = handle
+    with pytest.raises(RegistryError):
+        make_client(server).list_tags("api")
+
+
+def test_empty_page_does_not_end_a_list(server: FakeRegistry, make_client: MakeClient) -> None:
+    def handle(request: Request) -> Reply:
+        if request.target.endswith("last=2"):
+            return Reply({"tags": ["3"]})
+        if request.target.endswith("last=1"):
+            return Reply({"tags": None}, headers={"Link": f'<{TAGS}?last=2>; rel="next"'})
+        return Reply({"tags": ["1"]}, headers={"Link": f'<{TAGS}?last=1>; rel="next"'})
+
+    server.routes[TAGS] = handle
+    assert make_client(server).list_tags("api") == ["1", "3"]
+
+
+ERRORS = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}'
+NOT_FOUND_PAGES = [
+    b"404 page not found\n",
+    b"<html>Not Found</html>",
+    b'{"message": "no Route matched with those values"}',
+    b'{"errors": "none"}',
+    b"[]",
+]
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", ERRORS, b'{"errors": []}'])
+def test_repository_or_tag_that_the_registry_does_not_know_is_missing(
+    server: FakeRegistry, make_client: MakeClient, body: bytes
+) -> None:
+    server.fallback = lambda request: Reply(body, status=404)
+    client = make_client(server)
+    assert client.list_tags("api") == []
+    assert client.find_digest("api", "1") is None
+
+
+@pytest.mark.parametrize("body", NOT_FOUND_PAGES)
+def test_404_that_is_not_from_a_registry_fails(
+    server: FakeRegistry, make_client: MakeClient, body: bytes
+) -> None:
+    server.fallback = lambda request: Reply(body, status=404)
+    client = make_client(server)
+    with pytest.raises(RegistryError, match="404 is not one of a registry"):
+        client.list_tags("api")
+    with pytest.raises(RegistryError, match="404 is not one of a registry"):
+        client.find_digest("api", "1")
 
 
 @pytest.mark.parametrize("is_new_page", [False, True])
@@ -126,44 +287,108 @@ def test_malformed_document_fails_with_its_kind(
         make_client(server).list_tags("api")
 
 
-@pytest.mark.parametrize("name", ["../x", "a b", "a\x00", "x" * 129, "", "é", "-a"])
-def test_malformed_names_are_rejected(
+@pytest.mark.parametrize("name", ["../x", "a b", "a\x00", "x" * 129, "", "é", "-a", "1@x", "1:2"])
+def test_malformed_tag_is_not_requested(
     server: FakeRegistry, make_client: MakeClient, name: str
 ) -> None:
     server.routes[TAGS] = Reply({"tags": ["1", name]})
+    client = make_client(server)
+    assert client.list_tags("api") == ["1", name]
     with pytest.raises(InvalidReference):
-        make_client(server).list_tags("api")
-    for repository in ("../x", "a?b", "a/../b", "A", "a b", "a\r\nX: y"):
-        with pytest.raises(InvalidReference):
-            make_client(server).list_tags(repository)
-    assert set(server.paths()) == {TAGS}
+        client.find_digest("api", name)
+    assert server.paths() == [TAGS]
 
 
-@pytest.mark.parametrize("digest", ["", "x", "sha256:abc", "sha256:" + "A" * 64, "md5:" + "a" * 32])
-def test_malformed_digest_is_rejected(
-    server: FakeRegistry, make_client: MakeClient, digest: str
+@pytest.mark.parametrize(
+    "repository",
+    ["", "../x", "a?b", "a/../b", "A", "a b", "a\r\nX: y", "a:1", f"a@{digest_of(b'')}", "a" * 250],
+)
+def test_malformed_repository_is_not_requested(
+    server: FakeRegistry, make_client: MakeClient, repository: str
 ) -> None:
-    server.fallback = lambda request: Reply(b"{}", headers={"Docker-Content-Digest": digest})
-    with pytest.raises(RegistryError, match="digest of tag 1 is malformed"):
+    client = make_client(server)
+    with pytest.raises(InvalidReference):
+        client.list_tags(repository)
+    with pytest.raises(InvalidReference):
+        client.find_digest(repository, "1")
+    assert server.requests == []
+
+
+# digests
+
+BODY = b'{"schemaVersion": 2, "mediaType": "x"}'
+SIGNED = b'{"schemaVersion": 1, "name": "api", "signatures": []}'
+DIGEST = digest_of(BODY)
+
+
+def respond(head: Reply, get: Reply) -> Callable[[Request], Reply]:
+    return lambda request: head if request.method == "HEAD" else get
+
+
+def with_digest(digest: str | list[str], body: bytes = BODY) -> Reply:
+    return Reply(body, headers={"Docker-Content-Digest": digest})
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *(
+            Reply(status=status)
+            for status in (200, 204, 400, 401, 403, 404, 405, 412, 429, 501, 503)
+        ),
+        with_digest("sha256:short"),
+        with_digest([DIGEST, digest_of(b"other")]),
+        Reply(status=302, headers={"Location": "ftp://127.0.0.1/"}),
+        Reply(status=404, headers={"Docker-Content-Digest": digest_of(b"other")}),
+    ],
+)
+@pytest.mark.parametrize(
+    "get", [with_digest(DIGEST, SIGNED), with_digest([DIGEST] * 2), Reply(BODY)]
+)
+def test_digest_is_read_by_get_if_head_has_none(
+    server: FakeRegistry, make_client: MakeClient, head: Reply, get: Reply
+) -> None:
+    server.fallback = respond(head, get)
+    assert make_client(server).find_digest("api", "1") == DIGEST
+
+
+@pytest.mark.parametrize("digest", [DIGEST, [DIGEST, DIGEST], f"{DIGEST}, {DIGEST}"])
+def test_digest_of_the_head_response_is_sufficient(
+    server: FakeRegistry, make_client: MakeClient, digest: str | list[str]
+) -> None:
+    server.fallback = respond(with_digest(digest), Reply(status=412))
+    assert make_client(server).find_digest("api", "1") == DIGEST
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "get",
+    [
+        with_digest("", b"{}"),
+        with_digest("sha256:abc", b"{}"),
+        with_digest("sha256:" + "A" * 64, b"{}"),
+        with_digest("md5:" + "a" * 32, b"{}"),
+        Reply(SIGNED),
+        Reply(b"<html>Sign in</html>"),
+        Reply(b"{}"),
+        Reply(b""),
+    ],
+)
+def test_response_without_digest_and_manifest_fails(
+    server: FakeRegistry, make_client: MakeClient, get: Reply
+) -> None:
+    server.fallback = respond(Reply(status=404), get)
+    with pytest.raises(RegistryError, match="reports no valid digest"):
         make_client(server).find_digest("api", "1")
 
 
-@pytest.mark.parametrize("status", [200, 405])
-def test_digest_missing_in_head_response_is_computed(
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 410, 412, 429, 500, 501, 503])
+def test_tag_is_not_missing_if_get_fails_with_another_status(
     server: FakeRegistry, make_client: MakeClient, status: int
 ) -> None:
-    server.fallback = lambda request: Reply(
-        b'{"x": 1}', status=status if request.method == "HEAD" else 200
-    )
-    assert make_client(server).find_digest("api", "1") == digest_of(b'{"x": 1}')
-
-
-def test_content_with_another_digest_is_rejected(
-    server: FakeRegistry, make_client: MakeClient
-) -> None:
-    server.fallback = lambda request: Reply(b"{}")
-    with pytest.raises(RegistryError, match="does not match its digest"):
-        make_client(server).find_build_time("api", digest_of(b"other"))
+    server.fallback = respond(Reply(status=404), Reply(status=status))
+    with pytest.raises(RegistryError):
+        make_client(server).find_digest("api", "1")
 
 
 def test_sha512_digest_is_verified_with_sha512(
@@ -216,6 +441,42 @@ def test_build_time_of_other_artifacts_is_none(
     missing = {"digest": digest_of(b"missing"), "platform": {"os": "linux"}}
     index = add_content(server, json.dumps({"manifests": [missing]}).encode())
     assert client.find_build_time("api", index) is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(Reply(status=status) for status in (401, 403, 404, 412)),
+        Reply(b"not the content of this digest"),
+        Reply(status=302, headers={"Location": "ftp://127.0.0.1/"}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_build_time_that_cannot_be_read_is_none(
+    server: FakeRegistry, make_client: MakeClient, kind: str, reply: Reply
+) -> None:
+    digest = add_image(server, b'{"created": "2026-04-01T00:00:00Z"}')
+    [path] = [path for path in server.routes if f"/{kind}/" in path]
+    server.routes[path] = reply
+    assert make_client(server).find_build_time("api", digest) is None
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"<html>", b'{"config": {"digest": "md5:x"}}', b'{"config": 7}']
+)
+def test_build_time_of_malformed_manifest_is_none(
+    server: FakeRegistry, make_client: MakeClient, manifest: bytes
+) -> None:
+    digest = add_content(server, manifest)
+    assert make_client(server).find_build_time("api", digest) is None
+
+
+def test_build_time_fails_if_the_registry_is_unavailable(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.fallback = lambda request: Reply(status=503)
+    with pytest.raises(RegistryUnavailable):
+        make_client(server).find_build_time("api", DIGEST)
 
 
 def test_build_time_of_nested_index_is_none(server: FakeRegistry, make_client: MakeClient) -> None:

@@ -161,6 +161,17 @@ def test_truncated_body_is_unavailable(server: FakeRegistry, make_client: MakeCl
         make_client(server).list_repositories()
 
 
+@pytest.mark.parametrize("line", ["Broken line", "Link : <x>; rel=next", "\xa0X: y"])
+def test_response_with_malformed_header_line_is_unavailable(
+    server: FakeRegistry, make_client: MakeClient, line: str
+) -> None:
+    """The headers after the line are lost, also the link to the next page."""
+    headers = {f"{line}\r\nLink": "</v2/_catalog?last=a>; rel=next"}
+    server.routes[CATALOG] = Reply({"repositories": ["a"]}, headers=headers)
+    with pytest.raises(RegistryUnavailable, match="sent a malformed response"):
+        make_client(server).list_repositories()
+
+
 # connections
 
 
@@ -171,7 +182,7 @@ def test_connection_is_reused_also_after_head(make_client: MakeClient) -> None:
         for _ in range(2):
             assert client.list_repositories() == ["a"]
             assert client.find_digest("a", "1") is None
-        assert len(server.requests) == 4
+        assert [request.method for request in server.requests] == ["GET", "HEAD", "GET"] * 2
         assert len({request.client_port for request in server.requests}) == 1
 
 

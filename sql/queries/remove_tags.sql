@@ -1,9 +1,8 @@
--- Delete the tags of an image that a registry listing did not contain, except tags that were
--- observed after the listing.
+-- Delete tags of an image by name, except tags that were observed after a given time.
 DELETE FROM tags
 WHERE organization_id = %(organization_id)s
     AND image_id = %(image_id)s
-    AND name <> ALL (%(names)s::text[])
+    AND name = ANY (%(names)s::text[])
     AND NOT EXISTS (
         SELECT FROM tags AS later
         WHERE later.organization_id = %(organization_id)s
