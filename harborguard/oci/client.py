@@ -31,12 +31,16 @@ _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _PAGE_SIZES = (1000, 100)
 _MAX_PAGES = 1000
 _MAX_NAMES = 200_000
+# Some registries return 404 for a manifest of a type that is not accepted, so every type is.
 _ACCEPT_MANIFESTS = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
         "application/vnd.oci.image.manifest.v1+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
         "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.oci.artifact.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "*/*;q=0.1",
     ]
 )
 _IMAGE_CONFIG_TYPES = {

@@ -287,7 +287,9 @@ def test_malformed_document_fails_with_its_kind(
         make_client(server).list_tags("api")
 
 
-@pytest.mark.parametrize("name", ["../x", "a b", "a\x00", "x" * 129, "", "é", "-a", "1@x", "1:2"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a b", "a\x00", "x" * 129, "", "é", "-a", "1@x", "1:2", f"1@{digest_of(b'')}"]
+)
 def test_malformed_tag_is_not_requested(
     server: FakeRegistry, make_client: MakeClient, name: str
 ) -> None:
@@ -349,6 +351,29 @@ def test_digest_is_read_by_get_if_head_has_none(
     server: FakeRegistry, make_client: MakeClient, head: Reply, get: Reply
 ) -> None:
     server.fallback = respond(head, get)
+    assert make_client(server).find_digest("api", "1") == DIGEST
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.oci.artifact.manifest.v1+json",
+        "*/*",
+    ],
+)
+def test_manifest_of_any_type_is_accepted(
+    server: FakeRegistry, make_client: MakeClient, media_type: str
+) -> None:
+    """Some registries return 404 for a tag whose manifest has no accepted type."""
+
+    def handle(request: Request) -> Reply:
+        accepted = [item.partition(";")[0].strip() for item in request.headers["accept"].split(",")]
+        return with_digest(DIGEST) if media_type in accepted else Reply(ERRORS, status=404)
+
+    server.fallback = handle
     assert make_client(server).find_digest("api", "1") == DIGEST
 
 
@@ -447,7 +472,7 @@ def test_build_time_of_other_artifacts_is_none(
     "reply",
     [
         *(Reply(status=status) for status in (401, 403, 404, 412)),
-        Reply(b"not the content of this digest"),
+        Reply(b'{"created": "2026-05-01T00:00:00Z"}'),  # the content of another digest
         Reply(status=302, headers={"Location": "ftp://127.0.0.1/"}),
     ],
 )
