@@ -5,7 +5,9 @@ from flask import Flask, Response
 from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
+from harborguard.api.request_body import discard_body
 from harborguard.api.responses import ResponseSchema, json_response, one_of, text
+from harborguard.api.services import services
 from harborguard.errors import Conflict, HarborGuardError, RateLimited
 from harborguard.store.errors import translate_error
 
@@ -72,6 +74,7 @@ def _error_response(error: HarborGuardError) -> Response:
     if error.issues:
         error_body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
     body: dict[str, object] = {"error": error_body}
+    discard_body(services().config.max_upload_bytes)
     if isinstance(error, Conflict) and error.scan_id:
         body["scanId"] = error.scan_id
     response = json_response(body)
@@ -87,6 +90,7 @@ def _http_error_response(error: HTTPException) -> Response:
     status = error.code or 500
     code = _CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
     message = _NO_SUCH_PATH if code == "NOT_FOUND" else error.description
+    discard_body(services().config.max_upload_bytes)
     response = json_response({"error": {"code": code, "message": message}})
     response.status_code = STATUSES[code]
     for name, value in error.get_headers():

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BytesIO
 
 from flask import request
@@ -27,6 +28,18 @@ def read_json_body(limit: int) -> bytes:
         raise _too_large(limit)
     chunks = _cap(_receive(), limit)
     return _join(_cap(_inflate(chunks), limit) if encoding == "gzip" else chunks)
+
+
+def discard_body(limit: int) -> None:
+    """Read what is left of the request's body, unless its Content-Length exceeds `limit` bytes.
+
+    nginx sends the whole body before it reads the response. If the service closed the connection
+    earlier, nginx could not send the rest and would respond with 503.
+    """
+    if 0 < (request.content_length or 0) <= limit:
+        with suppress(InvalidRequest):  # the client is gone
+            for _ in _receive():
+                pass
 
 
 def _receive() -> Iterator[bytes]:
