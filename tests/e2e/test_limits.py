@@ -1,5 +1,6 @@
 """Limits that keep one client from affecting the others, with nginx and deploy/nginx.conf."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -7,10 +8,11 @@ from contextlib import suppress
 import pytest
 
 from harborguard.model import Role
-from tests.support.fault_injection import deployed
+from tests.support.fault_injection import deployed, deployed_in, short_directory
 from tests.support.reports import envelope
 from tests.support.service import Response, Service, parse_response
 from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 KB, MB = 1 << 10, 1 << 20
 UPLOAD = "/api/scans/upload"
@@ -85,3 +87,44 @@ def test_large_upload_without_permission_returns_its_own_status_not_503(
             assert response.status == status or (status, response.status) == (201, 200), headers
     assert post(service, f"{UPLOAD}?page", body, is_json, chunked=True).status == 401
     assert post(service, "/api/scans/%75pload", body, is_json).status == 401
+
+
+def test_logs_of_nginx_have_method_and_path_without_the_query(database_url: str) -> None:
+    secret = "hg_ak_" + "5ec4e7" * 8
+    lines = {
+        f"GET /api/images?api_key={secret} HTTP/1.1": ("GET", "/api/images", 401),
+        f"GET /api/images?#{secret} HTTP/1.1": ("GET", "/api/images", 401),
+        f"GET /api/images#{secret} HTTP/1.1": ("GET", "/api/images", 401),
+        f"GET http://x.test/api/images?key={secret} HTTP/1.1": ("GET", "/api/images", 401),
+        f"POST /api/none?key={secret} HTTP/1.1": ("POST", "/api/none", 404),
+        f"POST /api/images?key={secret} HTTP/1.1\r\nTransfer-Encoding: odd": (
+            "POST", "/api/images", 501,
+        ),
+        f"TRACE /api/images?key={secret} HTTP/1.1": ("TRACE", "/api/images", 405),
+        f"GET /api/%zz?key={secret} HTTP/1.1": ("GET", "", 400),
+        f"GET /api/images?key={secret} x HTTP/1.1": ("GET", "", 400),
+        f"G<T /api/images?key={secret} HTTP/1.1": ("", "", 400),
+        f"GET /api/images?key={secret}&x={'x' * 33_000} HTTP/1.1": ("GET", "", 414),
+    }  # fmt: skip
+    with short_directory() as directory, deployed_in(directory, database_url) as service:
+        log = directory / "access.log"
+        start = len(log.read_text().splitlines())
+        for line in lines:
+            service.send(f"{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        # Over the rate limit.
+        for _ in range(600):
+            line = f"GET /api/images?key={secret} HTTP/1.0\r\nX-API-Key: {secret}\r\n\r\n"
+            if service.send(line.encode()).status == 429:
+                break
+        # If nginx cannot connect to the service, its error log quotes the request line.
+        errors = (directory / "error.log").read_text()
+        service.stop()
+        assert service.request(f"/api/images?key={secret}").status == 503
+        wait_until(lambda: '"status":"503"' in log.read_text())
+        entries = [json.loads(line) for line in log.read_text().splitlines()[start:]]
+        written = log.read_text() + errors
+    logged = [(entry["method"], entry["path"], int(entry["status"])) for entry in entries]
+    assert logged[: len(lines)] == list(lines.values())
+    assert logged[-2:] == [("GET", "/api/images", 429), ("GET", "/api/images", 503)]
+    assert secret not in written
+    assert secret[6:20] not in written

@@ -272,7 +272,17 @@ def is_listening(port: int) -> bool:
 @contextmanager
 def deployed(database_url: str, **settings: str) -> Iterator[Service]:
     """Run the service as an operator deploys it: nginx, a Unix socket and gunicorn."""
-    with short_directory() as directory, nginx(directory) as port:
+    with (
+        short_directory() as directory,
+        deployed_in(directory, database_url, **settings) as service,
+    ):
+        yield service
+
+
+@contextmanager
+def deployed_in(directory: Path, database_url: str, **settings: str) -> Iterator[Service]:
+    """Run the service like `deployed`, with the socket and the files of nginx in a directory."""
+    with nginx(directory) as port:
         bind = f"unix:{directory}/harborguard.sock"
         settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
         with running(start(PRODUCTION, port, HARBORGUARD_PROXIES="1", **settings), port) as service:
