@@ -1,6 +1,7 @@
 """The HTTP API, in Flask. RESOURCES lists the blueprints whose routes need a credential."""
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import NotFound
 
 from harborguard.api import auth, docs, health, images, openapi, scans
 from harborguard.api.errors import register_error_handlers
@@ -19,12 +20,24 @@ def init_api(app: Flask, services: Services) -> None:
     app.extensions["harborguard"] = services
     app.teardown_request(release_connection)
     observe_requests(app)
+    app.before_request(_reject_leading_slashes)
     register_error_handlers(app)
     app.register_blueprint(_make_api())
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
     if services.config.docs:
         app.register_blueprint(docs.blueprint)
+
+
+def _reject_leading_slashes() -> None:
+    """Raise NotFound for a path like `//api/images`, which Werkzeug routes as `/api/images`.
+
+    Flask calls this hook before it runs a view or raises the error of a path without a route.
+    """
+    if request.environ["PATH_INFO"].startswith("//"):
+        # The hooks of blueprints, the log and the metrics must not see the route.
+        request.url_rule = None
+        raise NotFound
 
 
 def _make_api() -> Blueprint:

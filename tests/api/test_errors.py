@@ -1,11 +1,14 @@
 """Errors have one envelope and the status of their code, and do not expose internal causes."""
 
+import json
 import time
 from dataclasses import replace
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from app import create_app
 from harborguard import errors
@@ -30,14 +33,36 @@ def test_unknown_path_returns_404_without_a_statement(
 
 
 @pytest.mark.parametrize(
-    "path", ["/images", "/api", "/api/", "/api/images/", "//api/images", "/api//images", "/API/images"]
-)  # fmt: skip
+    "path", ["/images", "/api", "/api/", "/api/images/", "/api//images", "/API/images"]
+)
 def test_similar_path_returns_404(client: FlaskClient, tenants: Tenants, path: str) -> None:
     response = client.get(path, headers={**tenants.acme.headers, "Host": "evil.test"})
     assert response.status_code == 404
     assert response.json is not None
     assert response.json["error"]["code"] == "NOT_FOUND"
     assert b"evil" not in response.data
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+@pytest.mark.parametrize(
+    "path", ["//api/images", "///api/images", "//api/health", "//api/docs", "//", "//evil.test/api"]
+)
+def test_path_with_two_leading_slashes_returns_404_without_a_statement(
+    app: Flask, tenants: Tenants, statements: list[str], events: Events, method: str, path: str
+) -> None:
+    """The test client would take the path for a host, so the path is set in the environment."""
+    statements.clear()
+    environ = EnvironBuilder(
+        "/", method=method, headers=Headers(tenants.acme.headers)
+    ).get_environ()
+    response = run_wsgi_app(app, {**environ, "PATH_INFO": path, "REQUEST_URI": path}, buffered=True)
+    body, status, headers = b"".join(response[0]), response[1], response[2]
+    assert status == "404 NOT FOUND"
+    expected = {"error": {"code": "NOT_FOUND", "message": "The path does not exist."}}
+    assert method == "HEAD" or json.loads(body) == expected
+    assert "Location" not in headers
+    assert statements == []
+    assert [event["route"] for event in events()] == ["unmatched"]
 
 
 @pytest.mark.parametrize(

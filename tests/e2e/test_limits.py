@@ -128,3 +128,17 @@ def test_logs_of_nginx_have_method_and_path_without_the_query(database_url: str)
     assert logged[-2:] == [("GET", "/api/images", 429), ("GET", "/api/images", 503)]
     assert secret not in written
     assert secret[6:20] not in written
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *["//api/images", "///api/images", "/%2Fapi/images", "/%2fapi/images", "/./api/images"],
+        *["/api//images", "/api/x/../images", "//x.test/api/images", "http://x//api/images"],
+    ],
+)
+def test_path_that_is_not_exactly_a_route_returns_404_through_nginx(
+    service: Service, tenants: Tenants, path: str
+) -> None:
+    response = service.request(path, tenants.acme.headers)
+    assert (response.status, response.json["error"]["code"]) == (404, "NOT_FOUND")
