@@ -7,6 +7,9 @@ from flask import Response, request
 from harborguard import __version__
 from harborguard.model import Scope
 
+# The header of a conditional request, for the OpenAPI document.
+CONDITION = {"If-None-Match": "ETags of cached responses. A match returns 304."}
+
 
 def make_etag(scope: Scope, version: int, link: str) -> str:
     """Return the ETag: a hash of scope, inventory version, link and release.

@@ -8,6 +8,7 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Response, send_from_directory
 
+from harborguard.api.conditional import CONDITION, matches_request, not_modified
 from harborguard.api.openapi import documented
 from harborguard.errors import NotFound
 
@@ -29,27 +30,46 @@ _CONTENT_SECURITY_POLICY = (
 
 
 @blueprint.get("")
-@documented(tag="service", responses={200: ["text/html"]}, errors=[404])
+@documented(
+    tag="service",
+    request_headers=CONDITION,
+    responses={200: ["text/html"], 304: None},
+    errors=[404],
+)
 def get_docs_page() -> Response:
     """Return the API reference as an HTML page.
 
     The status is 404 if the operator has switched the page off.
     """
-    return send_from_directory(_PAGE, "index.html")
+    return _send_file(_PAGE, "index.html")
 
 
 @blueprint.get("/<name>")
 @documented(
     tag="service",
     path_parameters={"name": "The name of a file of the page."},
-    responses={200: ["text/css", "text/javascript"]},
+    request_headers=CONDITION,
+    responses={200: ["text/css", "text/javascript"], 304: None},
     errors=[404],
 )
 def get_docs_file(name: str) -> Response:
     """Return a file of the API reference."""
     if name not in _FILES:
         raise NotFound("File not found.")
-    return send_from_directory(_FILES[name], name)
+    return _send_file(_FILES[name], name)
+
+
+def _send_file(directory: Path, name: str) -> Response:
+    """Return a file, or 304 if If-None-Match has its ETag; ignore other conditions and ranges.
+
+    Werkzeug's own conditional responses would be 412 and 416 outside of the envelope.
+    """
+    response = send_from_directory(directory, name, conditional=False)
+    etag, _ = response.get_etag()
+    if etag and matches_request(etag):
+        response.close()
+        return not_modified(etag)
+    return response
 
 
 @blueprint.after_request

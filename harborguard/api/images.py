@@ -6,7 +6,13 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from harborguard.api.auth import require
-from harborguard.api.conditional import is_conditional, make_etag, matches_request, not_modified
+from harborguard.api.conditional import (
+    CONDITION,
+    is_conditional,
+    make_etag,
+    matches_request,
+    not_modified,
+)
 from harborguard.api.openapi import documented
 from harborguard.api.pagination import LinkBuilder, make_link_builder, page_of, serialize_page
 from harborguard.api.queries import (
@@ -62,7 +68,7 @@ def parse_query_string(_query_string: bytes) -> tuple[ImageCriteria, Page, LinkB
 @documented(
     tag="images",
     query=ListImagesQuery,
-    request_headers={"If-None-Match": "ETags of cached responses. A match returns 304."},
+    request_headers=CONDITION,
     responses={200: page_of(ImageResponse), 304: None},
     response_headers={"ETag": "Changes with the inventory, the query and the release."},
 )

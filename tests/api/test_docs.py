@@ -50,3 +50,42 @@ def test_disabled_docs_return_404(config: Config, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HARBORGUARD_DOCS", "perhaps")
     with pytest.raises(ConfigurationError, match="HARBORGUARD_DOCS"):
         Config.from_env()
+
+
+CONDITIONS = [
+    {"If-Match": '"x"'},
+    {"If-Match": "nonsense"},
+    {"If-None-Match": '"x"'},
+    {"If-None-Match": '"x"', "If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    {"If-Modified-Since": "nonsense"},
+    {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+    {"Range": "bytes=9-1"},
+    {"Range": "bytes=999999999-"},
+    {"Range": "bytes=0-9"},
+    {"Range": "nonsense"},
+    {"Range": "bytes=0-9", "If-Range": '"x"'},
+    {"Range": "bytes=99999999-", "If-Range": "nonsense"},
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", CONDITIONS, ids=str)
+@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/init.js"])
+def test_docs_file_ignores_conditions_and_ranges(
+    client: FlaskClient, path: str, headers: dict[str, str], method: str
+) -> None:
+    plain = client.open(path, method=method, buffered=True)
+    response = client.open(path, method=method, headers=headers, buffered=True)
+    assert (response.status_code, response.data) == (200, plain.data)
+    assert response.headers["Content-Type"] == plain.headers["Content-Type"]
+    assert response.headers["ETag"] == plain.headers["ETag"]
+
+
+def test_unchanged_docs_file_returns_304(client: FlaskClient) -> None:
+    etag = client.get("/api/docs/init.js", buffered=True).headers["ETag"]
+    for condition in (etag, f'"x", W/{etag}', "*"):
+        headers = {"If-None-Match": condition, "If-Match": '"x"', "Range": "bytes=9-1"}
+        response = client.get("/api/docs/init.js", headers=headers)
+        assert (response.status_code, response.data) == (304, b"")
+        assert response.headers["ETag"] == etag
+        assert response.headers["X-Content-Type-Options"] == "nosniff"

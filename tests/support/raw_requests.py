@@ -59,6 +59,8 @@ REQUESTS: dict[str, bytes] = {
     "contradictory schemes": HEAD + b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\nConnection: close\r\n\r\n",
     "moved application": HEAD + b"SCRIPT_NAME: /api\r\nScript-Name: /api\r\nConnection: close\r\n\r\n",
     "range": HEAD + b"Range: bytes=9-1\r\nConnection: close\r\n\r\n",
+    "condition on a file": b'GET /api/docs HTTP/1.1\r\nHost: x\r\nIf-Match: "x"\r\nConnection: close\r\n\r\n',
+    "range of a file": b"GET /api/docs HTTP/1.1\r\nHost: x\r\nRange: bytes=9-1\r\nConnection: close\r\n\r\n",
     "stale condition": HEAD + b'If-Match: "x"\r\nConnection: close\r\n\r\n',
 }  # fmt: skip
 
