@@ -36,6 +36,8 @@ def make_settings(config: Config, hooks: ServerHooks) -> dict[str, object]:
         "wsgi_app": "wsgi",
         # A socket passed by systemd (deploy/harborguard.socket) takes precedence.
         "bind": config.addresses,
+        # Only the owner and the group may connect to a Unix socket. By default all accounts may.
+        "umask": 0o117,
         "workers": config.workers,
         # One thread selects the sync worker, the most predictable one behind a buffering proxy.
         # More threads select gthread.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,7 +15,17 @@ import pytest
 from harborguard.store.connection import Connection
 from harborguard.store.migrations import read_migrations
 from tests.support.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4
-from tests.support.service import PRODUCTION, ROOT, Service, free_port, serving, start
+from tests.support.fault_injection import short_directory
+from tests.support.service import (
+    LOCAL,
+    PRODUCTION,
+    ROOT,
+    Service,
+    free_port,
+    running,
+    serving,
+    start,
+)
 from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
 
@@ -179,6 +190,24 @@ def test_worker_with_a_signal_during_fork_exits(
         wait_until(lambda: marker.exists() and not exists(int(marker.read_text())))
         assert service.request("/api/ready").status == 200
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize("configuration", [PRODUCTION, LOCAL])
+def test_unix_socket_is_open_to_its_owner_and_group_only(
+    database_url: str, configuration: str
+) -> None:
+    with short_directory() as directory:
+        path = directory / "harborguard.sock"
+        port = free_port()
+        bind = f"127.0.0.1:{port},unix:{path}"
+        process = start(configuration, port, DATABASE_URL=database_url, HARBORGUARD_BIND=bind)
+        with running(process, port) as service:
+            status = path.stat()
+            assert stat.filemode(status.st_mode) == "srw-rw----"
+            assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+            service.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: "Hang up" in "".join(service.output))
+            assert stat.filemode(path.stat().st_mode) == "srw-rw----"
 
 
 LOAD_TWICE = """

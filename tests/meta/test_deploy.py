@@ -98,6 +98,8 @@ def test_units_nginx_and_compose_use_the_same_socket() -> None:
     assert f"ListenStream={path}\n" in (DEPLOY / "harborguard.socket").read_text()
     assert NGINX.count(f"server unix:{path} ") == 3
     assert f"HARBORGUARD_BIND: unix:{path}," in COMPOSE
+    # The group of www-data in Debian, also in the image of nginx.
+    assert '    user: "10001:33"\n' in COMPOSE
 
 
 def test_image_contains_only_the_files_it_needs() -> None:

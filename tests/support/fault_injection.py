@@ -285,6 +285,10 @@ def deployed_in(directory: Path, database_url: str, **settings: str) -> Iterator
     with nginx(directory) as port:
         bind = f"unix:{directory}/harborguard.sock"
         settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
+        if os.geteuid() == 0:
+            # The socket gets the group of nginx's workers.
+            options = settings.get("GUNICORN_CMD_ARGS", "")
+            settings["GUNICORN_CMD_ARGS"] = f"{options} --group www-data"
         with running(start(PRODUCTION, port, HARBORGUARD_PROXIES="1", **settings), port) as service:
             yield service
 
