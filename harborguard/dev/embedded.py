@@ -27,9 +27,15 @@ from harborguard.dev.programs import (
 
 _FALLBACK_DIRECTORY = Path("/var/lib/harborguard")
 _FALLBACK_UID = 65534
+# A group of the server's process alone, since other processes may also run as uid 65534. systemd's
+# UIDS-GIDS.md lists it as unused, and a container with 65536 ids has it. It needs no name.
+_PRIVATE_GID = 65527
+_DATA = "postgres-18"
 _START_TIMEOUT = 180  # seconds; crash recovery on a busy disk is slow
 _SETTINGS = ("listen_addresses=", "unix_socket_permissions=0700", "max_connections=50")
 _SETTINGS += ("io_method=sync", "jit=off", "timezone=UTC", "log_timezone=UTC")
+# Segments in the data directory: other processes of the account can read those in /dev/shm.
+_SETTINGS += ("dynamic_shared_memory_type=mmap",)
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -84,7 +90,8 @@ def running_server(
     `state_dir` is created if it is missing; an existing one must be empty or have been created by
     this function. Only the account that runs the server can read it. Root runs the server as the
     owner of the checkout, else as `sudo_uid`, else as uid 65534, and stores the data in
-    /var/lib/harborguard if that account cannot access `state_dir`.
+    /var/lib/harborguard if that account cannot access `state_dir`. As uid 65534, the server has a
+    group that no other process has: only root and the server can read the data and connect.
 
     Without `durable`, the server is faster, but a crash of the machine can destroy the data. Raise
     EmbeddedServerError if the server cannot run.
@@ -121,11 +128,15 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
     fallback = _FALLBACK_DIRECTORY / digest
     directory.parent.mkdir(parents=True, exist_ok=True)
     if account.pw_uid == 0:
-        paths = [p for p in (Path(__file__).parents[2], fallback, directory) if p.exists()]
+        paths = [Path(__file__).parents[2]]
+        paths += [fallback, fallback / _DATA, directory, directory / _DATA]
+        owners = [path.stat().st_uid for path in paths if path.exists()]
         # Ascending precedence: the last known account is used.
-        for uid in (_FALLBACK_UID, sudo_uid, *(path.stat().st_uid for path in paths)):
+        for uid in (_FALLBACK_UID, sudo_uid, *owners):
             with suppress(KeyError):  # a container may not know the owner of a mounted checkout
                 account = pwd.getpwuid(uid) if uid else account
+        if account.pw_uid == _FALLBACK_UID:
+            account = pwd.struct_passwd((*account[:3], _PRIVATE_GID, *account[4:]))
         if run_program(["test", "-x", directory.parent], **process_options(account)):
             directory = fallback
             with suppress(FileExistsError):
@@ -136,23 +147,34 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
     # A socket's path has at most 107 bytes, and libpq splits a host at commas.
     if len(os.fsencode(sockets)) > 88 or "," in str(sockets):
         sockets = Path(f"/tmp/hgpg-{account.pw_uid}-{digest}")  # noqa: S108 - not from TMPDIR
-    return _Cluster(directory / "postgres-18", sockets, account, programs)
+    return _Cluster(directory / _DATA, sockets, account, programs)
 
 
 def _make_private(directory: Path, account: pwd.struct_passwd) -> None:
-    """Create a directory, or raise EmbeddedServerError if it exists and is not the account's."""
+    """Create a directory, or raise EmbeddedServerError if it exists and is not the account's.
+
+    The directory of an account with the private group belongs to root and that group, so that
+    other processes of the account cannot enter it.
+    """
     with suppress(FileExistsError):
         directory.mkdir(0o700)
+    owner, mode = (0, 0o770) if _has_private_group(account) else (account.pw_uid, 0o700)
+    status = directory.lstat()
+    is_private = (status.st_uid, status.st_gid) == (owner, account.pw_gid)
+    is_own = is_private or status.st_uid == account.pw_uid
     # Root changes the owner of an empty directory only: the path may be /var by mistake.
-    may_change_owner = os.geteuid() == 0 and not any(directory.iterdir())
-    owners = {account.pw_uid, 0} if may_change_owner else {account.pw_uid}
-    if directory.lstat().st_uid not in owners or directory.is_symlink():
+    may_change_owner = os.geteuid() == status.st_uid == 0 and not any(directory.iterdir())
+    if not (is_own or may_change_owner) or directory.is_symlink():
         raise EmbeddedServerError(
             f"{directory} is not owned by {account.pw_name}. "
             "Remove it, or set HARBORGUARD_STATE_DIR to another directory."
         )
-    directory.chmod(0o700)
-    os.lchown(directory, account.pw_uid, account.pw_gid)
+    os.lchown(directory, owner, account.pw_gid)
+    directory.chmod(mode)
+
+
+def _has_private_group(account: pwd.struct_passwd) -> bool:
+    return account.pw_gid == _PRIVATE_GID
 
 
 def _create(path: Path, account: pwd.struct_passwd) -> TextIO:
@@ -216,7 +238,9 @@ def _stop(process: subprocess.Popen[Any], sockets: Path, owner: int) -> None:
 def _write_access_rules(cluster: _Cluster) -> list[str]:
     """Write pg_hba and pg_ident files, and return the settings that name them and the sockets."""
     rules, names = cluster.data.with_suffix(".hba"), cluster.data.with_suffix(".ident")
-    accounts = {cluster.account.pw_name, pwd.getpwuid(os.geteuid()).pw_name}
+    accounts = {pwd.getpwuid(os.geteuid()).pw_name}
+    if not _has_private_group(cluster.account):
+        accounts.add(cluster.account.pw_name)
     mapping = "".join(f'harborguard "{name}" all\n' for name in sorted(accounts))
     # Peer authentication protects the data even if the directory is opened to all accounts.
     for path, text in (rules, "local all all peer map=harborguard\n"), (names, mapping):

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -235,7 +236,7 @@ def test_stale_pid_files_that_name_another_process_are_ignored(state: Path) -> N
     with running_server(state, durable=False):
         files = (state / "postgres-18/postmaster.pid", state / "s/.s.PGSQL.5432.lock")
         texts = [path.read_text().split("\n", 1)[1] for path in files]
-    account = state.stat()
+    account = (state / "postgres-18").stat()
     user, group = (account.st_uid, account.st_gid) if IS_ROOT else (None, None)
     other = subprocess.Popen(["sleep", "60"], user=user, group=group)
     with other:
@@ -287,21 +288,73 @@ def test_other_accounts_are_rejected_even_if_they_reach_the_socket(
     state: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     with running_server(state, durable=False) as server:
-        account = pwd.getpwuid(state.stat().st_uid)
-        users = {account.pw_name, pwd.getpwuid(os.geteuid()).pw_name}
+        account = pwd.getpwuid((state / "postgres-18").stat().st_uid)
+        user = pwd.getpwuid(os.geteuid()).pw_name
         assert (state / "postgres-18.hba").read_text() == "local all all peer map=harborguard\n"
         names = (state / "postgres-18.ident").read_text().splitlines()
-        assert names == [f'harborguard "{name}" all' for name in sorted(users)]
-        assert state.stat().st_mode & 0o777 == 0o700
+        assert names == [f'harborguard "{user}" all']
+        mode = stat.filemode(state.stat().st_mode)
+        assert mode == ("drwxrwx---" if IS_ROOT else "drwx------")
         if IS_ROOT:
             for path in (state, state / "s", state / "s/.s.PGSQL.5432"):
                 path.chmod(0o777)
-            daemon = pwd.getpwnam("daemon")
             for url in (server.url, server.superuser_url):
-                allowed = spawn(CONNECT_AS_ACCOUNT, url, account.pw_uid, account.pw_gid)
-                assert allowed.communicate() == ("", "")
-                rejected = spawn(CONNECT_AS_ACCOUNT, url, daemon.pw_uid, daemon.pw_gid)
-                assert "Peer authentication failed" in rejected.communicate()[1]
+                for other in (account, pwd.getpwnam("daemon")):
+                    rejected = spawn(CONNECT_AS_ACCOUNT, url, other.pw_uid, other.pw_gid)
+                    assert "Peer authentication failed" in rejected.communicate()[1]
+
+
+READ_AS_ACCOUNT = """
+import os, sys
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[1]))
+for path in sys.argv[3:]:
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path, "rb").close()
+        print(path)
+    except PermissionError:
+        pass
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can run a process as another account")
+@pytest.mark.parametrize("is_long", [False, True], ids=["short", "long"])
+def test_other_process_of_the_servers_account_cannot_read_or_connect(
+    parent: Path, spawn: Callable[..., subprocess.Popen[str]], is_long: bool
+) -> None:
+    """With a long path, the socket is in /tmp. Root runs the server as uid 65534."""
+    state = parent / ("x" * 90 if is_long else "state")
+    with running_server(state, sudo_uid=65534) as server:
+        account = pwd.getpwuid((state / "postgres-18").stat().st_uid)
+        sockets = str(conninfo_to_dict(server.url)["host"])
+        pid = postmaster(state)
+        paths = [state, state / "postgres-18", state / "postgres-18/PG_VERSION"]
+        paths.append(Path(sockets))
+        paths += [state / "postgres-18.log", Path(f"/proc/{pid}/cwd/PG_VERSION")]
+        paths += [Path(f"/proc/{pid}/{name}") for name in ("environ", "fd/0", "root/etc/passwd")]
+        [shared_memory] = query(server.url, "SHOW dynamic_shared_memory_type")[0]
+        assert shared_memory == "mmap"  # the files of "posix" are in /dev/shm
+        reader = spawn(READ_AS_ACCOUNT, account.pw_uid, account.pw_gid, *paths)
+        assert reader.communicate() == ("", "")
+        for url in (server.url, server.superuser_url):
+            error = spawn(CONNECT_AS_ACCOUNT, url, account.pw_uid, account.pw_gid).communicate()[1]
+            assert "Permission denied" in error
+        assert is_up(server.url)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
+def test_directory_of_the_servers_account_is_taken_over_with_its_data(state: Path) -> None:
+    """An earlier start made it, or `sudo_uid` has changed since."""
+    with running_server(state) as server:
+        query(server.url, "CREATE TABLE IF NOT EXISTS kept ()")
+    owner = (state / "postgres-18").stat().st_uid
+    os.chown(state, owner, pwd.getpwuid(owner).pw_gid)
+    state.chmod(0o700)
+    with running_server(state, sudo_uid=pwd.getpwnam("daemon").pw_uid) as server:
+        assert query(server.url, "SELECT count(*) FROM kept") == [(0,)]
+        assert (state / "postgres-18").stat().st_uid == owner
+        assert (state.stat().st_uid, stat.filemode(state.stat().st_mode)) == (0, "drwxrwx---")
 
 
 def test_caller_rejected_by_a_running_server_gets_an_error_at_once(
@@ -332,7 +385,7 @@ def test_server_never_runs_as_root(state: Path) -> None:
     with running_server(state, durable=False, sudo_uid=65534):
         status = Path(f"/proc/{postmaster(state)}/status").read_text()
     lines = dict(line.split(":\t", 1) for line in status.splitlines())
-    owner = state.stat()
+    owner = (state / "postgres-18").stat()
     assert set(lines["Uid"].split()) == {str(owner.st_uid)} != {"0"}
     assert set(lines["Gid"].split()) == {str(owner.st_gid)} != {"0"}
     assert "0" not in lines["Groups"].split()

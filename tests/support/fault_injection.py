@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -107,13 +108,21 @@ def cluster() -> Iterator[Cluster]:
             server.stack.close()
 
 
+def allow_own_account(server: Cluster) -> None:
+    """Let processes of the account that runs a server connect to it, as pgbouncer does."""
+    account = pwd.getpwuid(server.data_directory.stat().st_uid).pw_name
+    with server.data_directory.with_suffix(".ident").open("a") as names:
+        names.write(f'harborguard "{account}" all\n')
+    server.execute("SELECT pg_reload_conf()")
+
+
 @contextmanager
 def replica_of(primary: Cluster) -> Iterator[Cluster]:
     """Run a streaming replica of a server during the block."""
     # Allow this account to replicate: the database name `all` does not include replication.
     with primary.data_directory.with_suffix(".hba").open("a") as rules:
         rules.write("local replication all peer map=harborguard\n")
-    primary.execute("SELECT pg_reload_conf()")
+    allow_own_account(primary)
     with short_directory() as directory:
         replica = Cluster(directory / "pg")
         replica.directory.mkdir(mode=0o700)
@@ -307,6 +316,7 @@ def pgbouncer(server: Cluster) -> Iterator[int]:
         )
         file.chmod(0o644)
         # pgbouncer does not run as root. The account of the server may use its socket.
+        allow_own_account(server)
         owner = server.data_directory.stat()
         identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         with listening(port, [command, str(file)], **({} if os.geteuid() else identity)):
