@@ -79,7 +79,7 @@ class ImageSummary(NamedTuple):
 class Listing(NamedTuple, Generic[T]):
     """One page of a list. `total` is the exact number of matching rows on all pages.
 
-    `version` is the inventory version for a page of images; for other pages it is 0.
+    `version` is the scope's inventory version for a page of images; for other pages it is 0.
     """
 
     items: list[T]
@@ -87,10 +87,22 @@ class Listing(NamedTuple, Generic[T]):
     version: int = 0
 
 
-class ImageDetails(NamedTuple):
-    """One image: its row, its registry, and the scan that its score comes from.
+class OtherScan(NamedTuple):
+    """A scan that stands beside the one that an image's score comes from (contract 6.6)."""
 
-    The scan's fields are None if no finished scan exists.
+    id: str
+    status: str
+    scanners: list[str]
+    finished_at: str
+    risk_score: int
+    grade: str
+
+
+class ImageDetails(NamedTuple):
+    """One image: its row, its registry, the scan that its score comes from, and those beside it.
+
+    The scan's fields are None if no finished scan exists. `other_scans` are ordered by score, the
+    highest first.
     """
 
     summary: ImageSummary
@@ -99,6 +111,8 @@ class ImageDetails(NamedTuple):
     scan_id: str | None
     scan_status: str | None
     scanners: list[str] | None
+    scan_finished_at: str | None
+    other_scans: list[OtherScan]
 
 
 class TagSummary(NamedTuple):

@@ -113,7 +113,7 @@ def summarize_images() -> dict[str, Any]:
     errors=[404],
 )
 def get_image(image_id: str) -> dict[str, Any]:
-    """Return an image with its registry and its last scan."""
+    """Return an image with its registry, its last scan and the scans beside it."""
     scope = g.principal.scope
     image = read(lambda conn: details.get_image(conn, scope, image_id))
     return {"data": serialize_image_details(image)}

@@ -189,18 +189,36 @@ class LastScanResponse(ResponseSchema):
     id = text("scan-5be1c7f20a6d4e93")
     status = one_of([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
     scanners = text_list("trivy")
+    finished_at = timestamp("2026-04-26T14:22:11.000Z")
+
+
+class OtherScanResponse(ResponseSchema):
+    """A scan of the same tag by other scanners that stands beside the last scan."""
+
+    id = text("scan-0d94f1b27c6e8a35")
+    status = one_of([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
+    scanners = text_list("grype")
+    finished_at = timestamp("2026-04-26T14:20:03.000Z")
+    risk_score = integer(25, max=100)
+    grade = Member(Grade, "B")
 
 
 class ImageDetailsResponse(ImageResponse):
-    """An image with its registry and its last scan."""
+    """An image with its registry, its last scan and the scans beside it."""
 
     registry = fields.Nested(RegistryResponse, required=True)
     last_scan = fields.Nested(LastScanResponse, required=True, allow_none=True)
+    other_scans = fields.List(fields.Nested(OtherScanResponse), required=True)
 
 
 def serialize_image_details(image: ImageDetails) -> dict[str, Any]:
-    """Return an image: its row of the list, its registry and its last scan, if there is one."""
-    scan = {"id": image.scan_id, "status": image.scan_status, "scanners": image.scanners}
+    """Return an image: its row of the list, its registry, its last scan and those beside it."""
+    last_scan = {
+        "id": image.scan_id,
+        "status": image.scan_status,
+        "scanners": image.scanners,
+        "finishedAt": image.scan_finished_at,
+    }
     return {
         **serialize_image(image.summary),
         "registry": {
@@ -208,7 +226,18 @@ def serialize_image_details(image: ImageDetails) -> dict[str, Any]:
             "name": image.registry_name,
             "provider": image.provider,
         },
-        "lastScan": scan if image.scan_id else None,
+        "lastScan": last_scan if image.scan_id else None,
+        "otherScans": [
+            {
+                "id": scan.id,
+                "status": scan.status,
+                "scanners": scan.scanners,
+                "finishedAt": scan.finished_at,
+                "riskScore": scan.risk_score,
+                "grade": scan.grade,
+            }
+            for scan in image.other_scans
+        ],
     }
 
 

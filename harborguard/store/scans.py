@@ -59,7 +59,7 @@ def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Sc
         "content_sha256": scan.content_sha256,
         "tag": scan.report.reference.tag,
         "digest": scan.report.digest,
-        "scanners": list(scan.report.scanners),
+        "scanners": sorted(scan.report.scanners),
         "status": scan.report.status.value,
         "started_at": scan.report.started_at,
         "finished_at": scan.finished_at,

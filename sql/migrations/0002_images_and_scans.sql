@@ -28,7 +28,7 @@ CREATE TABLE images (
     tag_count integer NOT NULL DEFAULT 0 CHECK (tag_count >= 0),
     latest_tag text COLLATE "C",
     latest_digest text COLLATE "C",
-    scan_id text COLLATE "C",  -- the scan that score, grade and counts come from
+    scan_id text COLLATE "C",  -- the scan that score, grade and counts come from (rank 1)
     risk_score smallint CHECK (risk_score BETWEEN 0 AND 100),
     grade text CHECK (grade IN ('A', 'B', 'C', 'D')),
     critical integer NOT NULL DEFAULT 0 CHECK (critical >= 0),
@@ -89,7 +89,7 @@ CREATE TABLE scans (
     content_sha256 bytea NOT NULL CHECK (octet_length(content_sha256) = 32),
     tag text COLLATE "C",
     digest text COLLATE "C",
-    scanners text[] NOT NULL,
+    scanners text[] NOT NULL,  -- sorted, so that equal sets are equal arrays
     status text NOT NULL CHECK (status IN ('SUCCESS', 'PARTIAL', 'FAILED', 'CANCELLED')),
     started_at timestamptz,
     finished_at timestamptz NOT NULL,
@@ -105,8 +105,12 @@ CREATE TABLE scans (
     FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
 );
 
--- Finds the newest scan of an image, or of one of its tags.
+-- Finds the newest scan of an image.
 CREATE INDEX scans_image_idx ON scans (organization_id, image_id, finished_at, external_id);
+-- Finds the newest finished scan of a tag, and those shortly before it.
+CREATE INDEX scans_tag_idx ON scans (
+    organization_id, image_id, coalesce(tag, ''), finished_at, external_id
+) WHERE status IN ('SUCCESS', 'PARTIAL');
 
 CREATE TABLE findings (
     organization_id text COLLATE "C" NOT NULL,
@@ -146,11 +150,69 @@ ORDER BY
     organization_id, image_id, name,
     is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
 
--- The scans from which scores are computed (contract 6).
+-- The scans from which scores are computed (contract 6). tag_key is the tag, or '' without one.
 CREATE VIEW finished_scans AS
-SELECT *
+SELECT *, coalesce(tag, '') AS tag_key
 FROM scans
 WHERE status IN ('SUCCESS', 'PARTIAL');
+
+-- The scans that are compared for the score of a tag ('' without one, contract 6.6): its newest
+-- finished scan and those that stand beside it. Of each set of scanners, this is the newest one that
+-- is at most 24 hours older than that scan and not of another digest. Rank 1 is the scan that counts.
+-- A function, because a plan that PostgreSQL makes while tables are empty must suit large ones.
+CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text)
+RETURNS TABLE (
+    rank bigint,
+    newest_finished_at timestamptz,
+    id text,
+    status text,
+    scanners text[],
+    finished_at timestamptz,
+    risk_score smallint,
+    grade text,
+    critical integer,
+    high integer,
+    medium integer,
+    low integer
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT
+        row_number() OVER (
+            ORDER BY scan.risk_score DESC, scan.finished_at DESC, scan.external_id DESC
+        ),
+        newest.finished_at,
+        scan.id,
+        scan.status,
+        scan.scanners,
+        scan.finished_at,
+        scan.risk_score,
+        scan.grade,
+        scan.critical,
+        scan.high,
+        scan.medium,
+        scan.low
+    FROM (
+        SELECT scan.digest, scan.finished_at
+        FROM finished_scans AS scan
+        WHERE scan.organization_id = compared_scans.organization_id
+            AND scan.image_id = compared_scans.image_id
+            AND scan.tag_key = compared_scans.tag_key
+        ORDER BY scan.finished_at DESC, scan.external_id DESC
+        LIMIT 1
+    ) AS newest
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (candidate.scanners) candidate.*
+        FROM finished_scans AS candidate
+        WHERE candidate.organization_id = compared_scans.organization_id
+            AND candidate.image_id = compared_scans.image_id
+            AND candidate.tag_key = compared_scans.tag_key
+            AND candidate.finished_at
+                BETWEEN newest.finished_at - interval '24 hours' AND newest.finished_at
+            AND coalesce(candidate.digest = newest.digest, true)
+        ORDER BY candidate.scanners, candidate.finished_at DESC, candidate.external_id DESC
+    ) AS scan;
+END;
 
 -- Counters, maintained by the transactions that change images (change_counters.sql).
 -- One row for each organization. `version` increases with every change that a list can show. Each

@@ -28,7 +28,7 @@ summary AS (
         coalesce(counted_scan.high, 0) AS high,
         coalesce(counted_scan.medium, 0) AS medium,
         coalesce(counted_scan.low, 0) AS low,
-        counted_scan.finished_at AS last_scanned_at
+        counted_scan.newest_finished_at AS last_scanned_at
     FROM images AS image
     LEFT JOIN latest_tag ON latest_tag.image_id = image.id
     LEFT JOIN LATERAL (
@@ -39,14 +39,29 @@ summary AS (
         LIMIT 1
     ) AS newest_scan ON true
     LEFT JOIN LATERAL (
-        SELECT scan.*
-        FROM finished_scans AS scan
-        WHERE scan.organization_id = %(organization_id)s AND scan.image_id = image.id
-        ORDER BY
-            scan.tag IS NOT DISTINCT FROM latest_tag.name DESC,
-            scan.finished_at DESC,
-            scan.external_id DESC
-        LIMIT 1
+        SELECT coalesce(
+            (
+                SELECT scan.tag_key
+                FROM finished_scans AS scan
+                WHERE scan.organization_id = %(organization_id)s
+                    AND scan.image_id = image.id
+                    AND scan.tag_key = coalesce(latest_tag.name, '')
+                LIMIT 1
+            ),
+            (
+                SELECT scan.tag_key
+                FROM finished_scans AS scan
+                WHERE scan.organization_id = %(organization_id)s AND scan.image_id = image.id
+                ORDER BY scan.finished_at DESC, scan.external_id DESC
+                LIMIT 1
+            )
+        ) AS tag_key
+        OFFSET 0  -- computes the key once
+    ) AS counted_tag ON true
+    LEFT JOIN LATERAL (
+        SELECT *
+        FROM compared_scans(%(organization_id)s, image.id, counted_tag.tag_key)
+        WHERE rank = 1
     ) AS counted_scan ON true
     WHERE image.organization_id = %(organization_id)s AND image.id = ANY (%(image_ids)s)
 )

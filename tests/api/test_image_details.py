@@ -49,7 +49,9 @@ def test_image_has_the_row_of_the_list_its_registry_and_its_last_scan(
                 "id": body["data"]["lastScan"]["id"],
                 "status": "SUCCESS",
                 "scanners": ["trivy"],
+                "finishedAt": row["lastScannedAt"],
             },
+            "otherScans": [],
         }
     }
     assert (row["id"], row["vulnerabilities"]["high"]) == (image_id, 4)
@@ -59,10 +61,85 @@ def test_never_scanned_image_has_no_last_scan(client: FlaskClient, tenants: Tena
     image_id = record(tenants.acme, envelope(status="FAILED"))
     body = get(client, tenants.acme, image_id)
     assert body["data"]["lastScan"] is None
+    assert body["data"]["otherScans"] == []
     assert body["data"]["riskScore"] is None
     assert get(client, tenants.acme, f"{image_id}/vulnerabilities")["data"] == []
     [tag] = get(client, tenants.acme, f"{image_id}/tags")["data"]
     assert (tag["scanned"], tag["riskScore"], tag["lastScannedAt"]) == (False, None, None)
+
+
+def test_image_of_several_scanners_has_the_scan_that_counts_and_those_beside_it(
+    client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
+    """Rows, tags and vulnerabilities are those of the highest score; the time is the newest."""
+    hour = timedelta(hours=1)
+    reports = [
+        grype(counts=(2, 1), finished_at=SCANNED_AT - hour, digest=manifest("a")),
+        envelope(counts=(0, 1), finished_at=SCANNED_AT - 2 * hour, scanners=("dive", "syft"), status="PARTIAL"),
+        envelope(scan_id="other build", digest=manifest("b"), counts=(9,), finished_at=SCANNED_AT - hour, scanners=("dive",)),
+        trivy(counts=(0, 0, 1), digest=manifest("a")),
+    ]  # fmt: skip
+    recorded = [
+        ingest_report(
+            tenants.acme.conn, tenants.acme.organization_id, body, received_at=RECEIVED_AT
+        )
+        for body in reports
+    ]
+    image_id = recorded[0].image_id
+    statements.clear()
+
+    image = get(client, tenants.acme, image_id)["data"]
+
+    assert len(statements) == 2
+    assert (image["riskScore"], image["grade"]) == (75, "D")
+    assert image["vulnerabilities"] == {"critical": 2, "high": 1, "medium": 0, "low": 0}
+    assert image["lastScannedAt"] == "2026-04-26T14:22:11.000Z"
+    assert image["lastScan"] == {
+        "id": recorded[0].scan_id,
+        "status": "SUCCESS",
+        "scanners": ["grype"],
+        "finishedAt": "2026-04-26T13:22:11.000Z",
+    }
+    assert image["otherScans"] == [
+        {
+            "id": recorded[1].scan_id,
+            "status": "PARTIAL",
+            "scanners": ["dive", "syft"],
+            "finishedAt": "2026-04-26T12:22:11.000Z",
+            "riskScore": 25,
+            "grade": "B",
+        },
+        {
+            "id": recorded[3].scan_id,
+            "status": "SUCCESS",
+            "scanners": ["trivy"],
+            "finishedAt": "2026-04-26T14:22:11.000Z",
+            "riskScore": 1,
+            "grade": "A",
+        },
+    ]
+    [tag] = get(client, tenants.acme, f"{image_id}/tags")["data"]
+    for key in ("riskScore", "grade", "vulnerabilities", "lastScannedAt"):
+        assert tag[key] == image[key]
+    found = get(client, tenants.acme, f"{image_id}/vulnerabilities")
+    assert [row["severity"] for row in found["data"]] == ["critical", "critical", "high"]
+    assert {source for row in found["data"] for source in row["sources"]} == {"grype"}
+
+
+def test_image_of_many_scanners_has_at_most_sixteen_other_scans(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    """The score comes from all of them, and those with the highest scores are listed."""
+    [image_id] = {
+        record(
+            tenants.acme,
+            envelope(counts=(0, number + 1), scan_id=f"{number}", scanners=(f"s{number:02}",)),
+        )
+        for number in range(20)
+    }
+    image = get(client, tenants.acme, image_id)["data"]
+    names = [image["lastScan"]["scanners"], *(scan["scanners"] for scan in image["otherScans"])]
+    assert names == [[f"s{number:02}"] for number in range(19, 2, -1)]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -9,8 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harborguard.ingest import ingest_report, make_scan
+from harborguard.listing import Page
+from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.counters import find_incorrect_counters
+from harborguard.store.images.details import get_image, list_tags
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
 from tests.support import oracle, reports
@@ -19,8 +22,13 @@ from tests.support.reports import RECEIVED_AT, SCANNED_AT, image_rows, manifest,
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
 DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
-# Few distinct times: two scans, or a build and an observation, often have the same time.
-TIMES = [SCANNED_AT + timedelta(hours=hours) for hours in (-48, -24, 0, 24)]
+SCANNERS = [("trivy",), ("grype",), ("dive",), ("grype", "trivy")]
+# Few distinct times: two scans, or a build and an observation, often have the same time. Others
+# differ by 24 hours, or by a little more or less.
+TIMES = [
+    SCANNED_AT + timedelta(hours=hours, milliseconds=milliseconds)
+    for hours, milliseconds in ((-48, 0), (-24, -1), (-24, 0), (-23, 0), (0, 0), (0, 1), (24, 0))
+]
 BUILDS = [
     None,
     datetime(1970, 1, 1, tzinfo=UTC),
@@ -44,7 +52,7 @@ class Upload:
 
 @st.composite
 def uploads(draw: st.DrawFn, number: int) -> Upload:
-    """Draw an envelope with a status, or a Trivy report with a build time."""
+    """Draw an envelope with a status, a Grype report, or a Trivy report with a build time."""
     tag = draw(st.sampled_from(TAGS))
     scan = oracle.Scan(
         identity=f"{draw(st.integers(0, 9))}-{number}",
@@ -54,8 +62,12 @@ def uploads(draw: st.DrawFn, number: int) -> Upload:
         counts=draw(st.tuples(*[st.integers(0, max_count) for max_count in (1, 2, 5, 5)])),
     )
     name = draw(st.sampled_from(NAMES))
-    if draw(st.booleans()):
-        return make_envelope(name, replace(scan, status=draw(st.sampled_from(STATUSES))))
+    match draw(st.sampled_from(["envelope", "grype", "trivy"])):
+        case "envelope":
+            status, scanners = draw(st.sampled_from(STATUSES)), draw(st.sampled_from(SCANNERS))
+            return make_envelope(name, replace(scan, status=status, scanners=scanners))
+        case "grype":
+            return make_grype(name, replace(scan, scanners=("grype",)), number)
     return make_trivy(name, replace(scan, built_at=draw(st.sampled_from(BUILDS))))
 
 
@@ -67,8 +79,18 @@ def make_envelope(name: str, scan: oracle.Scan) -> Upload:
         finished_at=scan.finished_at,
         status=scan.status,
         digest=scan.digest,
+        scanners=scan.scanners,
     )
     return Upload(body, name, scan)
+
+
+def make_grype(name: str, scan: oracle.Scan, number: int) -> Upload:
+    body = reports.grype(
+        reference_of(name, scan), scan.counts, finished_at=scan.finished_at, digest=scan.digest
+    )
+    body += b" " * number  # distinct uploads have distinct bytes
+    identity = make_scan(body, received_at=RECEIVED_AT).external_id
+    return Upload(body, name, replace(scan, identity=identity))
 
 
 def make_trivy(name: str, scan: oracle.Scan) -> Upload:
@@ -112,9 +134,48 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
             ids.append(result.image_id)
             rows = image_rows(conn, organization_id)
             assert rows == {name: oracle.image_row(scans) for name, scans in recorded_scans.items()}
+            check_details_and_tags(conn, organization_id, result.image_id, scans)
         assert refresh_images(conn, organization_id, ids) == []
         assert find_incorrect_counters(conn, organization_id) == []
         return rows, recorded_rows(conn, organization_id)
+
+
+def check_details_and_tags(
+    conn: Connection, organization_id: str, image_id: str, scans: list[oracle.Scan]
+) -> None:
+    """Compare the compared scans of an image, and the scores of its tags, with the oracle."""
+    query = "SELECT id, external_id FROM scans WHERE organization_id = %s"
+    identities = dict(conn.execute(query, [organization_id]).fetchall())
+    scope = Scope(organization_id)
+    image = get_image(conn, scope, image_id)
+    found = [
+        (image.scan_id, image.scan_status, image.scanners, image.scan_finished_at),
+        *((each.id, each.status, each.scanners, each.finished_at) for each in image.other_scans),
+    ]
+    assert [
+        (identities[scan_id], status, tuple(scanners), finished_at)
+        for scan_id, status, scanners, finished_at in found
+        if scan_id and scanners
+    ] == [
+        (scan.identity, scan.status, scan.scanners, to_text(scan.finished_at))
+        for scan in oracle.compared_scans(scans)
+    ]
+    assert [(each.risk_score, each.grade) for each in image.other_scans] == [
+        (oracle.score_of(scan.counts), oracle.grade_of(oracle.score_of(scan.counts)))
+        for scan in oracle.compared_scans(scans)[1:]
+    ]
+    for tag in list_tags(conn, scope, image_id, Page()).items:
+        expected = oracle.tag_row(scans, tag.name)
+        columns = {column: getattr(tag, column) for column in COUNTED if column != "scan"}
+        assert {**columns, "scan": expected["scan"]} == {
+            **expected,
+            "last_scanned_at": expected["last_scanned_at"] and to_text(expected["last_scanned_at"]),
+        }
+
+
+def to_text(time: datetime) -> str:
+    """Return a time as the contract writes it (contract 1.5)."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @settings(

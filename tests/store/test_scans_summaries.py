@@ -1,15 +1,21 @@
 """Recording scans: which scan and which tag an image's row comes from (contract 6)."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from harborguard.model import ObservedTag
 from harborguard.store.connection import Connection
 from harborguard.store.images.refresh import refresh_images
+from harborguard.store.tags import observe_tags
 from tests.support import oracle, reports
 from tests.support.recording import DAY, NAME, body_of, ingest, record_all, row_of, rows_of
 from tests.support.reports import SCANNED_AT, image_rows, manifest, stored_rows
 from tests.support.tenants import Tenants
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
@@ -195,3 +201,99 @@ def test_refresh_changes_only_rows_that_differ(conn: Connection, tenants: Tenant
         # The inventory version changes, so that clients read the repaired rows.
         assert (after[table] == expected) == (table != "inventories"), table
     assert {row["tag_count"] for row in image_rows(conn, globex).values()} == {99}
+
+
+# two scanners of one build
+
+
+TRIVY = oracle.Scan("t", SCANNED_AT, "1.0", manifest("a"), counts=(0, 1, 0, 0))
+GRYPE = oracle.Scan(
+    "g", SCANNED_AT - HOUR, "1.0", manifest("a"), counts=(1, 0, 0, 0), scanners=("grype",)
+)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_score_of_two_scanners_comes_from_the_higher_and_the_time_from_the_newer(
+    conn: Connection, acme: str, order: tuple[int, int]
+) -> None:
+    row = record_all(conn, acme, *[(TRIVY, GRYPE)[number] for number in order])
+    assert (row["scan"], row["risk_score"], row["grade"]) == ("g", 75, "D")
+    assert (row["critical"], row["high"], row["last_scanned_at"]) == (1, 0, SCANNED_AT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, "g"),
+        ({"digest": None}, "g"),
+        ({"digest": manifest("b")}, "t"),
+        ({"finished_at": SCANNED_AT - DAY}, "g"),
+        ({"finished_at": SCANNED_AT - DAY - timedelta(microseconds=1)}, "t"),
+        ({"finished_at": SCANNED_AT - DAY, "digest": manifest("b")}, "t"),
+        ({"status": "PARTIAL"}, "g"),
+        ({"status": "FAILED"}, "t"),
+        ({"tag": "0.9"}, "t"),
+        ({"tag": None}, "t"),
+        ({"scanners": ("trivy",)}, "t"),
+        ({"scanners": ("grype", "trivy")}, "g"),
+        ({"counts": (0, 0, 9, 9)}, "t"),
+    ],
+    ids=str,
+)
+def test_scan_beside_the_newest_counts_if_all_conditions_hold(
+    conn: Connection, acme: str, changes: dict[str, Any], counted: str
+) -> None:
+    """The other tag is older, so the latest tag is always 1.0."""
+    first = oracle.Scan("0", SCANNED_AT - 9 * DAY, "0.9", manifest("c"))
+    other = replace(GRYPE, **changes)
+    row = record_all(conn, acme, first, other, TRIVY)
+    assert (row["latest_tag"], row["scan"]) == ("1.0", counted)
+    assert row["last_scanned_at"] == SCANNED_AT
+
+
+def test_scan_beside_a_newest_scan_without_digest_may_have_any(conn: Connection, acme: str) -> None:
+    others = [
+        replace(GRYPE, identity=letter, digest=manifest(letter), scanners=(letter,))
+        for letter in "ab"
+    ]
+    row = record_all(conn, acme, *others, replace(TRIVY, digest=None))
+    assert row["scan"] == "b"
+
+
+def test_older_scan_of_the_same_scanner_counts_no_more(conn: Connection, acme: str) -> None:
+    """Each scanner has one vote, that of its newest scan which is not of another digest."""
+    older = replace(GRYPE, identity="9", finished_at=SCANNED_AT - 2 * HOUR, counts=(4, 0, 0, 0))
+    newer = replace(GRYPE, identity="1", counts=(0, 4, 0, 0))
+    clean = replace(TRIVY, counts=(0, 0, 0, 1))
+    assert record_all(conn, acme, clean, older, newer)["scan"] == "1"
+    moved = replace(newer, identity="2", digest=manifest("b"), finished_at=SCANNED_AT - HOUR / 2)
+    assert record_all(conn, acme, clean, older, newer, moved)["scan"] == "1"
+
+
+def test_equal_scores_count_the_newer_then_the_greater_external_id(
+    conn: Connection, acme: str
+) -> None:
+    same = replace(GRYPE, identity="z", counts=TRIVY.counts)
+    assert record_all(conn, acme, same, TRIVY)["scan"] == "t"
+    at_once = replace(same, identity="u", finished_at=SCANNED_AT, scanners=("dive",))
+    assert record_all(conn, acme, same, TRIVY, at_once)["scan"] == "u"
+    lower = replace(at_once, identity="a", scanners=("syft",))
+    assert record_all(conn, acme, same, TRIVY, at_once, lower)["scan"] == "u"
+
+
+def test_newest_scan_of_any_tag_is_compared_with_its_own_tag(conn: Connection, acme: str) -> None:
+    """A registry sync found a newer tag, which no finished scan has."""
+    bodies = [body_of(scan) for scan in (GRYPE, TRIVY)]
+    [image_id] = {ingest(conn, acme, body).image_id for body in bodies}
+    later = ObservedTag("2.0", manifest("c"))
+    observe_tags(conn, acme, image_id, [later], observed_at=SCANNED_AT + DAY)
+    refresh_images(conn, acme, [image_id])
+    row = row_of(conn, acme)
+    assert (row["latest_tag"], row["latest_digest"]) == ("2.0", manifest("c"))
+    assert (row["scan"], row["last_scanned_at"]) == ("g", SCANNED_AT)
+
+
+def test_untagged_scans_are_compared_with_each_other(conn: Connection, acme: str) -> None:
+    untagged = [replace(scan, tag=None) for scan in (TRIVY, GRYPE)]
+    row = record_all(conn, acme, *untagged)
+    assert (row["scan"], row["latest_tag"], row["tag_count"]) == ("g", None, 0)

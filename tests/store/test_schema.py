@@ -37,7 +37,7 @@ def test_describe_after_any_change_returns_other_lines(
         "ALTER TABLE images ALTER tag_count DROP NOT NULL",
         "ALTER TABLE findings DROP CONSTRAINT findings_cvss_score_check",
         "ALTER TABLE images ALTER risk_score TYPE integer",
-        "DROP VIEW finished_scans",
+        "DROP FUNCTION compared_scans",
         "DROP INDEX images_name_idx",
         "CREATE TABLE spare (id integer)",
     ):

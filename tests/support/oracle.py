@@ -5,7 +5,7 @@ Property tests compare the service with it. It shares no code with the package.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any
@@ -80,6 +80,7 @@ class Scan:
     built_at: datetime | None = None
     status: str = "SUCCESS"
     counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+    scanners: tuple[str, ...] = ("trivy",)
 
     @property
     def is_finished(self) -> bool:
@@ -98,20 +99,58 @@ def score_of(counts: tuple[int, int, int, int]) -> int:
 def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
     """Return an image's row after these scans, which may be in any order (contract 6)."""
     tag, digest = _latest_tag(scans)
-    finished = [scan for scan in scans if scan.is_finished]
-    counted = _newest([scan for scan in finished if scan.tag == tag]) or _newest(finished)
     newest = _newest(scans)
-    counts = counted.counts if counted else (0, 0, 0, 0)
-    score = score_of(counts) if counted else None
     return {
         "tag_count": len({scan.tag for scan in scans} - {None}),
         "latest_tag": tag,
         "latest_digest": digest if tag else newest and newest.digest,
+        **_summary_of(compared_scans(scans)),
+    }
+
+
+def compared_scans(scans: Sequence[Scan]) -> list[Scan]:
+    """Return the scan that an image's score comes from, then those beside it by score (6.6)."""
+    tag, _ = _latest_tag(scans)
+    of_latest_tag = [scan for scan in scans if scan.tag == tag]
+    return _compare(scans, _newest_finished(of_latest_tag) or _newest_finished(scans))
+
+
+def tag_row(scans: Sequence[Scan], tag: str) -> dict[str, Any]:
+    """Return the score and counts of one tag after these scans (contract 8.2)."""
+    newest = _newest_finished([scan for scan in scans if scan.tag == tag])
+    return _summary_of(_compare(scans, newest))
+
+
+def _compare(scans: Sequence[Scan], newest: Scan | None) -> list[Scan]:
+    """Return the newest scan and those that stand beside it, the highest score first."""
+    if newest is None:
+        return []
+    compared = [newest]
+    for scanners in {scan.scanners for scan in scans} - {newest.scanners}:
+        beside = [
+            scan
+            for scan in scans
+            if (scan.scanners, scan.tag) == (scanners, newest.tag)
+            and len({scan.digest, newest.digest} - {None}) < 2
+            and timedelta(0) <= newest.finished_at - scan.finished_at <= timedelta(hours=24)
+        ]
+        found = _newest_finished(beside)
+        compared += [found] if found else []
+    order = lambda scan: (score_of(scan.counts), scan.finished_at, scan.identity)  # noqa: E731
+    return sorted(compared, key=order, reverse=True)
+
+
+def _summary_of(compared: Sequence[Scan]) -> dict[str, Any]:
+    """Return the columns that come from the scan that counts and from the newest one."""
+    counted = compared[0] if compared else None
+    counts = counted.counts if counted else (0, 0, 0, 0)
+    score = score_of(counts) if counted else None
+    return {
         "scan": counted and counted.identity,
         "risk_score": score,
         "grade": None if score is None else grade_of(score),
         **dict(zip(("critical", "high", "medium", "low"), counts, strict=True)),
-        "last_scanned_at": counted and counted.finished_at,
+        "last_scanned_at": max((scan.finished_at for scan in compared), default=None),
     }
 
 
@@ -133,6 +172,10 @@ def _digest_time(scans: Sequence[Scan]) -> datetime:
     """Return the build time of the digest of these scans, else its first observation."""
     built = [scan.built_at for scan in scans if scan.built_at and scan.built_at.year >= 2000]
     return max(built) if built else min(scan.finished_at for scan in scans)
+
+
+def _newest_finished(scans: Sequence[Scan]) -> Scan | None:
+    return _newest([scan for scan in scans if scan.is_finished])
 
 
 def _newest(scans: Sequence[Scan]) -> Scan | None:

@@ -67,4 +67,5 @@ def body_of(scan: oracle.Scan) -> bytes:
         finished_at=scan.finished_at,
         status=scan.status,
         digest=scan.digest,
+        scanners=scan.scanners,
     )

@@ -52,12 +52,16 @@ def envelope(
     finished_at: datetime = SCANNED_AT,
     status: str = "SUCCESS",
     digest: str | None = None,
+    scanners: tuple[str, ...] = ("trivy",),
 ) -> bytes:
-    """Return a sensor envelope; `counts` are per severity, in the order of `Severity`."""
+    """Return a sensor envelope; `counts` are per severity, in the order of `Severity`.
+
+    Each of the scanners reports every finding.
+    """
     vulnerabilities = [
         {
             "cveId": name,
-            "source": "trivy",
+            "source": scanner,
             "severity": severity.upper(),
             "cvssScore": 7.5,
             "title": f"{name} in openssl",
@@ -67,9 +71,11 @@ def envelope(
             "vulnerabilityUrl": f"https://example.org/{name}",
         }
         for name, severity in _list_vulnerabilities(counts)
+        for scanner in scanners
     ]
     return _write(
         version="1.0",
+        sensor={"scannerVersions": dict.fromkeys(scanners, "1.0")},
         image={"ref": reference, "digest": digest},
         scan={"id": scan_id, "finishedAt": finished_at.isoformat(), "status": status},
         findings={"vulnerabilities": vulnerabilities},

@@ -33,7 +33,9 @@ SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL
 SELECT format('%s: %s', viewname, definition) FROM pg_views WHERE schemaname = 'public'
 UNION ALL
-SELECT format('%s %s', proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+SELECT format('%s %s %s', proname, prosrc, pg_get_function_sqlbody(oid))
+FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace
 UNION ALL
 SELECT format('%s %s', tgname, tgrelid::regclass) FROM pg_trigger WHERE NOT tgisinternal
 ORDER BY 1

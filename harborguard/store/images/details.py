@@ -3,33 +3,62 @@
 from typing import Any, LiteralString
 
 from harborguard.errors import NotFound
-from harborguard.listing import ImageDetails, ImageSummary, Listing, Page, TagSummary
+from harborguard.listing import (
+    ImageDetails,
+    ImageSummary,
+    Listing,
+    OtherScan,
+    Page,
+    TagSummary,
+)
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time
 
 _SUMMARY = len(ImageSummary._fields)
+_MAX_OTHER_SCANS = 16  # contract 8.1
 
-_FIND_IMAGE: LiteralString = f"""
+# The other scans are those with which the scan that counts was compared. That scan is found as in
+# `query._with_columns`, with the primary key whatever the size of the table was.
+FIND_IMAGE: LiteralString = f"""
 SELECT
     {IMAGE_COLUMNS},
     registry.name,
     registry.provider,
     scan.id,
     scan.status,
-    scan.scanners
+    scan.scanners,
+    {iso_time("scan.finished_at")},
+    ARRAY(
+        SELECT jsonb_build_array(
+            other.id,
+            other.status,
+            other.scanners,
+            {iso_time("other.finished_at")},
+            other.risk_score,
+            other.grade
+        )
+        FROM compared_scans(%(organization_id)s, image.id, coalesce(scan.tag, '')) AS other
+        WHERE other.rank BETWEEN 2 AND %(max_rank)s
+        ORDER BY other.rank
+    )
 FROM images AS image
 JOIN registries AS registry
     ON registry.organization_id = %(organization_id)s AND registry.id = image.registry_id
-LEFT JOIN scans AS scan
-    ON scan.organization_id = %(organization_id)s AND scan.id = image.scan_id
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM scans
+    WHERE scans.organization_id = %(organization_id)s AND scans.id >= image.scan_id
+    ORDER BY scans.id
+    LIMIT 1
+) AS scan ON scan.id = image.scan_id
 WHERE image.organization_id = %(organization_id)s
     AND image.id = %(image_id)s
     AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)
 """
 # Each row begins with the total. A page past the end is one row with the total alone. The counts
-# of a tag come from the newest finished scan of its name (contract 6).
-_LIST_TAGS: LiteralString = f"""
+# of a tag come from its newest finished scan or one that stands beside it (contract 6.6).
+LIST_TAGS: LiteralString = f"""
 WITH tag AS (
     SELECT *
     FROM current_tags
@@ -40,14 +69,6 @@ page AS (
     FROM tag
     ORDER BY is_confirmed DESC, digest_created_at DESC, name DESC
     LIMIT %(limit)s OFFSET %(offset)s
-),
-newest_scan AS (
-    SELECT DISTINCT ON (tag) *
-    FROM finished_scans
-    WHERE organization_id = %(organization_id)s
-        AND image_id = %(image_id)s
-        AND tag IN (SELECT name FROM page)
-    ORDER BY tag, finished_at DESC, external_id DESC
 )
 SELECT
     counted.total,
@@ -61,10 +82,14 @@ SELECT
     coalesce(scan.high, 0),
     coalesce(scan.medium, 0),
     coalesce(scan.low, 0),
-    {iso_time("scan.finished_at")}
+    {iso_time("scan.newest_finished_at")}
 FROM (SELECT count(*) AS total FROM tag) AS counted
 LEFT JOIN page ON true
-LEFT JOIN newest_scan AS scan ON scan.tag = page.name
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM compared_scans(%(organization_id)s, %(image_id)s, page.name)
+    WHERE rank = 1
+) AS scan ON true
 ORDER BY page.is_confirmed DESC, page.digest_created_at DESC, page.name DESC
 """
 
@@ -76,11 +101,19 @@ def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
         "registry_id": scope.registry_id,
         # PostgreSQL's text cannot contain NUL, and no id does.
         "image_id": image_id.replace("\0", ""),
+        "max_rank": 1 + _MAX_OTHER_SCANS,
     }
-    row = conn.execute(_FIND_IMAGE, key).fetchone()
+    row = conn.execute(FIND_IMAGE, key).fetchone()
     if row is None or row[0] != image_id:
         raise NotFound("Image not found.")
-    return ImageDetails._make((ImageSummary._make(row[:_SUMMARY]), *row[_SUMMARY:]))
+    *columns, other_scans = row
+    return ImageDetails._make(
+        (
+            ImageSummary._make(columns[:_SUMMARY]),
+            *columns[_SUMMARY:],
+            [OtherScan._make(scan) for scan in other_scans],
+        )
+    )
 
 
 def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> Listing[TagSummary]:
@@ -92,7 +125,7 @@ def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> List
         "limit": page.size,
         "offset": page.offset,
     }
-    rows = conn.execute(_LIST_TAGS, parameters).fetchall()
+    rows = conn.execute(LIST_TAGS, parameters).fetchall()
     return Listing([TagSummary._make(row) for row in without_total(rows)], rows[0][0])
 
 

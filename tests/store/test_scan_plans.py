@@ -1,0 +1,136 @@
+"""The statements that choose the scan of an image or tag read few of its 10,000 scans."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, LiteralString
+
+import pytest
+from psycopg import sql
+
+from harborguard.config import Config
+from harborguard.store.connection import Connection
+from harborguard.store.images.details import FIND_IMAGE, LIST_TAGS
+from harborguard.store.images.refresh import refresh_images
+from harborguard.store.statements import STATEMENTS
+from tests.support.postgres import migrated_database, pool_connection
+
+# Four scanners scan in turn, every ten minutes. Of the tagged image, tag-0 has half of the scans;
+# the other tags share the rest. The latest tag of the synced image has no scan.
+FILL: list[LiteralString] = [
+    "INSERT INTO organizations (id, name) VALUES ('org-1', 'a')",
+    """
+    INSERT INTO registries (organization_id, id, host, name)
+    VALUES ('org-1', 'reg-1', 'a.test', 'a')
+    """,
+    """
+    INSERT INTO images (organization_id, id, registry_id, name)
+    SELECT 'org-1', image, 'reg-1', 'a.test/' || image
+    FROM unnest(ARRAY['tagged', 'untagged', 'synced']) AS image
+    """,
+    """
+    INSERT INTO tags (
+        organization_id, image_id, name, is_confirmed, first_observed_at, last_observed_at
+    )
+    SELECT
+        'org-1', 'tagged', 'tag-' || n, true,
+        timestamptz '2026-01-01' - n * interval '1 day', timestamptz '2026-01-01'
+    FROM generate_series(0, 49) AS n
+    UNION ALL
+    SELECT 'org-1', 'synced', 'new', true, timestamptz '2026-02-01', timestamptz '2026-02-01'
+    """,
+    """
+    INSERT INTO scans (
+        organization_id, image_id, external_id, content_sha256, tag, scanners, status, finished_at,
+        critical, high, medium, low, risk_score, grade
+    )
+    SELECT
+        'org-1', image, image || n, sha256('x'),
+        CASE
+            WHEN image = 'tagged' AND n % 2 = 0 THEN 'tag-0'
+            WHEN image = 'tagged' THEN 'tag-' || n / 2 % 50
+            WHEN image = 'synced' THEN 'old'
+        END,
+        ARRAY['scanner-' || n / 2 % 4],
+        CASE WHEN n % 10 = 9 THEN 'FAILED' ELSE 'SUCCESS' END,
+        timestamptz '2026-01-01' - n * interval '10 minutes',
+        0, 0, n % 7, 0, n % 7, 'A'
+    FROM unnest(ARRAY['tagged', 'untagged', 'synced']) AS image, generate_series(1, 10000) AS n
+    """,
+]
+IMAGES = ["tagged", "untagged", "synced"]
+A_DAY_OF_SCANS = 144
+
+
+STATEMENT_OF: dict[str, tuple[LiteralString, list[str]]] = {
+    "refresh": (STATEMENTS["refresh_images"], ["organization_id", "image_ids"]),
+    "details": (FIND_IMAGE, ["organization_id", "image_id", "registry_id", "max_rank"]),
+    "tags": (LIST_TAGS, ["organization_id", "image_id", "limit", "offset"]),
+}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["analyzed", "planned while empty"])
+def database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connection]:
+    """Yield a connection to a database with three images of 10,000 scans each.
+
+    The statements are prepared, and planned while the tables are empty. ANALYZE makes PostgreSQL
+    plan them again.
+    """
+    with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
+        conn.execute("ALTER TABLE scans SET (autovacuum_enabled = off)")
+        for name, (text, names) in STATEMENT_OF.items():
+            numbered = re.sub(r"%\((\w+)\)s", lambda m: f"${names.index(m[1]) + 1}", text)  # noqa: B023
+            conn.execute(f"PREPARE {name} AS {numbered}".encode(), prepare=False)
+        explain_scans(conn, "refresh", "org-1", ["tagged"])
+        explain_scans(conn, "details", "org-1", "tagged", None, 17)
+        explain_scans(conn, "tags", "org-1", "tagged", 50, 0)
+        for statement in FILL:
+            conn.execute(statement)
+        if request.param:
+            conn.execute("ANALYZE")
+        assert sorted(refresh_images(conn, "org-1", IMAGES)) == sorted(IMAGES)
+        yield conn
+
+
+def explain_scans(conn: Connection, name: str, *values: Any) -> tuple[set[str], int]:
+    """Execute a prepared statement with its generic plan.
+
+    Return the indexes of `scans` that it uses, and the number of entries that it reads from them.
+    A sequential scan is reported as the index None.
+    """
+    query = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {} ({})").format(
+        sql.Identifier(name), sql.SQL(", ").join(map(sql.Literal, values))
+    )
+    row = conn.execute(query, prepare=False).fetchone()
+    assert row is not None
+    pending, scans = [row[0][0]["Plan"]], []
+    while pending:
+        node = pending.pop()
+        pending += node.get("Plans", [])
+        if node.get("Relation Name") == "scans":
+            scans.append(node)
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in scans
+    )
+    return {node.get("Index Name") for node in scans}, int(read)
+
+
+@pytest.mark.parametrize("image_id", IMAGES)
+def test_refresh_reads_at_most_a_day_of_scans(database: Connection, image_id: str) -> None:
+    indexes, read = explain_scans(database, "refresh", "org-1", [image_id])
+    assert indexes <= {"scans_image_idx", "scans_tag_idx"}
+    assert read < A_DAY_OF_SCANS + 10
+
+
+@pytest.mark.parametrize("image_id", IMAGES)
+def test_details_read_at_most_a_day_of_scans(database: Connection, image_id: str) -> None:
+    indexes, read = explain_scans(database, "details", "org-1", image_id, None, 17)
+    assert indexes <= {"scans_pkey", "scans_tag_idx"}
+    assert read < A_DAY_OF_SCANS + 10
+
+
+def test_tags_read_at_most_a_day_of_scans_of_each(database: Connection) -> None:
+    indexes, read = explain_scans(database, "tags", "org-1", "tagged", 50, 0)
+    assert indexes == {"scans_tag_idx"}
+    # Two entries for each of 50 tags, and the day before the newest scan of each.
+    assert read < 2 * 50 + 2 * A_DAY_OF_SCANS
