@@ -37,7 +37,9 @@ def ingest_report(
     host = scan.report.reference.host
     if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
         raise Forbidden("This API key can record only images of its registry.")
-    return retry_once(lambda: record_scan(conn, organization_id, scan))
+    return retry_once(
+        lambda: record_scan(conn, organization_id, scan, scope_registry_id=registry_id)
+    )
 
 
 def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -> Scan:

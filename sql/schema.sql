@@ -232,6 +232,7 @@ CREATE TABLE registries (
     name text NOT NULL,
     provider text DEFAULT 'generic'::text NOT NULL,
     last_synced_at timestamp with time zone,
+    version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT registries_host_check CHECK (((host = lower(host)) AND (host <> ''::text))),
     CONSTRAINT registries_name_check CHECK ((name <> ''::text))

@@ -12,7 +12,7 @@ CONDITION = {"If-None-Match": "ETags of cached responses. A match returns 304."}
 
 
 def make_etag(scope: Scope, version: int, link: str) -> str:
-    """Return the ETag: a hash of scope, inventory version, link and release.
+    """Return the ETag: a hash of scope, its inventory version, link and release.
 
     `link` is the response's `links.self`: the path and the normalized query string.
     """

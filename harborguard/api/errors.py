@@ -53,7 +53,7 @@ class ErrorBody(ResponseSchema):
 
 
 class ErrorResponse(ResponseSchema):
-    """The envelope of errors. A conflict has the `scanId` of the recorded scan."""
+    """The envelope of errors. A conflict has the `scanId` of a recorded scan that is visible."""
 
     error = fields.Nested(ErrorBody, required=True)
     scan_id = fields.String()

@@ -26,14 +26,17 @@ class IncorrectCounter(NamedTuple):
 def change_counters(
     conn: Connection, organization_id: str, changes: Changes, *, images: int
 ) -> None:
-    """Add to the counters and increase the inventory version; call it last in a transaction.
+    """Add to the counters and increase the versions; call it last in a transaction.
 
-    `images` is the number of images that the transaction created.
+    The version of the inventory increases, and that of each registry that is a key of `changes`,
+    even if its numbers stay the same. `images` is the number of images that the transaction
+    created.
     """
     nonzero = [(*key, n) for key, n in changes.items() if n]
     parameters = {
         "organization_id": organization_id,
         "images": images,
+        "changed_registry_ids": sorted({registry_id for registry_id, _ in changes}),
         "registry_ids": [registry_id for registry_id, _, _ in nonzero],
         "risk_scores": [risk_score for _, risk_score, _ in nonzero],
         "changes": [n for _, _, n in nonzero],

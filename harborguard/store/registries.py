@@ -48,7 +48,8 @@ def upsert_registry(
     """Create a registry, or change the name or provider of an existing one; return its id.
 
     `default_provider` applies if `provider` is None and the stored provider is missing or generic.
-    A new name increases the inventory version, because lists can be filtered by it (contract 1.6).
+    A new name increases the versions of the inventory and of the registry, because lists can be
+    filtered by it (contract 1.6).
     """
     parameters = {
         "organization_id": organization_id,
@@ -58,12 +59,15 @@ def upsert_registry(
         "default_provider": default_provider,
     }
     with conn.transaction():
-        previous = conn.execute(STATEMENTS["lock_registry"], parameters).fetchone()
-        [(registry_id, new_name)] = conn.execute(
-            STATEMENTS["upsert_registry"], parameters
+        # A new row waits for another transaction that adds the registry, so before any lock.
+        conn.execute(STATEMENTS["add_registry"], parameters)
+        conn.execute(STATEMENTS["lock_inventory"], parameters)
+        [(name_before,)] = conn.execute(STATEMENTS["lock_registry"], parameters).fetchall()
+        [(registry_id, name_after)] = conn.execute(
+            STATEMENTS["set_registry"], parameters
         ).fetchall()
-        if previous is not None and previous[0] != new_name:
-            change_counters(conn, organization_id, {}, images=0)
+        if name_before != name_after:
+            change_counters(conn, organization_id, {(registry_id, None): 0}, images=0)
     return registry_id
 
 

@@ -12,11 +12,14 @@ from harborguard.store.statements import STATEMENTS
 from harborguard.store.tags import observe_tags
 
 
-def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedScan:
+def record_scan(
+    conn: Connection, organization_id: str, scan: Scan, *, scope_registry_id: str | None = None
+) -> RecordedScan:
     """Record a scan with its findings and refresh the image's row, in one transaction.
 
     A replay (same external id, same content) changes nothing. Raise Conflict if the external id is
-    recorded with other content.
+    recorded with other content. It has the recorded scan's id, unless the caller is limited to
+    `scope_registry_id` and the scan is of another registry (contract 8.5).
     """
     with conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
@@ -24,7 +27,12 @@ def record_scan(conn: Connection, organization_id: str, scan: Scan) -> RecordedS
         image_id, is_new = _ensure_image(conn, organization_id, registry_id, name)
         scan_id = _insert_scan(conn, organization_id, image_id, scan)
         if scan_id is None:
-            return _find_replayed(conn, organization_id, image_id, scan)
+            recorded = _fetch_one(
+                conn,
+                "find_scan",
+                {"organization_id": organization_id, "external_id": scan.external_id},
+            )
+            return _as_replay(recorded, image_id, scan, scope_registry_id)
         _copy_findings(conn, organization_id, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
         added = {registry_id: 1} if is_new else {}
@@ -74,15 +82,16 @@ def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Sc
     return row[0] if row else None
 
 
-def _find_replayed(
-    conn: Connection, organization_id: str, image_id: str, scan: Scan
+def _as_replay(
+    recorded: tuple[Any, ...], image_id: str, scan: Scan, scope_registry_id: str | None
 ) -> RecordedScan:
-    key = {"organization_id": organization_id, "external_id": scan.external_id}
-    row = _fetch_one(conn, "find_scan", key)
-    scan_id, recorded_image_id, content, tag, scanners, status, risk_score, grade, *counts = row
+    """Return a scan that is recorded already; raise Conflict if it has other content."""
+    scan_id, recorded_image_id, content, registry_id, *results = recorded
     if (recorded_image_id, bytes(content)) != (image_id, scan.content_sha256):
         message = f"Scan {scan.external_id} is already recorded with other content."
-        raise Conflict(message, scan_id=scan_id)
+        is_visible = scope_registry_id in {None, registry_id}
+        raise Conflict(message, scan_id=scan_id if is_visible else None)
+    tag, scanners, status, risk_score, grade, *counts = results
     is_finished = ScanStatus(status).is_finished
     return RecordedScan(
         scan_id,

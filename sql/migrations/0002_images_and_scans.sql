@@ -9,6 +9,8 @@ CREATE TABLE registries (
     name text NOT NULL CHECK (name <> ''),
     provider text NOT NULL DEFAULT 'generic',
     last_synced_at timestamptz,
+    -- The version of this registry's part of the inventory (see inventories).
+    version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
     UNIQUE (organization_id, host)

@@ -1,5 +1,5 @@
--- Count the images and store the numbers in the counters. The caller holds the lock of the inventory
--- row.
+-- Count the images, store the numbers in the counters, and increase all versions. The caller holds
+-- the lock of the inventory row.
 WITH counted AS (
     SELECT registry_id, risk_score, sum(n)::bigint AS n
     FROM (
@@ -20,6 +20,13 @@ inventory AS (
     ON CONFLICT (organization_id) DO UPDATE
     SET version = greatest(inventories.version + 1, excluded.version),
         image_count = excluded.image_count
+),
+registry AS (
+    UPDATE registries
+    SET version = greatest(
+        version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    )
+    WHERE organization_id = %(organization_id)s
 )
 INSERT INTO image_counts (organization_id, registry_id, risk_score, n)
 SELECT %(organization_id)s, registry_id, risk_score, n

@@ -150,6 +150,25 @@ def test_etag_of_a_key_limited_to_a_registry_depends_on_it(
     assert get_status(client, another, etag=etag_of(client, tenants.acme.headers)) == 304
 
 
+def test_etag_of_a_limited_key_changes_with_its_registry_alone(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    acme = tenants.acme
+    registry_ids = [acme.add_registry(host) for host in ("ghcr.io", "quay.io")]
+    acme.add_image("ghcr.io/acme/api", 31)
+    ghcr, quay = ({"X-API-Key": acme.add_key(registry_id=each)} for each in registry_ids)
+    etags = [etag_of(client, headers) for headers in (acme.headers, ghcr, quay)]
+
+    acme.add_image("ghcr.io/acme/web", 31)
+
+    statuses = [
+        get_status(client, headers, etag=etag)
+        for headers, etag in zip((acme.headers, ghcr, quay), etags, strict=True)
+    ]
+    assert statuses == [200, 200, 304]
+    assert etag_of(client, quay) == etags[2]
+
+
 def test_conditional_request_with_a_revoked_key_returns_401(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:

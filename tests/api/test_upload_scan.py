@@ -121,6 +121,30 @@ def test_upload_of_an_older_scan_has_the_results_of_that_scan(
     assert (replay["riskScore"], replay["grade"]) == (74, "C"), "the stored results"
 
 
+def test_conflict_with_a_scan_of_another_registry_has_no_scan_id_for_a_limited_key(
+    client: FlaskClient, tenants: Tenants, conn: Connection, key: str
+) -> None:
+    registry_id = tenants.acme.add_registry("quay.io")
+    limited = tenants.acme.add_key(Role.CI, registry_id=registry_id)
+    other = upload(client, key, envelope(scan_id="other")).json["scanId"]
+    own = upload(client, key, envelope("quay.io/acme/api:1", scan_id="own")).json["scanId"]
+    before = stored_rows(conn)
+    uploads = [
+        (limited, "quay.io/acme/api:1", "other", None),
+        (limited, "quay.io/acme/new:1", "other", None),
+        (limited, "quay.io/acme/new:1", "own", own),
+        (key, "quay.io/acme/new:1", "other", other),
+    ]
+
+    for secret, image, external_id, scan_id in uploads:
+        response = upload(client, secret, envelope(image, (1,), scan_id=external_id))
+        message = f"Scan {external_id} is already recorded with other content."
+        expected = {"error": {"code": "CONFLICT", "message": message}}
+        assert response.status_code == 409
+        assert response.json == ({**expected, "scanId": scan_id} if scan_id else expected)
+    assert {**stored_rows(conn), "api_keys": []} == {**before, "api_keys": []}
+
+
 @pytest.mark.parametrize("body", [envelope(), trivy(), grype()], ids=["sensor", "trivy", "grype"])
 def test_upload_of_every_format_is_recorded(
     client: FlaskClient, tenants: Tenants, key: str, body: bytes

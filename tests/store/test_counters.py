@@ -18,6 +18,7 @@ from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import IncorrectCounter, find_incorrect_counters, repair_counters
 from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
+from harborguard.store.registries import ensure_registry, upsert_registry
 from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
 
@@ -78,7 +79,8 @@ def test_incorrect_counters_are_found_and_repaired(conn: Connection, tenants: Te
     organization_id = tenants.acme.organization_id
     tenants.acme.add_image("ghcr.io/acme/api", 31)
     registry_id = tenants.acme.add_registry("ghcr.io")
-    before = find_inventory_version(conn, Scope(organization_id))
+    scopes = [Scope(organization_id), Scope(organization_id, registry_id)]
+    before = [find_inventory_version(conn, scope) for scope in scopes]
     conn.execute("UPDATE images SET risk_score = 32")
     conn.execute("UPDATE inventories SET image_count = 7")
     assert find_incorrect_counters(conn, organization_id) == [
@@ -88,7 +90,8 @@ def test_incorrect_counters_are_found_and_repaired(conn: Connection, tenants: Te
     ]
     repair_counters(conn, organization_id)
     assert find_incorrect_counters(conn, organization_id) == []
-    assert find_inventory_version(conn, Scope(organization_id)) > before
+    for scope, version in zip(scopes, before, strict=True):
+        assert find_inventory_version(conn, scope) > version
 
 
 def test_repair_counters_during_recording_waits_for_its_commit(
@@ -142,7 +145,11 @@ def test_list_while_scans_arrive_is_consistent(
 ) -> None:
     """Rows and total agree for every way to read a page. At the end, the counters are exact."""
     organization_id = tenants.acme.organization_id
-    scope = Scope(organization_id)
+    scopes = [
+        Scope(organization_id),
+        Scope(organization_id, tenants.acme.add_registry("ghcr.io")),
+        Scope(organization_id, tenants.acme.add_registry("quay.io")),
+    ]
     writers_finished = threading.Event()
     by_score = Sort(SortKey.RISK_SCORE, descending=True)
     all_criteria = [
@@ -152,12 +159,12 @@ def test_list_while_scans_arrive_is_consistent(
         ImageCriteria(search="a"),
         ImageCriteria(registry="ghcr.io", sort=by_score),
     ]
-    versions: list[int] = []
+    versions: dict[Scope, list[int]] = {scope: [] for scope in scopes}
 
     def write(first: int) -> Callable[[Connection], None]:
         def job(conn: Connection) -> None:
             for number in range(first, 60, 3):
-                image = f"ghcr.io/a/a{number % 30}:1"
+                image = f"{('ghcr.io', 'quay.io')[number % 2]}/a/a{number % 30}:1"
                 severities = ["HIGH"] * (number % 4)
                 record(conn, organization_id, envelope(image, number, severities))
 
@@ -167,12 +174,13 @@ def test_list_while_scans_arrive_is_consistent(
         number = 0
         while not writers_finished.is_set():
             criteria = all_criteria[number % len(all_criteria)]
-            for use_counters in (True, False):
-                listing = list_images(
-                    conn, scope, criteria, Page(1, 200), use_counters=use_counters
-                )
-                assert listing.total == len(listing.items)
-            versions.append(listing.version)
+            for scope in scopes:
+                for use_counters in (True, False):
+                    listing = list_images(
+                        conn, scope, criteria, Page(1, 200), use_counters=use_counters
+                    )
+                    assert listing.total == len(listing.items)
+                versions[scope].append(listing.version)
             number += 1
 
     readers = threading.Thread(target=run_concurrently, args=(config, [read, read]))
@@ -183,10 +191,77 @@ def test_list_while_scans_arrive_is_consistent(
         writers_finished.set()
         readers.join()
     assert find_incorrect_counters(conn, organization_id) == []
-    assert len(set(versions)) > 3
-    final = list_images(conn, scope, ImageCriteria(), Page())
-    assert final.total == 30
-    assert final.version == find_inventory_version(conn, scope)
+    for scope, total in zip(scopes, (30, 15, 15), strict=True):
+        assert len(set(versions[scope])) > 3
+        final = list_images(conn, scope, ImageCriteria(), Page())
+        assert final.total == total
+        assert final.version == find_inventory_version(conn, scope)
+
+
+def test_versions_after_concurrent_scans_count_each_change(
+    config: Config, conn: Connection, tenants: Tenants
+) -> None:
+    """With the clock far behind, a version is the number of the changes that it counted."""
+    organization_id = tenants.acme.organization_id
+    hosts = ("ghcr.io", "quay.io")
+    ids = [tenants.acme.add_registry(host) for host in hosts]
+    ahead = 10**17
+    conn.execute("UPDATE registries SET version = %s", [ahead])
+    conn.execute("UPDATE inventories SET version = %s", [ahead])
+
+    def write(writer: int) -> Callable[[Connection], None]:
+        def job(conn: Connection) -> None:
+            for number in range(12):
+                image = f"{hosts[number % 3 == 0]}/a/a{writer}-{number}:1"
+                record(conn, organization_id, envelope(image, number, ["HIGH"]))
+
+        return job
+
+    run_concurrently(config, [write(writer) for writer in range(4)])
+
+    scopes = [Scope(organization_id), *(Scope(organization_id, each) for each in ids)]
+    versions = [find_inventory_version(conn, scope) - ahead for scope in scopes]
+    assert versions == [48, 32, 16]
+
+
+def test_registry_renamed_during_scans_causes_no_deadlock(
+    config: Config, conn: Connection, tenants: Tenants
+) -> None:
+    organization_id = tenants.acme.organization_id
+
+    def write(writer: int) -> Callable[[Connection], None]:
+        def job(conn: Connection) -> None:
+            for number in range(30):
+                image = f"ghcr.io/a/a{writer}:1"
+                record(conn, organization_id, envelope(image, number, ["HIGH"] * number))
+
+        return job
+
+    def rename(conn: Connection) -> None:
+        for number in range(60):
+            set_name(conn, organization_id, f"Name {number}")
+
+    run_concurrently(config, [write(1), write(2), rename])
+    assert find_incorrect_counters(conn, organization_id) == []
+
+
+def test_registry_added_during_its_first_scan_causes_no_deadlock(
+    config: Config, conn: Connection, tenants: Tenants
+) -> None:
+    """The command must not hold the inventory's lock while it waits for the scan's registry."""
+    organization_id = tenants.acme.organization_id
+    with connect(config) as other, ThreadPoolExecutor(1) as executor:
+        with conn.transaction():
+            registry_id = ensure_registry(conn, organization_id, "ghcr.io")
+            added = executor.submit(set_name, other, organization_id, "Mirror")
+            wait_until(lambda: is_waiting_for_lock(conn, other))
+            record(conn, organization_id, envelope("ghcr.io/a/a:1", 1, ["HIGH"]))
+        assert added.result() == registry_id
+
+
+def set_name(conn: Connection, organization_id: str, name: str) -> str:
+    """Add or rename a registry, as the command line does."""
+    return upsert_registry(conn, organization_id, "ghcr.io", default_provider="github", name=name)
 
 
 @pytest.mark.parametrize("organizations", [1, 2])

@@ -60,19 +60,34 @@ def five_images(tenants: Tenants) -> Iterator[Tenant]:
 
 
 def list_with_writes(
-    config: Config, member: Tenant, criteria: ImageCriteria, *, writes: int, use_counters: bool
+    config: Config,
+    member: Tenant,
+    criteria: ImageCriteria,
+    *,
+    writes: int,
+    use_counters: bool,
+    registry: str | None = None,
 ) -> tuple[Listing[ImageSummary], int]:
-    """Return the first page of four images, and how many of the allowed writes were made."""
+    """Return the first page of four images, and how many of the allowed writes were made.
+
+    `registry` limits the scope to the registry with this host.
+    """
     writing = WritesBetweenStatements(config, member, writes)
     try:
         conn = cast("Connection", writing)
-        scope, page = Scope(member.organization_id), Page(1, 4)
+        scope, page = scope_of(member, registry), Page(1, 4)
         listing = list_images(conn, scope, criteria, page, use_counters=use_counters)
         return listing, writes - writing.remaining_writes
     finally:
         writing.close()
 
 
+def scope_of(member: Tenant, registry: str | None) -> Scope:
+    """Return the scope of the organization, or of its registry with this host."""
+    return Scope(member.organization_id, registry and member.add_registry(registry))
+
+
+scopes = pytest.mark.parametrize("registry", [None, "ghcr.io"], ids=["all", "registry"])
 two_statement_cases = pytest.mark.parametrize(
     ("criteria", "use_counters"),
     [
@@ -85,36 +100,59 @@ two_statement_cases = pytest.mark.parametrize(
 )
 
 
+@scopes
 @two_statement_cases
 def test_list_with_one_write_repeats_both_statements(
-    config: Config, five_images: Tenant, criteria: ImageCriteria, use_counters: bool
+    config: Config,
+    five_images: Tenant,
+    criteria: ImageCriteria,
+    use_counters: bool,
+    registry: str | None,
 ) -> None:
     listing, writes = list_with_writes(
-        config, five_images, criteria, writes=1, use_counters=use_counters
+        config, five_images, criteria, writes=1, use_counters=use_counters, registry=registry
     )
     names = [image.name.removeprefix("ghcr.io/") for image in listing.items]
     expected = ["a/001", "z/0", "z/1", "z/2"]
     if criteria.sort == BY_SCORE:
         expected = ["a/001", "z/4", "z/3", "z/2"]
     assert (writes, names, listing.total) == (1, expected, 6)
-    scope = Scope(five_images.organization_id)
+    scope = scope_of(five_images, registry)
     assert listing.version == find_inventory_version(five_images.conn, scope)
 
 
+@scopes
 @two_statement_cases
 def test_list_with_constant_writes_reads_one_snapshot(
-    config: Config, five_images: Tenant, criteria: ImageCriteria, use_counters: bool
+    config: Config,
+    five_images: Tenant,
+    criteria: ImageCriteria,
+    use_counters: bool,
+    registry: str | None,
 ) -> None:
     """The snapshot contains the images added before it, and none added during it."""
     listing, writes = list_with_writes(
-        config, five_images, criteria, writes=99, use_counters=use_counters
+        config, five_images, criteria, writes=99, use_counters=use_counters, registry=registry
     )
     # Three attempts and the snapshot take two statements each. Six images precede the snapshot.
     assert writes == 8
     assert listing.total == 5 + 6
     assert listing.items[0].name == "ghcr.io/a/094"
-    newest = find_inventory_version(five_images.conn, Scope(five_images.organization_id))
+    newest = find_inventory_version(five_images.conn, scope_of(five_images, registry))
     assert listing.version < newest
+
+
+@two_statement_cases
+def test_list_of_a_registry_is_not_repeated_after_writes_to_another(
+    config: Config, five_images: Tenant, criteria: ImageCriteria, use_counters: bool
+) -> None:
+    for number in range(5):
+        five_images.add_image(f"quay.io/ghcr/{number}", number)
+    before = find_inventory_version(five_images.conn, scope_of(five_images, "quay.io"))
+    listing, writes = list_with_writes(
+        config, five_images, criteria, writes=99, use_counters=use_counters, registry="quay.io"
+    )
+    assert (writes, listing.total, len(listing.items), listing.version) == (2, 5, 4, before)
 
 
 def test_list_read_by_one_statement_is_not_repeated(config: Config, five_images: Tenant) -> None:

@@ -13,9 +13,10 @@ from harborguard.config import Config
 from harborguard.errors import Conflict, InvalidReference, InvalidReport, StoreUnavailable
 from harborguard.ingest import make_scan
 from harborguard.listing import ImageSummary
-from harborguard.model import Finding
+from harborguard.model import Finding, Scope
 from harborguard.store.connection import Connection, connect
 from harborguard.store.errors import translate_error
+from harborguard.store.images.list import find_inventory_version
 from harborguard.store.registries import ensure_registry
 from harborguard.store.scans import record_scan
 from tests.support import reports
@@ -72,6 +73,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         now[0] - times > timedelta()
         for times in (registry.pop("created_at"), image.pop("created_at"), row.pop("recorded_at"))
     ] == [True] * 3
+    assert registry.pop("version") == find_inventory_version(conn, Scope(acme, registry["id"]))
     assert registry == {
         "organization_id": acme,
         "id": registry["id"],
@@ -267,10 +269,11 @@ def test_images_are_identified_by_registry_and_path(conn: Connection, acme: str)
 def test_existing_registry_of_the_organization_is_used(conn: Connection, tenants: Tenants) -> None:
     mine = tenants.acme.add_registry("ghcr.io", "Our images")
     theirs = tenants.globex.add_registry("ghcr.io")
-    before = rows_of(conn, "registries")
+    query = "SELECT id, host, name, provider FROM registries ORDER BY id"
+    before = conn.execute(query).fetchall()
     ingest(conn, tenants.acme.organization_id, reports.envelope())
     assert [row["registry_id"] for row in rows_of(conn, "images")] == [mine]
-    assert rows_of(conn, "registries") == before
+    assert conn.execute(query).fetchall() == before
     assert ensure_registry(conn, tenants.acme.organization_id, "ghcr.io") == mine != theirs
 
 

@@ -36,6 +36,7 @@ _GENERATED = (
     "scan_id",
     "created_at",
     "recorded_at",
+    "version",
 )
 
 

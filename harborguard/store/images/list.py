@@ -44,9 +44,16 @@ def list_images(
 
 
 def find_inventory_version(conn: Connection, scope: Scope) -> int:
-    """Return the inventory version, which increases with each change that a list can show."""
+    """Return the scope's version, which increases with each change that its list can show.
+
+    It is that of the inventory, or of the registry to which the scope is limited.
+    """
     key = {"organization_id": scope.organization_id}
-    rows = conn.fetch(STATEMENTS["find_inventory_version"], key)
+    if scope.registry_id is None:
+        rows = conn.fetch(STATEMENTS["find_inventory_version"], key)
+    else:
+        key["registry_id"] = scope.registry_id
+        rows = conn.fetch(STATEMENTS["find_registry_version"], key)
     return rows[0][0] if rows else 0
 
 

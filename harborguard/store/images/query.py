@@ -1,7 +1,7 @@
 """Build the SQL statements of the list from criteria and a page. This module performs no I/O.
 
-Every statement returns the inventory version, so that the caller can check that two statements read
-the same state. The statements:
+Every statement returns the scope's inventory version, so that the caller can check that two
+statements read the same state. The statements:
 
 early_page  For a page with a small offset, without filters, by name or creation time: an index scan
             in the order of the sort. The inventory's image count is the total.
@@ -49,6 +49,8 @@ class ImageQuery:
     def __init__(self, scope: Scope, criteria: ImageCriteria) -> None:
         self.sort = criteria.sort or DEFAULT_SORT
         self._filters = ImageFilters(scope, criteria)
+        is_limited = scope.registry_id is not None
+        self._version: LiteralString = _REGISTRY_VERSION if is_limited else "inventory.version"
         self._order: LiteralString = ORDERS[self.sort]
 
     @property
@@ -76,7 +78,7 @@ class ImageQuery:
         """Return the numbers of matches: version, all images, score (if sorted by it), number."""
         return (
             f"""
-SELECT inventory.version, inventory.image_count, count.score, count.n
+SELECT {self._version}, inventory.image_count, count.score, count.n
 FROM inventories AS inventory
 LEFT JOIN LATERAL ({self._counters_query}
 ) AS count ON true
@@ -123,7 +125,7 @@ WHERE inventory.organization_id = %(organization_id)s
         conditions = self._filters.filter_conditions()
         return (
             f"""
-SELECT inventory.version, (SELECT count(*) FROM images WHERE {conditions})
+SELECT {self._version}, (SELECT count(*) FROM images WHERE {conditions})
 FROM inventories AS inventory
 WHERE inventory.organization_id = %(organization_id)s
 """,
@@ -176,7 +178,7 @@ WHERE inventory.organization_id = %(organization_id)s
     def _with_version(self, rows: LiteralString, total: LiteralString) -> LiteralString:
         return f"""
 SELECT
-    inventory.version,
+    {self._version},
     {total} AS total,
     {IMAGE_COLUMNS}
 FROM inventories AS inventory
@@ -192,6 +194,13 @@ def window_limit(page: Page) -> int:
     return min(page.offset + page.size + MAX_COUNTED_AFTER_PAGE, 2**63 - 1)
 
 
+# The version of a scope that is limited to a registry (contract 1.6).
+_REGISTRY_VERSION: LiteralString = """(
+        SELECT registry.version
+        FROM registries AS registry
+        WHERE registry.organization_id = %(organization_id)s
+            AND registry.id = %(scope_registry_id)s
+    )"""
 # The orders of the indexes. By risk score, scored and unscored rows are scanned separately.
 _INDEX_ORDERS: dict[Sort, LiteralString] = {
     **ORDERS,
