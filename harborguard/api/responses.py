@@ -200,7 +200,7 @@ class OtherScanResponse(ResponseSchema):
     scanners = text_list("grype")
     finished_at = timestamp("2026-04-26T14:20:03.000Z")
     risk_score = integer(25, max=100)
-    grade = Member(Grade, "B")
+    grade = EnumField(Grade, "B")
 
 
 class ImageDetailsResponse(ImageResponse):
