@@ -37,7 +37,8 @@ class Config:
     log_format: str = "auto"
     metrics_port: int = 0
     max_upload_bytes: int = 64 * 2**20
-    uploads_per_minute: int = 120
+    uploads_per_minute: int = 1200
+    rejections_per_minute: int = 30
     docs: bool = True
     registry_password: str = field(default="", repr=False)
     sudo_uid: int | None = None
@@ -105,6 +106,9 @@ class Config:
             ),
             uploads_per_minute=env.int(
                 "HARBORGUARD_UPLOADS_PER_MINUTE", cls.uploads_per_minute, validate=positive
+            ),
+            rejections_per_minute=env.int(
+                "HARBORGUARD_REJECTIONS_PER_MINUTE", cls.rejections_per_minute, validate=positive
             ),
             docs=env.bool("HARBORGUARD_DOCS", cls.docs),
             registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),

@@ -1,6 +1,7 @@
 """Record a scan report. HTTP uploads and the command line both use `ingest_report`."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from harborguard.errors import Forbidden, InvalidReport, Issue
@@ -24,11 +25,13 @@ def ingest_report(
     received_at: datetime,
     image: str | None = None,
     registry_id: str | None = None,
+    before_new: Callable[[], None] = lambda: None,
 ) -> RecordedScan:
     """Record a scan report (JSON bytes) for an image of the organization.
 
     `image` overrides the image reference in the report. `registry_id` limits the caller to images
-    of that registry. The report is parsed and scored before the transaction begins.
+    of that registry. The report is parsed and scored before the transaction begins. `before_new`
+    is called unless the report is a replay, and may raise an exception.
 
     Raise UnreadableReport, InvalidReport, InvalidReference (for `image`), Forbidden or Conflict;
     nothing is stored then.
@@ -38,7 +41,9 @@ def ingest_report(
     if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
         raise Forbidden("This API key can record only images of its registry.")
     return retry_once(
-        lambda: record_scan(conn, organization_id, scan, scope_registry_id=registry_id)
+        lambda: record_scan(
+            conn, organization_id, scan, scope_registry_id=registry_id, before_new=before_new
+        )
     )
 
 

@@ -32,6 +32,9 @@ class Requirement:
 def authenticate() -> None:
     """Set `g.principal` to the request's principal; raise Unauthenticated if there is none.
 
+    Raise RateLimited instead if the client's address has sent too many such requests. A valid
+    credential is never limited, because many clients can have the same address.
+
     OPTIONS requests need no credential. They and malformed credentials need no connection.
     """
     if request.method == "OPTIONS":
@@ -41,6 +44,7 @@ def authenticate() -> None:
     except Unauthenticated as error:
         metrics.count_rejection(error.reason)
         g.rejection_reason = error.reason
+        services().rejection_limit.consume(request.remote_addr or "")
         raise
     if principal.has_stale_last_use:
         _record_use_after_response(principal)

@@ -238,9 +238,7 @@ def _errors(operation: Operation, requirement: Requirement | None) -> list[int]:
     if operation.query or operation.body:
         errors |= {400}
     if requirement:
-        errors |= {401, 403, 500, 503, 504}
-    if operation.requests_per_minute:
-        errors |= {429}
+        errors |= {401, 403, 429, 500, 503, 504}
     return sorted(errors)
 
 
@@ -281,7 +279,7 @@ _EXAMPLE_ERRORS = {
     "CONFLICT": ("Scan b7c1e0f2-nightly is already recorded with other content.",),
     "PAYLOAD_TOO_LARGE": ("The body is larger than 67108864 bytes.",),
     "UNSUPPORTED_MEDIA_TYPE": ("The Content-Type must be application/json.",),
-    "RATE_LIMITED": ("At most 120 requests per minute are allowed.",),
+    "RATE_LIMITED": ("At most 1200 new scans per minute are allowed.",),
     "INTERNAL_ERROR": ("The service failed to process the request.",),
     "SERVICE_UNAVAILABLE": ("The database is not available; try again shortly.",),
     "TIMEOUT": ("The database took too long to respond.",),

@@ -39,7 +39,6 @@ def upload_scan() -> tuple[dict[str, Any], int]:
     The body may be compressed with gzip. The status is 201 if the scan is new. It is 200 if the
     same report is already recorded; the request then changes nothing.
     """
-    services().upload_limit.consume(g.principal.id)
     scope = g.principal.scope
     image = parse_query(_QUERY, request.args)
     body = read_json_body(services().config.max_upload_bytes)
@@ -51,6 +50,8 @@ def upload_scan() -> tuple[dict[str, Any], int]:
             received_at=datetime.now(UTC),
             image=image,
             registry_id=scope.registry_id,
+            # A replay does not count, so a pipeline can send all of its reports again.
+            before_new=lambda: services().upload_limit.consume(g.principal.id),
         )
     except HarborGuardError:
         metrics.count_upload((), "rejected")

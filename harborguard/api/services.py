@@ -37,8 +37,13 @@ class Services:
 
     @cached_property
     def upload_limit(self) -> RateLimit:
-        """Return the rate limit of uploads per API key."""
-        return RateLimit(self.config.uploads_per_minute)
+        """Return the rate limit of new scans per API key."""
+        return RateLimit(self.config.uploads_per_minute, "new scans")
+
+    @cached_property
+    def rejection_limit(self) -> RateLimit:
+        """Return the rate limit of requests without a valid credential per client address."""
+        return RateLimit(self.config.rejections_per_minute, "requests without a valid credential")
 
 
 def services() -> Services:

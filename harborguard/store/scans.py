@@ -1,6 +1,6 @@
 """Record scans: the registry, the image, its tag, the findings and the summary columns."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from harborguard.errors import Conflict
@@ -13,11 +13,17 @@ from harborguard.store.tags import observe_tags
 
 
 def record_scan(
-    conn: Connection, organization_id: str, scan: Scan, *, scope_registry_id: str | None = None
+    conn: Connection,
+    organization_id: str,
+    scan: Scan,
+    *,
+    scope_registry_id: str | None = None,
+    before_new: Callable[[], None] = lambda: None,
 ) -> RecordedScan:
     """Record a scan with its findings and refresh the image's row, in one transaction.
 
-    A replay (same external id, same content) changes nothing. Raise Conflict if the external id is
+    A replay (same external id, same content) changes nothing. `before_new` is called for any other
+    scan; an exception that it raises cancels the transaction. Raise Conflict if the external id is
     recorded with other content. It has the recorded scan's id, unless the caller is limited to
     `scope_registry_id` and the scan is of another registry (contract 8.5).
     """
@@ -33,6 +39,7 @@ def record_scan(
                 {"organization_id": organization_id, "external_id": scan.external_id},
             )
             return _as_replay(recorded, image_id, scan, scope_registry_id)
+        before_new()
         _copy_findings(conn, organization_id, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
         added = {registry_id: 1} if is_new else {}

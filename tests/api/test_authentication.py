@@ -1,12 +1,16 @@
 """Authentication: three schemes, one 401 body, and changes that apply to the next request."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+from app import create_app
 from harborguard.auth.credentials import parse_credential
+from harborguard.config import Config
 from harborguard.model import Role, UserStatus
 from harborguard.store import organizations, principals
 from harborguard.store.connection import Connection
@@ -315,3 +319,26 @@ def test_database_contains_no_secret(tenants: Tenants, conn: Connection) -> None
         ):
             assert secret not in row
             assert secret[10:] not in row
+
+
+def test_requests_without_a_valid_credential_are_limited_by_address(
+    config: Config, tenants: Tenants, events: Events
+) -> None:
+    app = create_app(replace(config, rejections_per_minute=3, proxies=1))
+    invalid = [{}, {"X-API-Key": "x"}, {"X-API-Key": "hg_ak_" + "0" * 48}]
+    invalid += [{"X-API-Key": "hg_ak_" + str(n) * 48} for n in range(3)]
+
+    def get(headers: dict[str, str], address: str) -> TestResponse:
+        forwarded = {**headers, "X-Forwarded-For": f"9.9.9.9, {address}"}
+        return app.test_client(use_cookies=False).get("/api/images", headers=forwarded)
+
+    with app.extensions["harborguard"].pool:
+        responses = [get(headers, "192.0.2.1") for headers in invalid]
+        assert [response.status_code for response in responses] == [401] * 3 + [429] * 3
+        assert 1 <= int(responses[-1].headers["Retry-After"]) <= 60
+        message = "At most 3 requests without a valid credential per minute are allowed."
+        assert responses[-1].json == {"error": {"code": "RATE_LIMITED", "message": message}}
+        assert get(tenants.acme.headers, "192.0.2.1").status_code == 200
+        assert get({}, "192.0.2.2").status_code == 401
+    reasons = [event["rejection_reason"] for event in events() if "rejection_reason" in event]
+    assert reasons == ["missing", "malformed", *["unknown"] * 4, "missing"]

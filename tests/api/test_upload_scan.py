@@ -331,21 +331,24 @@ def test_upload_too_large_returns_413(
     assert upload(limited_client, key, padded[:-1]).status_code == 201
 
 
-def test_upload_beyond_the_rate_limit_returns_429(
-    limited_client: FlaskClient, tenants: Tenants, key: str
+def test_new_scan_beyond_the_rate_limit_returns_429_and_replays_do_not(
+    limited_client: FlaskClient, tenants: Tenants, conn: Connection, key: str
 ) -> None:
-    assert [upload(limited_client, key, envelope()).status_code for _ in range(3)] == [
-        201,
-        200,
-        200,
-    ]
-    response = upload(limited_client, key, envelope())
+    first, *others = (envelope(scan_id=f"scan-{number}") for number in range(4))
+    assert [upload(limited_client, key, first).status_code for _ in range(5)] == [201, *[200] * 4]
+    assert [upload(limited_client, key, body).status_code for body in others[:2]] == [201, 201]
+    before = stored_rows(conn)
+    response = upload(limited_client, key, others[2], "?image=ghcr.io/acme/new:1")
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert response.json == {
-        "error": {"code": "RATE_LIMITED", "message": "At most 3 requests per minute are allowed."}
+        "error": {"code": "RATE_LIMITED", "message": "At most 3 new scans per minute are allowed."}
     }
-    assert upload(limited_client, tenants.acme.add_key(Role.CI), envelope()).status_code == 200
+    assert stored_rows(conn) == before
+    assert upload(limited_client, key, first).status_code == 200
+    assert upload(limited_client, key, envelope(counts=(1,), scan_id="scan-0")).status_code == 409
+    other_key = tenants.acme.add_key(Role.CI)
+    assert upload(limited_client, other_key, others[2]).status_code == 201
 
 
 def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:

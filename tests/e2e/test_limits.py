@@ -1,17 +1,24 @@
 """Limits that keep one client from affecting the others, with nginx and deploy/nginx.conf."""
 
+import http.client
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from secrets import token_hex
 
 import pytest
 
 from harborguard.model import Role
-from tests.support.fault_injection import deployed, deployed_in, short_directory
+from tests.support.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4, mint_v5
+from tests.support.fault_injection import deployed_as_shipped, short_directory
 from tests.support.reports import envelope
 from tests.support.service import Response, Service, parse_response
-from tests.support.tenants import Tenants
+from tests.support.tenants import Tenant, Tenants
 from tests.support.waiting import wait_until
 
 KB, MB = 1 << 10, 1 << 20
@@ -21,7 +28,7 @@ UPLOAD = "/api/scans/upload"
 @pytest.fixture(scope="module")
 def service(database_url: str) -> Iterator[Service]:
     """Run the service behind nginx for all tests."""
-    with deployed(database_url) as service:
+    with short_directory() as directory, deployed_as_shipped(directory, database_url) as service:
         yield service
 
 
@@ -106,7 +113,7 @@ def test_logs_of_nginx_have_method_and_path_without_the_query(database_url: str)
         f"G<T /api/images?key={secret} HTTP/1.1": ("", "", 400),
         f"GET /api/images?key={secret}&x={'x' * 33_000} HTTP/1.1": ("GET", "", 414),
     }  # fmt: skip
-    with short_directory() as directory, deployed_in(directory, database_url) as service:
+    with short_directory() as directory, deployed_as_shipped(directory, database_url) as service:
         log = directory / "access.log"
         start = len(log.read_text().splitlines())
         for line in lines:
@@ -142,3 +149,165 @@ def test_path_that_is_not_exactly_a_route_returns_404_through_nginx(
 ) -> None:
     response = service.request(path, tenants.acme.headers)
     assert (response.status, response.json["error"]["code"]) == (404, "NOT_FOUND")
+
+
+# -- request rates
+
+
+ADDRESS, CREDENTIAL = (200, 400), (50, 100)  # requests per second, and a burst
+
+
+@dataclass(frozen=True)
+class Flood:
+    """The statuses of many requests, and the seconds that they took."""
+
+    statuses: Counter[int]
+    seconds: float
+
+    def exceeds(self, limit: tuple[int, int]) -> bool:
+        """Return whether nginx let more requests pass than a limit allows."""
+        rate, burst = limit
+        return self.statuses.total() - self.statuses[429] > burst + 1 + rate * (self.seconds + 0.5)
+
+
+def flood(
+    service: Service,
+    requests: Sequence[dict[str, str]],
+    *,
+    path: str = "/nothing",
+    method: str = "GET",
+    addresses: int = 1,
+    first: int = 1,
+) -> Flood:
+    """Send requests with the given headers from several addresses, eight at a time."""
+
+    def work(numbered: tuple[int, dict[str, str]]) -> int:
+        number, headers = numbered
+        source = (f"127.0.0.{first + number % addresses}", 0)
+        conn = http.client.HTTPConnection(
+            "127.0.0.1", service.port, timeout=30, source_address=source
+        )
+        with closing(conn):
+            conn.request(method, path, headers={"Connection": "close", **headers})
+            return conn.getresponse().status
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        statuses = Counter(threads.map(work, enumerate(requests)))
+    return Flood(statuses, time.monotonic() - began)
+
+
+def guess() -> str:
+    """Return a well-formed key that does not exist."""
+    return f"hg_ak_{token_hex(24)}"
+
+
+@pytest.mark.parametrize(
+    "make_headers",
+    [
+        lambda: {"X-API-Key": guess()},
+        lambda: {"Authorization": f"Bearer {guess()}"},
+        lambda: {"Authorization": f"Basic {guess()}", "X-API-Key": guess()},
+        lambda: {"Cookie": f"next-auth.session-token={guess()}..{guess()}.x.y"},
+        lambda: {"X-API-Key": token_hex(4), "X-Forwarded-For": f"10.0.{token_hex(1)}.1"},
+        dict,
+    ],
+    ids=["key", "bearer", "two headers", "session", "malformed", "none"],
+)
+def test_address_with_any_credentials_is_limited(
+    database_url: str, make_headers: Callable[[], dict[str, str]]
+) -> None:
+    with short_directory() as directory, deployed_as_shipped(directory, database_url) as service:
+        flooded = flood(service, [make_headers() for _ in range(900)])
+        assert flooded.statuses[429] > 0
+        assert not flooded.exceeds(ADDRESS)
+        other = flood(service, [{}], first=9)
+        assert other.statuses == {404: 1}
+
+
+def key_forms(tenant: Tenant) -> list[dict[str, str]]:
+    """Return headers in which the service accepts one and the same key."""
+    key = tenant.key
+    forms = [
+        {"Authorization": f"{word} {key}"} for word in ("Bearer", "bearer", "BEARER", "bEaReR")
+    ]
+    forms += [{"X-API-Key": key}, {"x-api-key": f"{key}\t "}, {"Authorization": f"Bearer {key}\t"}]
+    forms += [
+        {"X-API-Key": key, "Authorization": f"{word} {token_hex(9)}"} for word in ("Bearer", "x")
+    ]
+    forms += [{"X-API-Key": key, "Cookie": f"next-auth.session-token={token_hex(9)}"}]
+    forms += [{"Authorization": f"Bearer {key}", "Cookie": f"authjs.session-token={token_hex(9)}"}]
+    return forms
+
+
+def session_forms(tenant: Tenant) -> list[dict[str, str]]:
+    """Return headers in which the service accepts one and the same session."""
+    token = mint_v4(make_claims(time.time(), email=tenant.email, picture="x" * 6000))
+    name = "__Secure-next-auth.session-token"
+    whole, [*chunks] = f"{name}={token}", chunk(name, token)
+    decoy = f"next-auth.session-token={token_hex(20)}..{token_hex(8)}"
+    cookies = [whole, f"a={token_hex(9)};{whole}", f"{decoy}; {whole}", f"{whole}; {decoy}"]
+    cookies += [f'{name} = "{token}"', make_cookie_header(chunks), make_cookie_header(chunks[::-1])]
+    forms = [{"Cookie": cookie} for cookie in cookies]
+    return [*forms, {"Cookie": whole, "Authorization": f"Basic {token_hex(9)}"}]
+
+
+def auth_js_5_forms(tenant: Tenant) -> list[dict[str, str]]:
+    """Return cookies that are one session of Auth.js 5, among cookies that do not count."""
+    whole = f"authjs.session-token={mint_v5(make_claims(time.time(), email=tenant.email))}"
+    decoy = f"next-auth.session-token={token_hex(20)}..{token_hex(8)}"
+    other = f"x-authjs.session-token={token_hex(20)}..{token_hex(8)}"
+    return [{"Cookie": text} for text in (whole, f"{decoy};{whole}", f"{other}; {whole}; {decoy}")]
+
+
+@pytest.mark.parametrize("forms_of", [key_forms, session_forms, auth_js_5_forms])
+def test_credential_in_any_form_from_any_address_is_limited(
+    database_url: str,
+    tenants: Tenants,
+    forms_of: Callable[[Tenant], list[dict[str, str]]],
+) -> None:
+    with (
+        short_directory() as directory,
+        deployed_as_shipped(directory, database_url, NEXTAUTH_SECRET=SECRET) as service,
+    ):
+        forms = forms_of(tenants.acme)
+        for headers in forms:
+            assert flood(service, [headers], path="/api/images").statuses == {200: 1}, headers
+        flooded = flood(service, (forms * 250)[:500], addresses=20)
+        assert flooded.statuses[429] > 0
+        assert not flooded.exceeds(CREDENTIAL)
+        others = forms_of(tenants.globex)
+        assert flood(service, others, addresses=20).statuses == {404: len(others)}
+
+
+def test_guessed_keys_have_a_small_budget_by_address(service: Service, tenants: Tenants) -> None:
+    def send(requests: list[dict[str, str]], first: int) -> Counter[int]:
+        return flood(service, requests, path="/api/images", first=first).statuses
+
+    guesses = [{"X-API-Key": guess()} for _ in range(60)]
+    guesses += [{"Authorization": f"Bearer {guess()}"} for _ in range(30)]
+    guesses += [{"Authorization": f"Bearer {token_hex(9)}", "X-Forwarded-For": "9.9.9.9"}] * 30
+    statuses = send(guesses, first=77)
+    # Each of the two workers counts for itself.
+    assert 30 <= statuses[401] <= 60
+    assert statuses[401] + statuses[429] == 120
+    assert send([tenants.acme.headers] * 5, first=77) == {200: 5}
+    assert send(guesses[:5], first=78) == {401: 5}
+
+
+def test_pipeline_uploads_1200_reports_in_a_minute_and_replays_them(
+    service: Service, tenants: Tenants
+) -> None:
+    key = tenants.acme.add_key(Role.CI)
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    bodies = [envelope(f"ghcr.io/acme/{n}:1", scan_id=f"scan-{n}") for n in range(300)]
+    with ThreadPoolExecutor(8) as threads:
+        for status in (201, 200):
+            responses = threads.map(lambda body: post(service, UPLOAD, body, headers), bodies)
+            assert Counter(response.status for response in responses) == {status: 300}
+    # nginx counts refused uploads too. These come from many addresses, with the key in two forms.
+    forms = [{"X-API-Key": key}, {"Authorization": f"bearer {key}"}]
+    flooded = flood(service, forms * 900, path=UPLOAD, method="POST", addresses=50)
+    assert set(flooded.statuses) == {415, 429}
+    assert flooded.statuses[415] >= 600
+    assert not flooded.exceeds((20, 1200))

@@ -233,16 +233,22 @@ def relay_to(server: Cluster) -> Iterator[tuple[Relay, str]]:
 
 # -- processes
 
+ADDRESS_RATE = "200r/s"  # in deploy/nginx.conf
+
 
 @contextmanager
-def nginx(directory: Path) -> Iterator[int]:
-    """Run nginx with deploy/nginx.conf, on a free port and with files in a directory."""
+def nginx(directory: Path, *, address_rate: str = "100000r/s") -> Iterator[int]:
+    """Run nginx with deploy/nginx.conf, on a free port and with files in a directory.
+
+    All load of the tests comes from one address, so its rate is practically unlimited by default.
+    """
     command, port = require_program("nginx"), free_port()
     text = (ROOT / "deploy/nginx.conf").read_text()
     replacements = {
         "listen 80 default_server": f"listen 127.0.0.1:{port} default_server",
         "/run/harborguard/": f"{directory}/",
         "/var/log/nginx/": f"{directory}/",
+        f"zone=addresses:10m rate={ADDRESS_RATE};": f"zone=addresses:10m rate={address_rate};",
         "\nhttp {\n": "\nhttp {\n"
         + "".join(
             f"{kind}_temp_path {directory}/{kind};\n"
@@ -283,23 +289,35 @@ def deployed(database_url: str, **settings: str) -> Iterator[Service]:
     """Run the service as an operator deploys it: nginx, a Unix socket and gunicorn."""
     with (
         short_directory() as directory,
-        deployed_in(directory, database_url, **settings) as service,
+        nginx(directory) as port,
+        behind_nginx(directory, port, database_url, **settings) as service,
     ):
         yield service
 
 
 @contextmanager
-def deployed_in(directory: Path, database_url: str, **settings: str) -> Iterator[Service]:
-    """Run the service like `deployed`, with the socket and the files of nginx in a directory."""
-    with nginx(directory) as port:
-        bind = f"unix:{directory}/harborguard.sock"
-        settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
-        if os.geteuid() == 0:
-            # The socket gets the group of nginx's workers.
-            options = settings.get("GUNICORN_CMD_ARGS", "")
-            settings["GUNICORN_CMD_ARGS"] = f"{options} --group www-data"
-        with running(start(PRODUCTION, port, HARBORGUARD_PROXIES="1", **settings), port) as service:
-            yield service
+def deployed_as_shipped(directory: Path, database_url: str, **settings: str) -> Iterator[Service]:
+    """Run the service like `deployed`, with all limits, and with nginx's files in a directory."""
+    with (
+        nginx(directory, address_rate=ADDRESS_RATE) as port,
+        behind_nginx(directory, port, database_url, **settings) as service,
+    ):
+        yield service
+
+
+@contextmanager
+def behind_nginx(
+    directory: Path, port: int, database_url: str, **settings: str
+) -> Iterator[Service]:
+    """Run the service on the socket of an nginx that listens on a port."""
+    bind = f"unix:{directory}/harborguard.sock"
+    settings = {"DATABASE_URL": database_url, "HARBORGUARD_BIND": bind, **settings}
+    if os.geteuid() == 0:
+        # The socket gets the group of nginx's workers.
+        options = settings.get("GUNICORN_CMD_ARGS", "")
+        settings["GUNICORN_CMD_ARGS"] = f"{options} --group www-data"
+    with running(start(PRODUCTION, port, HARBORGUARD_PROXIES="1", **settings), port) as service:
+        yield service
 
 
 @contextmanager
