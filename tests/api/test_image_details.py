@@ -122,7 +122,7 @@ def test_image_of_several_scanners_has_the_scan_that_counts_and_those_beside_it(
     for key in ("riskScore", "grade", "vulnerabilities", "lastScannedAt"):
         assert tag[key] == image[key]
     found = get(client, tenants.acme, f"{image_id}/vulnerabilities")
-    assert [row["severity"] for row in found["data"]] == ["critical", "critical", "high"]
+    assert [row["severity"] for row in found["data"]] == ["CRITICAL", "CRITICAL", "HIGH"]
     assert {source for row in found["data"] for source in row["sources"]} == {"grype"}
 
 

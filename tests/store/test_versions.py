@@ -76,9 +76,9 @@ class Inventory:
     def upload(self, body: bytes) -> None:
         ingest(self.conn, self.id, body)
 
-    def sync(self, *tags: ObservedTag, days: int = 1) -> None:
+    def sync(self, *tags: ObservedTag, missing: tuple[str, ...] = (), days: int = 1) -> None:
         """Record the tags of an image as a registry sync of a later day observed them."""
-        repository = ObservedRepository(API, tags, SCANNED_AT + days * DAY)
+        repository = ObservedRepository(API, tags, SCANNED_AT + days * DAY, missing)
         record_repository(self.conn, self.id, self.ghcr, repository)
 
     def set_registry(self, **changes: str) -> None:
@@ -201,10 +201,10 @@ WRITES_AND_EFFECTS = {
     "new tag": Write(
         lambda i: i.sync(ObservedTag("1.0", None), ObservedTag("2.0", manifest("b"))),
         BOTH,
-        {"observe_tags", "remove_other_tags", "refresh_images", *COUNTED},
+        {"observe_tags", "remove_tags", "refresh_images", *COUNTED},
     ),
-    "removed tags": Write(lambda i: i.sync(), BOTH, {"remove_other_tags", *COUNTED}),
-    "same tags": Write(record_same_repository, NONE, {"observe_tags", "remove_other_tags"}),
+    "removed tags": Write(lambda i: i.sync(missing=("1.0",)), BOTH, {"remove_tags", *COUNTED}),
+    "same tags": Write(record_same_repository, NONE, {"observe_tags", "remove_tags"}),
     "time of a sync": Write(
         lambda i: registries.record_sync(i.conn, i.id, i.ghcr, LATER),
         NONE,
