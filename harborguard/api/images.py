@@ -151,9 +151,11 @@ def list_tags(image_id: str) -> dict[str, Any]:
 def list_vulnerabilities(image_id: str) -> dict[str, Any]:
     """List the findings of an image's last scan, by default the worst first."""
     criteria, page = parse_query(_FINDINGS_QUERY, request.args)
-    scope = g.principal.scope
+    principal = g.principal
     listing = read(
-        lambda conn: findings.list_findings(conn, scope, image_id, criteria=criteria, page=page)
+        lambda conn: findings.list_findings(
+            conn, principal.scope, image_id, criteria=criteria, page=page, caller=principal.id
+        )
     )
     rows = [serialize_vulnerability(finding) for finding in listing.items]
     g.rows = len(rows)

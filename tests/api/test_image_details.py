@@ -5,11 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
+from harborguard.config import Config
 from harborguard.ingest import ingest_report
 from harborguard.model import Severity
-from harborguard.store.connection import Connection
+from harborguard.store.connection import Connection, connect
+from harborguard.store.statements import STATEMENTS
 from tests.support.listing import list_images
 from tests.support.reports import RECEIVED_AT, SCANNED_AT, envelope, grype, manifest, trivy
 from tests.support.tenants import Tenant, Tenants
@@ -401,3 +404,39 @@ def test_vulnerabilities_with_an_invalid_query_return_400(
     )
     assert response.status_code == 400
     assert [issue["path"] for issue in response.json["error"]["issues"]] == [path]
+
+
+def test_second_search_of_a_credential_returns_429_until_the_first_ends(
+    client: FlaskClient, tenants: Tenants, config: Config
+) -> None:
+    image_id = record(tenants.acme, envelope(counts=COUNTS))
+    path = f"/api/images/{image_id}/vulnerabilities"
+    other_key = {"X-API-Key": tenants.acme.add_key()}
+    with connect(config) as other, other.transaction():
+        parameters = {"caller": tenants.acme.key_id}
+        assert other.execute(STATEMENTS["begin_text_search"], parameters).fetchall() == [(True,)]
+        assert other.execute("SHOW statement_timeout").fetchone() == ("500ms",)
+        response = client.get(f"{path}?s%65arch=open", headers=tenants.acme.headers)
+        assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
+        message = "Another search with this credential is running; try again shortly."
+        assert response.json == {"error": {"code": "RATE_LIMITED", "message": message}}
+        assert client.get(path, headers=tenants.acme.headers).status_code == 200
+        assert client.get(f"{path}?search=open", headers=other_key).status_code == 200
+    for _ in range(3):
+        response = client.get(f"{path}?search=open", headers=tenants.acme.headers)
+        assert (response.status_code, response.json["meta"]["total"]) == (200, sum(COUNTS))
+
+
+def test_search_takes_one_statement_more_and_leaves_the_timeout_unchanged(
+    app: Flask, client: FlaskClient, tenants: Tenants, statements: list[str]
+) -> None:
+    image_id = record(tenants.acme, envelope(counts=COUNTS))
+    with app.extensions["harborguard"].pool.connection() as conn:
+        before = conn.execute("SHOW statement_timeout").fetchone()
+    statements.clear()
+    get(client, tenants.acme, f"{image_id}/vulnerabilities?search=open")
+    assert len(statements) == 4
+    assert "set_config" in statements[2]
+    for _ in range(8):
+        with app.extensions["harborguard"].pool.connection() as conn:
+            assert conn.execute("SHOW statement_timeout").fetchone() == before

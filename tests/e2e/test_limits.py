@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,9 @@ import pytest
 
 from harborguard.model import Role
 from tests.support.cookies import SECRET, chunk, make_claims, make_cookie_header, mint_v4, mint_v5
-from tests.support.fault_injection import deployed_as_shipped, short_directory
+from tests.support.fault_injection import Call, call, deployed_as_shipped, results, short_directory
+from tests.support.fault_scenarios import slowest
+from tests.support.recording import ingest
 from tests.support.reports import envelope
 from tests.support.service import Response, Service, parse_response
 from tests.support.tenants import Tenant, Tenants
@@ -311,3 +314,74 @@ def test_pipeline_uploads_1200_reports_in_a_minute_and_replays_them(
     assert set(flooded.statuses) == {415, 429}
     assert flooded.statuses[415] >= 600
     assert not flooded.exceeds((20, 1200))
+
+
+SLOW_SEARCH = "a" * 199 + "b"
+
+
+def add_long_titles(tenant: Tenant, rows: int) -> str:
+    """Return an image with findings whose titles take long to search for `SLOW_SEARCH`."""
+    scan = ingest(tenant.conn, tenant.organization_id, envelope(counts=(1,)))
+    columns = "vulnerability_id, package, installed_version, severity, sources"
+    tenant.conn.execute(
+        f"""
+        INSERT INTO findings (organization_id, scan_id, position, title, {columns})
+        SELECT organization_id, scan_id, number, repeat('a', 2000), {columns}
+        FROM findings, generate_series(1, %s) AS number
+        WHERE organization_id = %s AND scan_id = %s
+        """,
+        (rows, tenant.organization_id, scan.scan_id),
+    )
+    return scan.image_id
+
+
+def test_slow_searches_of_one_credential_leave_a_worker_to_others(
+    service: Service, tenants: Tenants
+) -> None:
+    for number in range(40):
+        tenants.globex.add_image(f"ghcr.io/globex/{number}", 31)
+    image_id = add_long_titles(tenants.acme, 50_000)
+    path = f"/api/images/{image_id}/vulnerabilities?search={SLOW_SEARCH}"
+    stopping = threading.Event()
+
+    def search() -> list[Call]:
+        calls = []
+        while not stopping.is_set():
+            calls.append(call(service.port, tenants.acme.key, path))
+            stopping.wait(0.02)
+        return calls
+
+    def list_images() -> list[Call]:
+        calls = []
+        for _ in range(150):
+            calls.append(call(service.port, tenants.globex.key))
+            time.sleep(0.02)
+        return calls
+
+    normal = list_images()
+    with ThreadPoolExecutor(4) as threads:
+        searching = [threads.submit(search) for _ in range(4)]
+        disturbed = list_images()
+        stopping.set()
+    searches = [call for future in searching for call in future.result()]
+    # Any number of callers with one key hold one worker, for 500 ms each.
+    assert results(disturbed) == {200: 150}
+    assert set(results(searches)) == {429, 504}
+    p99 = slowest(disturbed, 0.99)
+    print(f"p99 {p99 * 1000:.0f} ms, without searches {slowest(normal, 0.99) * 1000:.0f} ms")
+    assert p99 < 10 * slowest(normal, 0.99)
+    assert max(call.took for call in searches if call.result == 504) < 2
+
+
+def test_slow_search_returns_504_with_advice_and_a_filtered_one_succeeds(
+    service: Service, tenants: Tenants
+) -> None:
+    image_id = add_long_titles(tenants.acme, 50_000)
+    path = f"/api/images/{image_id}/vulnerabilities?search={SLOW_SEARCH}"
+    slow = service.request(path, tenants.acme.headers)
+    message = (
+        "The search took longer than 500 ms. Narrow it: filter by severity or package as well."
+    )
+    assert (slow.status, slow.json) == (504, {"error": {"code": "TIMEOUT", "message": message}})
+    for narrowed in ("&severity=low", "&package=curl"):
+        assert service.request(path + narrowed, tenants.acme.headers).status == 200

@@ -34,6 +34,6 @@ def test_findings_of_never_scanned_image_are_none(tenants: Tenants) -> None:
     image_id = tenants.acme.add_image("ghcr.io/acme/api")
     scope = Scope(tenants.acme.organization_id)
     listing = list_findings(
-        tenants.acme.conn, scope, image_id, criteria=FindingCriteria(), page=Page()
+        tenants.acme.conn, scope, image_id, criteria=FindingCriteria(), page=Page(), caller="key-1"
     )
     assert listing == Listing([], 0)

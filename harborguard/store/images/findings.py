@@ -3,9 +3,11 @@
 Each row of a page begins with the total. A page past the end is one row with the total alone.
 """
 
-from typing import LiteralString
+from typing import Any, LiteralString
 
-from harborguard.errors import NotFound
+from psycopg import errors as sqlstate
+
+from harborguard.errors import NotFound, RateLimited, StatementTimeout
 from harborguard.listing import (
     FindingCriteria,
     FindingSort,
@@ -23,6 +25,10 @@ from harborguard.store.statements import STATEMENTS
 Parameters = dict[str, str | int | list[str]]
 
 _RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
+_SLOW_SEARCH = (
+    "The search took longer than 500 ms. Narrow it: filter by severity or package as well."
+)
+_ONE_SEARCH = "Another search with this credential is running; try again shortly."
 DEFAULT_SORT = FindingSort(FindingSortKey.SEVERITY, descending=True)
 
 # The only ORDER BY texts. `position` is unique in a scan and starts at the worst finding.
@@ -51,14 +57,27 @@ ORDERS: dict[FindingSort, LiteralString] = {
 
 
 def list_findings(
-    conn: Connection, scope: Scope, image_id: str, *, criteria: FindingCriteria, page: Page
+    conn: Connection,
+    scope: Scope,
+    image_id: str,
+    *,
+    criteria: FindingCriteria,
+    page: Page,
+    caller: str,
 ) -> Listing[FindingSummary]:
-    """Return a page of the findings behind an image's counts; raise NotFound like `get_image`."""
+    """Return a page of the findings behind an image's counts; raise NotFound like `get_image`.
+
+    A text search compares each finding with the term, so it has a shorter timeout, and a caller
+    (the id of a principal) may run one at a time. Raise StatementTimeout or RateLimited.
+    """
     scan_id = _find_counted_scan(conn, scope, image_id)
     if scan_id is None:
         return Listing([], 0)
     query = FindingQuery(scope.organization_id, scan_id, criteria)
-    rows = conn.execute(*query.page(page)).fetchall()
+    if criteria.search is None:
+        rows = conn.execute(*query.page(page)).fetchall()
+    else:
+        rows = _search(conn, query, page, caller)
     return Listing([FindingSummary._make(row) for row in without_total(rows)], rows[0][0])
 
 
@@ -73,6 +92,19 @@ def _find_counted_scan(conn: Connection, scope: Scope, image_id: str) -> str | N
     if row is None or row[0] != image_id:
         raise NotFound("Image not found.")
     return row[1]
+
+
+def _search(
+    conn: Connection, query: "FindingQuery", page: Page, caller: str
+) -> list[tuple[Any, ...]]:
+    try:
+        with conn.transaction():
+            begin = conn.execute(STATEMENTS["begin_text_search"], {"caller": caller})
+            if begin.fetchall() != [(True,)]:
+                raise RateLimited(_ONE_SEARCH, retry_after=1)
+            return conn.execute(*query.page(page)).fetchall()
+    except sqlstate.QueryCanceled:
+        raise StatementTimeout(_SLOW_SEARCH) from None
 
 
 class FindingQuery:
@@ -97,7 +129,11 @@ class FindingQuery:
         if criteria.is_fixable is not None:
             self._where(_FIXABLE if criteria.is_fixable else _NOT_FIXABLE)
         if criteria.search is not None:
-            self._where(_CONTAINS_TERM, search=like_pattern(criteria.search))
+            # CASE compares the texts last. PostgreSQL's estimate of a comparison is low, so it
+            # would compare them before it filters.
+            filters = " AND ".join(self._conditions)
+            contains: LiteralString = f"CASE WHEN {filters} THEN {_CONTAINS_TERM} END"
+            self._where(contains, search=like_pattern(criteria.search))
 
     def page(self, page: Page) -> tuple[LiteralString, Parameters]:
         """Return the statement of a page: the total and a finding's columns."""
