@@ -146,8 +146,9 @@ def test_page_in_the_middle_is_scanned_forward() -> None:
         (FindingCriteria(is_fixable=False), "fixed_version IS NULL", {}),
         (
             FindingCriteria(search="CVE_1"),
-            "( vulnerability_id ILIKE %(search)s OR package ILIKE %(search)s"
-            " OR title ILIKE %(search)s )",
+            "CASE WHEN organization_id = %(organization_id)s AND scan_id = %(scan_id)s THEN"
+            " ( vulnerability_id ILIKE %(search)s OR package ILIKE %(search)s"
+            " OR title ILIKE %(search)s ) END",
             {"search": "%cve\\_1%"},
         ),
     ],
