@@ -14,6 +14,7 @@ from harborguard.listing import (
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time
+from harborguard.store.statements import STATEMENTS
 
 _SUMMARY = len(ImageSummary._fields)
 _MAX_OTHER_SCANS = 16  # contract 8.1
@@ -96,17 +97,7 @@ ORDER BY page.is_confirmed DESC, page.digest_created_at DESC, page.name DESC
 
 def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
     """Return an image of the scope; raise NotFound, including for an image of another scope."""
-    key = {
-        "organization_id": scope.organization_id,
-        "registry_id": scope.registry_id,
-        # PostgreSQL's text cannot contain NUL, and no id does.
-        "image_id": image_id.replace("\0", ""),
-        "max_rank": 1 + _MAX_OTHER_SCANS,
-    }
-    row = conn.execute(FIND_IMAGE, key).fetchone()
-    if row is None or row[0] != image_id:
-        raise NotFound("Image not found.")
-    *columns, other_scans = row
+    *columns, other_scans = _fetch_image(conn, FIND_IMAGE, scope, image_id)
     return ImageDetails._make(
         (
             ImageSummary._make(columns[:_SUMMARY]),
@@ -118,15 +109,41 @@ def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
 
 def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> Listing[TagSummary]:
     """Return a page of an image's tags, the latest first; raise NotFound like `get_image`."""
-    image = get_image(conn, scope, image_id)
+    find_counted_scan(conn, scope, image_id)
     parameters = {
         "organization_id": scope.organization_id,
-        "image_id": image.summary.id,
+        "image_id": image_id,
         "limit": page.size,
         "offset": page.offset,
     }
     rows = conn.execute(LIST_TAGS, parameters).fetchall()
     return Listing([TagSummary._make(row) for row in without_total(rows)], rows[0][0])
+
+
+def find_counted_scan(conn: Connection, scope: Scope, image_id: str) -> str | None:
+    """Return the id of the scan that an image's counts come from; raise NotFound like `get_image`.
+
+    It is None if the image was never scanned.
+    """
+    _, scan_id = _fetch_image(conn, STATEMENTS["find_counted_scan"], scope, image_id)
+    return scan_id
+
+
+def _fetch_image(
+    conn: Connection, statement: LiteralString, scope: Scope, image_id: str
+) -> tuple[Any, ...]:
+    """Return the row of a statement that finds an image and returns its id first."""
+    key = {
+        "organization_id": scope.organization_id,
+        "registry_id": scope.registry_id,
+        # PostgreSQL's text cannot contain NUL, and no id does.
+        "image_id": image_id.replace("\0", ""),
+        "max_rank": 1 + _MAX_OTHER_SCANS,
+    }
+    row = conn.execute(statement, key).fetchone()
+    if row is None or row[0] != image_id:
+        raise NotFound("Image not found.")
+    return row
 
 
 def without_total(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 from psycopg import errors as sqlstate
 
-from harborguard.errors import NotFound, RateLimited, StatementTimeout
+from harborguard.errors import RateLimited, StatementTimeout
 from harborguard.listing import (
     FindingCriteria,
     FindingSort,
@@ -18,7 +18,7 @@ from harborguard.listing import (
 )
 from harborguard.model import Scope, Severity
 from harborguard.store.connection import Connection
-from harborguard.store.images.details import without_total
+from harborguard.store.images.details import find_counted_scan, without_total
 from harborguard.store.images.filters import like_pattern
 from harborguard.store.statements import STATEMENTS
 
@@ -70,7 +70,7 @@ def list_findings(
     A text search compares each finding with the term, so it has a shorter timeout, and a caller
     (the id of a principal) may run one at a time. Raise StatementTimeout or RateLimited.
     """
-    scan_id = _find_counted_scan(conn, scope, image_id)
+    scan_id = find_counted_scan(conn, scope, image_id)
     if scan_id is None:
         return Listing([], 0)
     query = FindingQuery(scope.organization_id, scan_id, criteria)
@@ -79,19 +79,6 @@ def list_findings(
     else:
         rows = _search(conn, query, page, caller)
     return Listing([FindingSummary._make(row) for row in without_total(rows)], rows[0][0])
-
-
-def _find_counted_scan(conn: Connection, scope: Scope, image_id: str) -> str | None:
-    key = {
-        "organization_id": scope.organization_id,
-        "registry_id": scope.registry_id,
-        # PostgreSQL's text cannot contain NUL, and no id does.
-        "image_id": image_id.replace("\0", ""),
-    }
-    row = conn.execute(STATEMENTS["find_counted_scan"], key).fetchone()
-    if row is None or row[0] != image_id:
-        raise NotFound("Image not found.")
-    return row[1]
 
 
 def _search(
