@@ -82,6 +82,12 @@ class Conflict(HarborGuardError):
         self.scan_id = scan_id
 
 
+class Gone(HarborGuardError):
+    """The requested data was deleted."""
+
+    code = "GONE"
+
+
 class PayloadTooLarge(HarborGuardError):
     """The body is too large."""
 

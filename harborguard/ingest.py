@@ -65,7 +65,7 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
     counts = count_severities(report.findings)
     score = risk_score(counts)
     return Scan(
-        external_id=report.external_id or f"sha256:{content.hex()}",
+        external_id=report.external_id or f"sha256:{content.hex()[:32]}",
         content_sha256=content,
         report=report,
         finished_at=finished_at,

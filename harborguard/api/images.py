@@ -144,7 +144,7 @@ def list_tags(image_id: str) -> dict[str, Any]:
     path_parameters=_IMAGE_ID,
     query=ListFindingsQuery,
     responses={200: page_of(VulnerabilityResponse)},
-    errors=[404],
+    errors=[404, 410],
 )
 def list_vulnerabilities(image_id: str) -> dict[str, Any]:
     """List the findings of an image's last scan, by default the worst first."""

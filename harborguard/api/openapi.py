@@ -277,6 +277,10 @@ _EXAMPLE_ERRORS = {
     "NOT_FOUND": ("Image not found.",),
     "METHOD_NOT_ALLOWED": ("The method is not allowed for the requested URL.",),
     "CONFLICT": ("Scan b7c1e0f2-nightly is already recorded with other content.",),
+    "GONE": (
+        "The findings of scan scan-3f2a9c0d71e84b55 were deleted when a newer scan superseded it. "
+        "Upload its report again to restore them.",
+    ),
     "PAYLOAD_TOO_LARGE": ("The body is larger than 67108864 bytes.",),
     "UNSUPPORTED_MEDIA_TYPE": ("The Content-Type must be application/json.",),
     "RATE_LIMITED": ("At most 1200 new scans per minute are allowed.",),

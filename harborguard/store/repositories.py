@@ -63,7 +63,7 @@ def _change_tags(
     key = {"organization_id": organization_id, "image_id": image_id}
     before = dict(conn.execute(STATEMENTS["list_current_tags"], key).fetchall())
     tags, observed_at = observed.tags, observed.observed_at
-    observe_tags(conn, organization_id, image_id, tags, observed_at=observed_at)
+    observe_tags(conn, organization_id, image_id, tags, observed_at=observed_at, is_synced=True)
     missing = {**key, "names": list(observed.missing), "observed_at": observed_at}
     removed = conn.execute(STATEMENTS["remove_tags"], missing).fetchall()
     return TagChanges(

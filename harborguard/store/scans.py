@@ -1,6 +1,8 @@
 """Record scans: the registry, the image, its tag, the findings and the summary columns."""
 
-from collections.abc import Callable, Iterable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harborguard.errors import Conflict
@@ -22,7 +24,8 @@ def record_scan(
 ) -> RecordedScan:
     """Record a scan with its findings and refresh the image's row, in one transaction.
 
-    A replay (same external id, same content) changes nothing. `before_new` is called for any other
+    A replay (same external id, same content) changes nothing, except that it restores the findings
+    of a scan that is no longer superseded (contract 6.9). `before_new` is called for any other
     scan; an exception that it raises cancels the transaction. Raise Conflict if the external id is
     recorded with other content. It has the recorded scan's id, unless the caller is limited to
     `scope_registry_id` and the scan is of another registry (contract 8.5).
@@ -31,6 +34,7 @@ def record_scan(
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
         name = scan.report.reference.name
         image_id, is_new = _ensure_image(conn, organization_id, registry_id, name)
+        key = {"organization_id": organization_id, "image_id": image_id}
         scan_id = _insert_scan(conn, organization_id, image_id, scan)
         if scan_id is None:
             recorded = _fetch_one(
@@ -38,9 +42,11 @@ def record_scan(
                 "find_scan",
                 {"organization_id": organization_id, "external_id": scan.external_id},
             )
-            return _as_replay(recorded, image_id, scan, scope_registry_id)
+            replay = _as_replay(recorded, image_id, scan, scope_registry_id)
+            _keep_findings(conn, key, replay.scan_id, scan.report.findings)
+            return replay
         before_new()
-        _copy_findings(conn, organization_id, scan_id, scan.report.findings)
+        _keep_findings(conn, key, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
         added = {registry_id: 1} if is_new else {}
         refresh_images(conn, organization_id, [image_id], added=added)
@@ -113,29 +119,50 @@ def _as_replay(
     )
 
 
-def _copy_findings(
-    conn: Connection, organization_id: str, scan_id: str, findings: Iterable[Finding]
+def _keep_findings(
+    conn: Connection, key: dict[str, str], scan_id: str, findings: Sequence[Finding]
 ) -> None:
-    with conn.cursor() as cursor, cursor.copy(STATEMENTS["copy_findings"]) as copy:
-        for position, finding in enumerate(findings):
-            copy.write_row(
-                (
-                    organization_id,
-                    scan_id,
-                    position,
-                    finding.vulnerability_id,
-                    finding.package,
-                    finding.installed_version,
-                    finding.fixed_version,
-                    finding.severity.value,
-                    finding.cvss_score,
-                    finding.epss,
-                    finding.kev,
-                    finding.title,
-                    finding.url,
-                    list(finding.sources),
-                )
-            )
+    """Store a scan's findings unless it is superseded, and delete those that it supersedes.
+
+    Scans of an image with equal findings share one set (contract 6.9). `key` has the ids of the
+    organization and of the image, whose row lock the caller holds.
+    """
+    rows = [_finding_columns(finding) for finding in findings]
+    parameters = {**key, "scan_id": scan_id}
+    sha256 = hashlib.sha256(json.dumps(rows).encode()).digest()
+    kept = conn.execute(STATEMENTS["keep_findings"], {**parameters, "sha256": sha256}).fetchone()
+    if kept is None:
+        return
+    set_id, is_new = kept
+    if is_new:
+        with conn.cursor() as cursor, cursor.copy(STATEMENTS["copy_findings"]) as copy:
+            for position, row in enumerate(rows):
+                copy.write_row((key["organization_id"], set_id, position, *row))
+    removed = conn.execute(STATEMENTS["remove_superseded_scans"], parameters).fetchall()
+    delete_unused_findings(conn, key, {row[0] for row in removed} - {set_id, None})
+
+
+def delete_unused_findings(conn: Connection, key: dict[str, str], set_ids: set[int]) -> None:
+    """Delete those of an image's sets of findings that no current scan has any more."""
+    if set_ids:
+        parameters = {**key, "set_ids": sorted(set_ids)}
+        conn.execute(STATEMENTS["delete_unused_findings"], parameters)
+
+
+def _finding_columns(finding: Finding) -> tuple[Any, ...]:
+    return (
+        finding.vulnerability_id,
+        finding.package,
+        finding.installed_version,
+        finding.fixed_version,
+        finding.severity.value,
+        finding.cvss_score,
+        finding.epss,
+        finding.kev,
+        finding.title,
+        finding.url,
+        list(finding.sources),
+    )
 
 
 def _observe_tag(conn: Connection, organization_id: str, image_id: str, scan: Scan) -> None:

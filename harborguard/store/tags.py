@@ -16,11 +16,13 @@ def observe_tags(
     *,
     observed_at: datetime,
     is_confirmed: bool = True,
+    is_synced: bool = False,
 ) -> None:
     """Record that an image's tags had these digests at `observed_at`.
 
     The stored time range of a digest can only grow, so observations may arrive in any order.
-    `is_confirmed` is False for the tags of an unfinished scan (contract 6).
+    `is_confirmed` is False for the tags of an unfinished scan (contract 6). `is_synced` is True for
+    the tags that a registry sync observed: the deletion of a scan keeps them (contract 8.7).
     """
     parameters = {
         "organization_id": organization_id,
@@ -30,5 +32,6 @@ def observe_tags(
         "built_at": [tag.built_at for tag in tags],
         "observed_at": observed_at,
         "is_confirmed": is_confirmed,
+        "is_synced": is_synced,
     }
     conn.execute(STATEMENTS["observe_tags"], parameters)

@@ -5,7 +5,9 @@ CREATE TABLE organizations (
     id text COLLATE "C" PRIMARY KEY
         DEFAULT 'org-' || left(replace(gen_random_uuid()::text, '-', ''), 16),
     name text NOT NULL UNIQUE CHECK (name <> ''),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Set while `harborguard org delete` deletes the data. The organization then has no credentials.
+    deleted_at timestamptz
 );
 
 CREATE TABLE users (

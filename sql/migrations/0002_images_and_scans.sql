@@ -74,12 +74,14 @@ CREATE TABLE tags (
     name text COLLATE "C" NOT NULL CHECK (name <> ''),
     digest text COLLATE "C",
     is_confirmed boolean NOT NULL,
+    is_synced boolean NOT NULL,  -- whether a registry sync observed it, and not only scans
     built_at timestamptz,
     first_observed_at timestamptz NOT NULL,
     last_observed_at timestamptz NOT NULL,
     PRIMARY KEY (organization_id, id),
     UNIQUE NULLS NOT DISTINCT (organization_id, image_id, name, digest, is_confirmed),
     FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
+        ON DELETE CASCADE
 );
 
 CREATE TABLE scans (
@@ -93,6 +95,8 @@ CREATE TABLE scans (
     digest text COLLATE "C",
     scanners text[] NOT NULL,  -- sorted, so that equal sets are equal arrays
     status text NOT NULL CHECK (status IN ('SUCCESS', 'PARTIAL', 'FAILED', 'CANCELLED')),
+    -- Scores are computed from finished scans only (contract 6.6).
+    is_finished boolean NOT NULL GENERATED ALWAYS AS (status IN ('SUCCESS', 'PARTIAL')) STORED,
     started_at timestamptz,
     finished_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
@@ -105,18 +109,27 @@ CREATE TABLE scans (
     PRIMARY KEY (organization_id, id),
     UNIQUE (organization_id, external_id),
     FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
+        ON DELETE CASCADE
 );
 
--- Finds the newest scan of an image.
-CREATE INDEX scans_image_idx ON scans (organization_id, image_id, finished_at, external_id);
--- Finds the newest finished scan of a tag, and those shortly before it.
-CREATE INDEX scans_tag_idx ON scans (
-    organization_id, image_id, coalesce(tag, ''), finished_at, external_id
-) WHERE status IN ('SUCCESS', 'PARTIAL');
+-- Finds all scans of an image, when some are deleted. Many entries are equal, and B-tree
+-- deduplication keeps the index small.
+CREATE INDEX scans_image_idx ON scans (organization_id, image_id);
 
+-- The distinct sets of findings of an image. Scans with equal findings share one set.
+CREATE TABLE finding_sets (
+    organization_id text COLLATE "C" NOT NULL,
+    image_id text COLLATE "C" NOT NULL,
+    sha256 bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    PRIMARY KEY (organization_id, image_id, sha256),
+    FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
+);
+
+-- The findings of a set. They have no foreign key: it would be checked for each row that is copied.
 CREATE TABLE findings (
     organization_id text COLLATE "C" NOT NULL,
-    scan_id text COLLATE "C" NOT NULL,
+    set_id bigint NOT NULL,
     position integer NOT NULL,
     vulnerability_id text NOT NULL,
     package text NOT NULL,
@@ -131,8 +144,22 @@ CREATE TABLE findings (
     title text,
     url text,
     sources text[] NOT NULL,
-    PRIMARY KEY (organization_id, scan_id, position),
-    FOREIGN KEY (organization_id, scan_id) REFERENCES scans (organization_id, id) ON DELETE CASCADE
+    PRIMARY KEY (organization_id, set_id, position)
+);
+
+-- The current scans, which are finished and not superseded (contract 6.9), and their sets of findings.
+-- The set is null if it was deleted before the scan became current again. tag_key is the tag, or ''
+-- without one. These columns are apart from scans, so that a row of scans is never updated. With one
+-- index there is one plan, whatever the size of the table was when PostgreSQL planned a statement.
+CREATE TABLE scan_findings (
+    organization_id text COLLATE "C" NOT NULL,
+    image_id text COLLATE "C" NOT NULL,
+    tag_key text COLLATE "C" NOT NULL,
+    scan_id text COLLATE "C" NOT NULL,
+    set_id bigint,
+    PRIMARY KEY (organization_id, image_id, tag_key, scan_id),
+    FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
+        ON DELETE CASCADE
 );
 
 -- The tags of an image with their current digests: a tag's newest confirmed observation, or else
@@ -152,16 +179,54 @@ ORDER BY
     organization_id, image_id, name,
     is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
 
--- The scans from which scores are computed (contract 6). tag_key is the tag, or '' without one.
-CREATE VIEW finished_scans AS
-SELECT *, coalesce(tag, '') AS tag_key
-FROM scans
-WHERE status IN ('SUCCESS', 'PARTIAL');
+-- The rows of the current scans. Only the primary key of scans supports the subquery, so a plan that
+-- PostgreSQL makes while tables are empty suits large ones too.
+CREATE VIEW current_scans AS
+SELECT
+    scan_findings.organization_id,
+    scan_findings.image_id,
+    scan_findings.tag_key,
+    scan_findings.set_id,
+    scan.id,
+    scan.external_id,
+    scan.digest,
+    scan.scanners,
+    scan.status,
+    scan.finished_at,
+    scan.risk_score,
+    scan.grade,
+    scan.critical,
+    scan.high,
+    scan.medium,
+    scan.low,
+    scan.whole_row
+FROM scan_findings
+CROSS JOIN LATERAL (
+    SELECT scans.*, scans AS whole_row
+    FROM scans
+    WHERE scans.organization_id = scan_findings.organization_id
+        AND scans.id >= scan_findings.scan_id
+    ORDER BY scans.id
+    LIMIT 1
+) AS scan
+WHERE scan.id = scan_findings.scan_id;
+
+-- Whether a finished scan makes an older one of the same image and tag irrelevant: whatever is
+-- recorded later, compared_scans does not return the older one (contract 6.9).
+CREATE FUNCTION supersedes(newer scans, older scans) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN (newer.finished_at, newer.external_id) > (older.finished_at, older.external_id)
+    AND (
+        newer.finished_at > older.finished_at + interval '24 hours'
+        OR (
+            newer.scanners = older.scanners
+            AND (newer.digest IS NULL OR coalesce(newer.digest = older.digest, false))
+        )
+    );
 
 -- The scans that are compared for the score of a tag ('' without one, contract 6.6): its newest
--- finished scan and those that stand beside it. Of each set of scanners, this is the newest one that
--- is at most 24 hours older than that scan and not of another digest. Rank 1 is the scan that counts.
--- A function, because a plan that PostgreSQL makes while tables are empty must suit large ones.
+-- finished scan, and of each other set of scanners the newest one that is at most 24 hours older and
+-- not of another digest. Rank 1 is the scan that counts.
 CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text)
 RETURNS TABLE (
     rank bigint,
@@ -183,7 +248,7 @@ BEGIN ATOMIC
         row_number() OVER (
             ORDER BY scan.risk_score DESC, scan.finished_at DESC, scan.external_id DESC
         ),
-        newest.finished_at,
+        scan.newest_finished_at,
         scan.id,
         scan.status,
         scan.scanners,
@@ -195,23 +260,21 @@ BEGIN ATOMIC
         scan.medium,
         scan.low
     FROM (
-        SELECT scan.digest, scan.finished_at
-        FROM finished_scans AS scan
-        WHERE scan.organization_id = compared_scans.organization_id
-            AND scan.image_id = compared_scans.image_id
-            AND scan.tag_key = compared_scans.tag_key
-        ORDER BY scan.finished_at DESC, scan.external_id DESC
-        LIMIT 1
-    ) AS newest
-    CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (candidate.scanners) candidate.*
-        FROM finished_scans AS candidate
-        WHERE candidate.organization_id = compared_scans.organization_id
-            AND candidate.image_id = compared_scans.image_id
-            AND candidate.tag_key = compared_scans.tag_key
-            AND candidate.finished_at
-                BETWEEN newest.finished_at - interval '24 hours' AND newest.finished_at
-            AND coalesce(candidate.digest = newest.digest, true)
+        SELECT DISTINCT ON (candidate.scanners)
+            candidate.*
+        FROM (
+            SELECT
+                current.*,
+                first_value(digest) OVER by_time AS newest_digest,
+                first_value(finished_at) OVER by_time AS newest_finished_at
+            FROM current_scans AS current
+            WHERE current.organization_id = compared_scans.organization_id
+                AND current.image_id = compared_scans.image_id
+                AND current.tag_key = compared_scans.tag_key
+            WINDOW by_time AS (ORDER BY finished_at DESC, external_id DESC)
+        ) AS candidate
+        WHERE candidate.finished_at >= candidate.newest_finished_at - interval '24 hours'
+            AND coalesce(candidate.digest = candidate.newest_digest, true)
         ORDER BY candidate.scanners, candidate.finished_at DESC, candidate.external_id DESC
     ) AS scan;
 END;

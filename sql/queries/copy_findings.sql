@@ -1,5 +1,5 @@
--- Copy the findings of a scan.
+-- Copy the findings of a set.
 COPY findings (
-    organization_id, scan_id, position, vulnerability_id, package, installed_version,
+    organization_id, set_id, position, vulnerability_id, package, installed_version,
     fixed_version, severity, cvss_score, epss, kev, title, url, sources
 ) FROM STDIN

@@ -1,6 +1,16 @@
--- Find the scan that the counts of an image of a scope come from.
-SELECT id, scan_id
-FROM images
-WHERE organization_id = %(organization_id)s
-    AND id = %(image_id)s
-    AND (%(registry_id)s::text IS NULL OR registry_id = %(registry_id)s)
+-- Find an image of a scope. Return its id, the scan that its counts come from, and the set of that
+-- scan's findings.
+SELECT
+    image.id,
+    image.scan_id,
+    (
+        SELECT kept.set_id
+        FROM scan_findings AS kept
+        WHERE kept.organization_id = %(organization_id)s
+            AND kept.image_id = image.id
+            AND kept.scan_id = image.scan_id
+    ) AS set_id
+FROM images AS image
+WHERE image.organization_id = %(organization_id)s
+    AND image.id = %(image_id)s
+    AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)

@@ -18,8 +18,16 @@ summary AS (
         coalesce(latest_tag.tag_count, 0) AS tag_count,
         latest_tag.name AS latest_tag,
         CASE
-            WHEN latest_tag.name IS NULL THEN newest_scan.digest
-            ELSE latest_tag.digest
+            WHEN latest_tag.name IS NOT NULL THEN latest_tag.digest
+            WHEN newest_scan.id IS NOT NULL THEN newest_scan.digest
+            ELSE (
+                SELECT unfinished.digest
+                FROM scans AS unfinished
+                WHERE unfinished.organization_id = %(organization_id)s
+                    AND unfinished.image_id = image.id
+                ORDER BY unfinished.finished_at DESC, unfinished.external_id DESC
+                LIMIT 1
+            )
         END AS latest_digest,
         counted_scan.id AS scan_id,
         counted_scan.risk_score,
@@ -32,35 +40,28 @@ summary AS (
     FROM images AS image
     LEFT JOIN latest_tag ON latest_tag.image_id = image.id
     LEFT JOIN LATERAL (
-        SELECT scans.digest
-        FROM scans
-        WHERE scans.organization_id = %(organization_id)s AND scans.image_id = image.id
-        ORDER BY scans.finished_at DESC, scans.external_id DESC
+        SELECT scan_findings.tag_key
+        FROM scan_findings
+        WHERE scan_findings.organization_id = %(organization_id)s
+            AND scan_findings.image_id = image.id
+            AND scan_findings.tag_key = coalesce(latest_tag.name, '')
+        LIMIT 1
+    ) AS scanned_tag ON true
+    -- The newest finished scan of any tag, if the latest tag has none or there is no tag.
+    LEFT JOIN LATERAL (
+        SELECT current.id, current.digest, current.tag_key
+        FROM current_scans AS current
+        WHERE current.organization_id = %(organization_id)s
+            AND current.image_id = image.id
+            AND (latest_tag.name IS NULL OR scanned_tag.tag_key IS NULL)
+        ORDER BY current.finished_at DESC, current.external_id DESC
         LIMIT 1
     ) AS newest_scan ON true
     LEFT JOIN LATERAL (
-        SELECT coalesce(
-            (
-                SELECT scan.tag_key
-                FROM finished_scans AS scan
-                WHERE scan.organization_id = %(organization_id)s
-                    AND scan.image_id = image.id
-                    AND scan.tag_key = coalesce(latest_tag.name, '')
-                LIMIT 1
-            ),
-            (
-                SELECT scan.tag_key
-                FROM finished_scans AS scan
-                WHERE scan.organization_id = %(organization_id)s AND scan.image_id = image.id
-                ORDER BY scan.finished_at DESC, scan.external_id DESC
-                LIMIT 1
-            )
-        ) AS tag_key
-        OFFSET 0  -- computes the key once
-    ) AS counted_tag ON true
-    LEFT JOIN LATERAL (
         SELECT *
-        FROM compared_scans(%(organization_id)s, image.id, counted_tag.tag_key)
+        FROM compared_scans(
+            %(organization_id)s, image.id, coalesce(scanned_tag.tag_key, newest_scan.tag_key)
+        )
         WHERE rank = 1
     ) AS counted_scan ON true
     WHERE image.organization_id = %(organization_id)s AND image.id = ANY (%(image_ids)s)

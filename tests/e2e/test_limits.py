@@ -325,9 +325,11 @@ def add_long_titles(tenant: Tenant, rows: int) -> str:
     columns = "vulnerability_id, package, installed_version, severity, sources"
     tenant.conn.execute(
         f"""
-        INSERT INTO findings (organization_id, scan_id, position, title, {columns})
-        SELECT organization_id, scan_id, number, repeat('a', 2000), {columns}
-        FROM findings, generate_series(1, %s) AS number
+        INSERT INTO findings (organization_id, set_id, position, title, {columns})
+        SELECT organization_id, set_id, number, repeat('a', 2000), {columns}
+        FROM findings
+        JOIN scan_findings USING (organization_id, set_id)
+        CROSS JOIN generate_series(1, %s) AS number
         WHERE organization_id = %s AND scan_id = %s
         """,
         (rows, tenant.organization_id, scan.scan_id),

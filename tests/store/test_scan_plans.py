@@ -29,14 +29,16 @@ FILL: list[LiteralString] = [
     """,
     """
     INSERT INTO tags (
-        organization_id, image_id, name, is_confirmed, first_observed_at, last_observed_at
+        organization_id, image_id, name, is_confirmed, is_synced, first_observed_at,
+        last_observed_at
     )
     SELECT
-        'org-1', 'tagged', 'tag-' || n, true,
+        'org-1', 'tagged', 'tag-' || n, true, false,
         timestamptz '2026-01-01' - n * interval '1 day', timestamptz '2026-01-01'
     FROM generate_series(0, 49) AS n
     UNION ALL
-    SELECT 'org-1', 'synced', 'new', true, timestamptz '2026-02-01', timestamptz '2026-02-01'
+    SELECT
+        'org-1', 'synced', 'new', true, true, timestamptz '2026-02-01', timestamptz '2026-02-01'
     """,
     """
     INSERT INTO scans (
@@ -56,15 +58,27 @@ FILL: list[LiteralString] = [
         0, 0, n % 7, 0, n % 7, 'A'
     FROM unnest(ARRAY['tagged', 'untagged', 'synced']) AS image, generate_series(1, 10000) AS n
     """,
+    """
+    INSERT INTO scan_findings (organization_id, scan_id, image_id, tag_key)
+    SELECT DISTINCT ON (image_id, tag, scanners) organization_id, id, image_id, coalesce(tag, '')
+    FROM scans
+    WHERE is_finished
+    ORDER BY image_id, tag, scanners, finished_at DESC
+    """,
 ]
 IMAGES = ["tagged", "untagged", "synced"]
-A_DAY_OF_SCANS = 144
+SCANNERS = 4
 
 
 STATEMENT_OF: dict[str, tuple[LiteralString, list[str]]] = {
     "refresh": (STATEMENTS["refresh_images"], ["organization_id", "image_ids"]),
     "details": (FIND_IMAGE, ["organization_id", "image_id", "registry_id", "max_rank"]),
     "tags": (LIST_TAGS, ["organization_id", "image_id", "limit", "offset"]),
+    "keep": (STATEMENTS["keep_findings"], ["organization_id", "scan_id", "sha256"]),
+    "remove": (
+        STATEMENTS["remove_superseded_scans"],
+        ["organization_id", "scan_id", "image_id"],
+    ),
 }
 
 
@@ -83,6 +97,8 @@ def database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connec
         explain_scans(conn, "refresh", "org-1", ["tagged"])
         explain_scans(conn, "details", "org-1", "tagged", None, 17)
         explain_scans(conn, "tags", "org-1", "tagged", 50, 0)
+        explain_scans(conn, "keep", "org-1", "tagged1", b"x" * 32)
+        explain_scans(conn, "remove", "org-1", "tagged1", "tagged")
         for statement in FILL:
             conn.execute(statement)
         if request.param:
@@ -116,21 +132,35 @@ def explain_scans(conn: Connection, name: str, *values: Any) -> tuple[set[str], 
 
 
 @pytest.mark.parametrize("image_id", IMAGES)
-def test_refresh_reads_at_most_a_day_of_scans(database: Connection, image_id: str) -> None:
+def test_refresh_reads_current_scans_only(database: Connection, image_id: str) -> None:
     indexes, read = explain_scans(database, "refresh", "org-1", [image_id])
-    assert indexes <= {"scans_image_idx", "scans_tag_idx"}
-    assert read < A_DAY_OF_SCANS + 10
+    # The other index finds the scans of an image without a finished one.
+    assert indexes == {"scans_pkey", "scans_image_idx"}
+    assert 0 < read <= 2 * SCANNERS
 
 
 @pytest.mark.parametrize("image_id", IMAGES)
-def test_details_read_at_most_a_day_of_scans(database: Connection, image_id: str) -> None:
+def test_details_read_current_scans_only(database: Connection, image_id: str) -> None:
     indexes, read = explain_scans(database, "details", "org-1", image_id, None, 17)
-    assert indexes <= {"scans_pkey", "scans_tag_idx"}
-    assert read < A_DAY_OF_SCANS + 10
+    assert indexes == {"scans_pkey"}
+    assert 0 < read <= SCANNERS + 1
 
 
-def test_tags_read_at_most_a_day_of_scans_of_each(database: Connection) -> None:
+def test_tags_read_current_scans_only(database: Connection) -> None:
     indexes, read = explain_scans(database, "tags", "org-1", "tagged", 50, 0)
-    assert indexes == {"scans_tag_idx"}
-    # Two entries for each of 50 tags, and the day before the newest scan of each.
-    assert read < 2 * 50 + 2 * A_DAY_OF_SCANS
+    assert indexes == {"scans_pkey"}
+    assert 50 <= read <= 50 * SCANNERS
+
+
+@pytest.mark.parametrize("image_id", IMAGES)
+@pytest.mark.parametrize("name", ["keep", "remove"])
+def test_recording_compares_a_scan_with_current_scans_only(
+    database: Connection, name: str, image_id: str
+) -> None:
+    newest = "SELECT id FROM scans WHERE image_id = %s AND is_finished ORDER BY finished_at DESC"
+    row = database.execute(newest, [image_id]).fetchone()
+    assert row
+    last = b"x" * 32 if name == "keep" else image_id
+    indexes, read = explain_scans(database, name, "org-1", row[0], last)
+    assert indexes == {"scans_pkey"}
+    assert 0 < read <= 2 * SCANNERS

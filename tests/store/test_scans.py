@@ -62,7 +62,9 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
 
     now = conn.execute("SELECT now()").fetchone()
     assert now
-    [registry], [image], [tag], [row], [finding] = (rows_of(conn, table) for table in TABLES)
+    [registry], [image], [tag], [row], [finding_set], [finding], [kept] = (
+        rows_of(conn, table) for table in TABLES
+    )
     assert [tag.pop("id")[:4], registry["id"][:4], image["id"][:4], row["id"][:5]] == [
         "tag-",
         "reg-",
@@ -101,6 +103,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         "name": "1.4.7",
         "digest": manifest("a"),
         "is_confirmed": True,
+        "is_synced": False,
         "built_at": built_at,
         "first_observed_at": SCANNED_AT,
         "last_observed_at": SCANNED_AT,
@@ -115,13 +118,27 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         "digest": manifest("a"),
         "scanners": ["trivy"],
         "status": "SUCCESS",
+        "is_finished": True,
         "started_at": None,
         "finished_at": SCANNED_AT,
         **summary,
     }
-    assert finding == {
+    assert len(finding_set.pop("sha256")) == 32
+    assert finding_set == {
+        "organization_id": acme,
+        "id": kept["set_id"],
+        "image_id": recorded.image_id,
+    }
+    assert kept == {
         "organization_id": acme,
         "scan_id": recorded.scan_id,
+        "image_id": recorded.image_id,
+        "tag_key": "1.4.7",
+        "set_id": kept["set_id"],
+    }
+    assert finding == {
+        "organization_id": acme,
+        "set_id": kept["set_id"],
         "position": 0,
         "vulnerability_id": "CVE-2026-1000",
         "package": "openssl",

@@ -17,7 +17,14 @@ from harborguard.store.images.details import get_image, list_tags
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.organizations import create_organization
 from tests.support import oracle, reports
-from tests.support.reports import RECEIVED_AT, SCANNED_AT, image_rows, manifest, recorded_rows
+from tests.support.reports import (
+    RECEIVED_AT,
+    SCANNED_AT,
+    image_rows,
+    kept_findings,
+    manifest,
+    recorded_rows,
+)
 
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
@@ -135,6 +142,7 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
             rows = image_rows(conn, organization_id)
             assert rows == {name: oracle.image_row(scans) for name, scans in recorded_scans.items()}
             check_details_and_tags(conn, organization_id, result.image_id, scans)
+            check_kept_findings(conn, organization_id, recorded_scans)
         assert refresh_images(conn, organization_id, ids) == []
         assert find_incorrect_counters(conn, organization_id) == []
         return rows, recorded_rows(conn, organization_id)
@@ -171,6 +179,18 @@ def check_details_and_tags(
             **expected,
             "last_scanned_at": expected["last_scanned_at"] and to_text(expected["last_scanned_at"]),
         }
+
+
+def check_kept_findings(
+    conn: Connection, organization_id: str, recorded: dict[str, list[oracle.Scan]]
+) -> None:
+    """Compare the scans whose findings are stored, and the number of these, with the oracle."""
+    assert kept_findings(conn, organization_id) == sorted(
+        (scan.identity, sum(scan.counts))
+        for scans in recorded.values()
+        for scan in set(scans)
+        if scan.identity in oracle.kept_scans(scans)
+    )
 
 
 def to_text(time: datetime) -> str:

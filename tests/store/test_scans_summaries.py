@@ -39,7 +39,7 @@ def test_unfinished_scan_creates_image_and_tag_without_score(
     }
     [stored_scan] = rows_of(conn, "scans")
     assert (stored_scan["status"], stored_scan["risk_score"]) == (status, 75)
-    assert len(rows_of(conn, "findings")) == 4
+    assert rows_of(conn, "findings") == []
     assert [tag["is_confirmed"] for tag in rows_of(conn, "tags")] == [False]
 
 
@@ -155,15 +155,26 @@ def test_scan_without_digest_creates_a_tag(conn: Connection, acme: str) -> None:
     )
 
 
-def test_image_without_tags_has_digest_of_newest_scan(conn: Connection, acme: str) -> None:
+def test_image_without_tags_has_digest_of_newest_finished_scan(conn: Connection, acme: str) -> None:
     scans = [
         oracle.Scan("1", SCANNED_AT, None, manifest("a"), counts=(1, 0, 0, 0)),
         oracle.Scan("2", SCANNED_AT + DAY, None, manifest("b"), status="FAILED"),
     ]
     row = record_all(conn, acme, *scans)
     assert (row["tag_count"], row["latest_tag"]) == (0, None)
-    assert (row["latest_digest"], row["risk_score"]) == (manifest("b"), 75)
+    assert (row["latest_digest"], row["risk_score"]) == (manifest("a"), 75)
     assert rows_of(conn, "tags") == []
+
+
+def test_image_without_tags_and_finished_scan_has_digest_of_newest_scan(
+    conn: Connection, acme: str
+) -> None:
+    scans = [
+        oracle.Scan(letter, SCANNED_AT + days * DAY, None, manifest(letter), status="FAILED")
+        for letter, days in (("a", 0), ("b", 2), ("c", 1))
+    ]
+    row = record_all(conn, acme, *scans)
+    assert (row["tag_count"], row["latest_digest"], row["risk_score"]) == (0, manifest("b"), None)
 
 
 def test_digest_of_finished_scan_replaces_digest_of_failed_scan(

@@ -125,7 +125,14 @@ class Write:
 
 BOTH = (ALL, GHCR)
 NONE: tuple[str, ...] = ()
-UPLOAD = {"add_registry", "add_image", "insert_scan", "observe_tags", "refresh_images"}
+UPLOAD = {
+    "add_registry",
+    "add_image",
+    "insert_scan",
+    "keep_findings",
+    "observe_tags",
+    "refresh_images",
+}
 COUNTED = {"change_counters"}
 
 
@@ -162,7 +169,7 @@ WRITES_AND_EFFECTS = {
     "new score": Write(
         lambda i: i.upload(reports.envelope(f"{API}:1.0", (1,), finished_at=LATER)),
         BOTH,
-        UPLOAD | COUNTED,
+        UPLOAD | COUNTED | {"remove_superseded_scans", "delete_unused_findings"},
     ),
     "new time alone": Write(
         lambda i: i.upload(reports.envelope(f"{API}:1.0", (0, 1), finished_at=LATER)),

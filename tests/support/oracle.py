@@ -99,7 +99,7 @@ def score_of(counts: tuple[int, int, int, int]) -> int:
 def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
     """Return an image's row after these scans, which may be in any order (contract 6)."""
     tag, digest = _latest_tag(scans)
-    newest = _newest(scans)
+    newest = _newest_finished(scans) or _newest(scans)
     return {
         "tag_count": len({scan.tag for scan in scans} - {None}),
         "latest_tag": tag,
@@ -113,6 +113,25 @@ def compared_scans(scans: Sequence[Scan]) -> list[Scan]:
     tag, _ = _latest_tag(scans)
     of_latest_tag = [scan for scan in scans if scan.tag == tag]
     return _compare(scans, _newest_finished(of_latest_tag) or _newest_finished(scans))
+
+
+def kept_scans(scans: Sequence[Scan]) -> set[str]:
+    """Return the identities of the scans whose findings are stored (contract 6.9)."""
+    finished = [scan for scan in scans if scan.is_finished]
+    return {
+        older.identity
+        for older in finished
+        if not any(_supersedes(newer, older) for newer in finished)
+    }
+
+
+def _supersedes(newer: Scan, older: Scan) -> bool:
+    if newer.tag != older.tag or _time(newer) <= _time(older):
+        return False
+    is_of_no_other_digest = newer.digest in {None, older.digest}
+    return newer.finished_at - older.finished_at > timedelta(hours=24) or (
+        newer.scanners == older.scanners and is_of_no_other_digest
+    )
 
 
 def tag_row(scans: Sequence[Scan], tag: str) -> dict[str, Any]:
@@ -179,4 +198,8 @@ def _newest_finished(scans: Sequence[Scan]) -> Scan | None:
 
 
 def _newest(scans: Sequence[Scan]) -> Scan | None:
-    return max(scans, key=lambda scan: (scan.finished_at, scan.identity), default=None)
+    return max(scans, key=_time, default=None)
+
+
+def _time(scan: Scan) -> tuple[datetime, str]:
+    return scan.finished_at, scan.identity

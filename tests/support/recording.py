@@ -16,7 +16,7 @@ from tests.support.reports import RECEIVED_AT, image_rows
 NAME = "ghcr.io/acme/api"
 DAY = timedelta(days=1)
 T = TypeVar("T")
-TABLES = ["registries", "images", "tags", "scans", "findings"]
+TABLES = ["registries", "images", "tags", "scans", "finding_sets", "findings", "scan_findings"]
 
 
 def ingest(

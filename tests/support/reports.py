@@ -23,7 +23,9 @@ TABLES = (
     "images",
     "tags",
     "scans",
+    "finding_sets",
     "findings",
+    "scan_findings",
     "inventories",
     "image_counts",
 )
@@ -34,6 +36,7 @@ _GENERATED = (
     "registry_id",
     "image_id",
     "scan_id",
+    "set_id",
     "created_at",
     "recorded_at",
     "version",
@@ -140,9 +143,36 @@ def stored_rows(conn: Connection, organization_id: str | None = None) -> dict[st
 
 
 def recorded_rows(conn: Connection, organization_id: str) -> dict[str, list[str]]:
-    """Return what recording stored for an organization: rows as text without generated columns."""
+    """Return what recording stored for an organization: rows as text without generated columns.
+
+    `findings by scan` are the numbers of stored findings of the scans that have any set of them.
+    """
     text = "(to_jsonb(t)" + "".join(f" - '{column}'" for column in _GENERATED) + ")::text"
-    return {table: _list_texts(conn, table, text, organization_id) for table in TABLES[4:9]}
+    rows = {table: _list_texts(conn, table, text, organization_id) for table in TABLES[4:11]}
+    return {
+        **rows,
+        "findings by scan": [str(each) for each in kept_findings(conn, organization_id)],
+    }
+
+
+def kept_findings(conn: Connection, organization_id: str) -> list[tuple[str, int]]:
+    """Return the external ids of the scans whose findings are stored, and their numbers."""
+    query = """
+        SELECT scans.external_id, (
+            SELECT count(*)
+            FROM findings
+            WHERE findings.organization_id = %(organization_id)s AND findings.set_id = kept.set_id
+        )
+        FROM scan_findings AS kept
+        JOIN scans
+            ON scans.organization_id = kept.organization_id
+            AND scans.id = kept.scan_id
+            AND scans.image_id = kept.image_id
+            AND coalesce(scans.tag, '') = kept.tag_key
+        WHERE kept.organization_id = %(organization_id)s
+        ORDER BY scans.external_id
+    """
+    return conn.execute(query, {"organization_id": organization_id}).fetchall()
 
 
 def image_rows(conn: Connection, organization_id: str) -> dict[str, dict[str, Any]]:

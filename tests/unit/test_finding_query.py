@@ -29,14 +29,14 @@ any_criteria = st.builds(
 
 def test_findings_page_has_conditions_and_slice() -> None:
     criteria = FindingCriteria(severities=(Severity.HIGH,), is_fixable=True)
-    text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page(3, 20))
+    text, parameters = FindingQuery("org-acme", 7, criteria).page(Page(3, 20))
     assert (
-        "WHERE organization_id = %(organization_id)s AND scan_id = %(scan_id)s"
+        "WHERE organization_id = %(organization_id)s AND set_id = %(set_id)s"
         " AND severity = ANY (%(severities)s) AND fixed_version IS NOT NULL\n"
     ) in text
     assert parameters == {
         "organization_id": "org-acme",
-        "scan_id": "scan-1",
+        "set_id": 7,
         "severities": ["HIGH"],
         "severity_order": [severity.value for severity in Severity],
         "limit": 20,
@@ -46,10 +46,10 @@ def test_findings_page_has_conditions_and_slice() -> None:
 
 @given(any_criteria)
 def test_findings_page_has_the_tenant_as_first_condition(criteria: FindingCriteria) -> None:
-    text, parameters = FindingQuery("org-acme", "scan-1", criteria).page(Page())
+    text, parameters = FindingQuery("org-acme", 7, criteria).page(Page())
     assert text.count("FROM findings") == 1
     _, _, conditions = text.partition("FROM findings\n    WHERE ")
-    assert conditions.startswith("organization_id = %(organization_id)s AND scan_id = ")
+    assert conditions.startswith("organization_id = %(organization_id)s AND set_id = ")
     assert parameters["organization_id"] == "org-acme"
 
 
@@ -58,7 +58,7 @@ def texts_of_all_shapes(value: str, severities: tuple[Severity, ...], page: Page
     shapes = product(
         ((), severities), (None, value), (None, False, True), (None, value), ORDERS
     )  # fmt: skip
-    return {FindingQuery(value, value, FindingCriteria(*shape)).page(page)[0] for shape in shapes}
+    return {FindingQuery(value, 7, FindingCriteria(*shape)).page(page)[0] for shape in shapes}
 
 
 def test_findings_page_texts_do_not_depend_on_the_values_of_criteria() -> None:

@@ -134,7 +134,7 @@ def test_finding_reported_twice_counts_once_at_its_worst_severity() -> None:
 @pytest.mark.parametrize("make", [reports.trivy, reports.grype])
 def test_scan_without_id_is_identified_by_its_content(make: type) -> None:
     scan = read(make())
-    assert scan.external_id == f"sha256:{scan.content_sha256.hex()}"
+    assert scan.external_id == f"sha256:{scan.content_sha256.hex()[:32]}"
     assert scan.report.external_id is None
     assert read(make()) == scan
     assert read(make(counts=(1,))).external_id != scan.external_id

@@ -146,7 +146,7 @@ def test_page_in_the_middle_is_scanned_forward() -> None:
         (FindingCriteria(is_fixable=False), "fixed_version IS NULL", {}),
         (
             FindingCriteria(search="CVE_1"),
-            "CASE WHEN organization_id = %(organization_id)s AND scan_id = %(scan_id)s THEN"
+            "CASE WHEN organization_id = %(organization_id)s AND set_id = %(set_id)s THEN"
             " ( vulnerability_id ILIKE %(search)s OR package ILIKE %(search)s"
             " OR title ILIKE %(search)s ) END",
             {"search": "%cve\\_1%"},
@@ -156,12 +156,12 @@ def test_page_in_the_middle_is_scanned_forward() -> None:
 def test_finding_filter_is_one_condition(
     criteria: FindingCriteria, condition: str, parameters: dict[str, Any]
 ) -> None:
-    statement, given = FindingQuery("org-acme", "scan-1", criteria).page(Page())
+    statement, given = FindingQuery("org-acme", 7, criteria).page(Page())
     text = one_line(statement)
-    assert f"AND scan_id = %(scan_id)s AND {condition} ), page AS" in text
+    assert f"AND set_id = %(set_id)s AND {condition} ), page AS" in text
     assert {name: given[name] for name in parameters} == parameters
     assert given.keys() == {
-        *{"organization_id", "scan_id", "severity_order", "limit", "offset"},
+        *{"organization_id", "set_id", "severity_order", "limit", "offset"},
         *parameters,
     }
 
@@ -179,7 +179,7 @@ def test_finding_filter_is_one_condition(
 def test_findings_are_ordered_inside_and_outside_the_page(
     sort: FindingSort | None, expected: str
 ) -> None:
-    statement, _ = FindingQuery("org-acme", "scan-1", FindingCriteria(sort=sort)).page(Page())
+    statement, _ = FindingQuery("org-acme", 7, FindingCriteria(sort=sort)).page(Page())
     assert re.findall(r"ORDER BY (.+)", statement) == [expected, expected]
 
 

@@ -120,13 +120,16 @@ def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> List
     return Listing([TagSummary._make(row) for row in without_total(rows)], rows[0][0])
 
 
-def find_counted_scan(conn: Connection, scope: Scope, image_id: str) -> str | None:
-    """Return the id of the scan that an image's counts come from; raise NotFound like `get_image`.
+def find_counted_scan(
+    conn: Connection, scope: Scope, image_id: str
+) -> tuple[str | None, int | None]:
+    """Return the scan that an image's counts come from, and the set of its findings.
 
-    It is None if the image was never scanned.
+    Both are None if the image was never scanned. The set alone is None if the scan was superseded
+    before it counted again (contract 6.9). Raise NotFound like `get_image`.
     """
-    _, scan_id = _fetch_image(conn, STATEMENTS["find_counted_scan"], scope, image_id)
-    return scan_id
+    _, scan_id, set_id = _fetch_image(conn, STATEMENTS["find_counted_scan"], scope, image_id)
+    return scan_id, set_id
 
 
 def _fetch_image(

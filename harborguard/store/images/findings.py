@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 from psycopg import errors as sqlstate
 
-from harborguard.errors import RateLimited, StatementTimeout
+from harborguard.errors import Gone, RateLimited, StatementTimeout
 from harborguard.listing import (
     FindingCriteria,
     FindingSort,
@@ -27,6 +27,10 @@ Parameters = dict[str, str | int | list[str]]
 _RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
 _SLOW_SEARCH = (
     "The search took longer than 500 ms. Narrow it: filter by severity or package as well."
+)
+_RELEASED = (
+    "The findings of scan {} were deleted when a newer scan superseded it. "
+    "Upload its report again to restore them."
 )
 _ONE_SEARCH = "Another search with this credential is running; try again shortly."
 DEFAULT_SORT = FindingSort(FindingSortKey.SEVERITY, descending=True)
@@ -67,13 +71,17 @@ def list_findings(
 ) -> Listing[FindingSummary]:
     """Return a page of the findings behind an image's counts; raise NotFound like `get_image`.
 
+    Raise Gone if they were deleted before their scan counted again (contract 6.9).
+
     A text search compares each finding with the term, so it has a shorter timeout, and a caller
     (the id of a principal) may run one at a time. Raise StatementTimeout or RateLimited.
     """
-    scan_id = find_counted_scan(conn, scope, image_id)
+    scan_id, set_id = find_counted_scan(conn, scope, image_id)
     if scan_id is None:
         return Listing([], 0)
-    query = FindingQuery(scope.organization_id, scan_id, criteria)
+    if set_id is None:
+        raise Gone(_RELEASED.format(scan_id))
+    query = FindingQuery(scope.organization_id, set_id, criteria)
     if criteria.search is None:
         rows = conn.execute(*query.page(page)).fetchall()
     else:
@@ -95,16 +103,16 @@ def _search(
 
 
 class FindingQuery:
-    """The statement over one scan's findings; the tenant is the first condition."""
+    """The statement over one set of findings; the tenant is the first condition."""
 
-    def __init__(self, organization_id: str, scan_id: str, criteria: FindingCriteria) -> None:
+    def __init__(self, organization_id: str, set_id: int, criteria: FindingCriteria) -> None:
         self._conditions: list[LiteralString] = [
             "organization_id = %(organization_id)s",
-            "scan_id = %(scan_id)s",
+            "set_id = %(set_id)s",
         ]
         self._parameters: Parameters = {
             "organization_id": organization_id,
-            "scan_id": scan_id,
+            "set_id": set_id,
             "severity_order": [severity.value for severity in Severity],
         }
         self._order: LiteralString = ORDERS[criteria.sort or DEFAULT_SORT]
