@@ -226,8 +226,14 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
 
 
 def _list_scanners(findings: tuple[Finding, ...], sensor: Raw) -> tuple[str, ...]:
-    """Return the sources of the findings, else the scanners of the sensor, else the default."""
-    sources = {source for finding in findings for source in finding.sources}
+    """Return the scanners of the sensor, else the sources of the findings, else the default.
+
+    The set must not depend on which findings there are: contract 6.6 compares scans by it.
+    """
     reported = decode_optional_part(sensor, _SENSOR)
-    scanners = sources or (reported and reported.scanner_versions) or ()
-    return list_scanners(scanners) or _DEFAULT_SCANNERS
+    sources = (source for finding in findings for source in finding.sources)
+    return (
+        list_scanners((reported and reported.scanner_versions) or ())
+        or list_scanners(sources)
+        or _DEFAULT_SCANNERS
+    )

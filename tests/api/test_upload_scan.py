@@ -351,6 +351,25 @@ def test_new_scan_beyond_the_rate_limit_returns_429_and_replays_do_not(
     assert upload(limited_client, other_key, others[2]).status_code == 201
 
 
+def test_clean_scan_replaces_the_findings_of_an_earlier_one_by_the_same_scanners(
+    client: FlaskClient, tenants: Tenants, key: str
+) -> None:
+    """Only one of two scanners found something, and then neither did."""
+    dirty = json.loads(envelope(counts=(1,), scanners=("trivy",)))
+    dirty["sensor"]["scannerVersions"]["grype"] = "0.86.1"
+    clean = envelope(
+        scan_id="clean",
+        finished_at=SCANNED_AT + timedelta(hours=1),
+        scanners=("grype", "trivy"),
+    )
+    for body, grade in ((json.dumps(dirty).encode(), "D"), (clean, "A")):
+        assert upload(client, key, body).status_code == 201
+        [row] = list_images(client, tenants.acme)["data"]
+        assert row["grade"] == grade
+    details = client.get(f"/api/images/{row['id']}", headers=tenants.acme.headers).json["data"]
+    assert (details["lastScan"]["scanners"], details["otherScans"]) == (["grype", "trivy"], [])
+
+
 def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:
     response = client.get(URL, headers={"X-API-Key": key})
     assert response.status_code == 405

@@ -329,6 +329,7 @@ def test_unstorable_characters_are_replaced(
 
 def test_unstorable_characters_in_names_of_scanners_are_replaced() -> None:
     body = encode(ENVELOPE).replace(b'"source": "trivy"', b'"source": "\\ud800\\u0000"')
+    body = body.replace(b'"scannerVersions"', b'"ignored"')
     report = parse_report(body)
     assert report.scanners == report.findings[0].sources == ("\ufffd\ufffd",)
 

@@ -79,7 +79,7 @@ def test_envelope_gives_complete_report() -> None:
                 sources=("trivy",),
             ),
         ),
-        scanners=("trivy",),
+        scanners=("dive", "trivy"),
         status=ScanStatus.SUCCESS,
         external_id="0b8d3a3e-6a55-4c0f-9a1c-0c7d3c1f2a11",
         digest=DIGEST,
@@ -98,7 +98,7 @@ def test_finding_of_two_scanners_is_merged() -> None:
     )
     [finding] = report.findings
     assert (finding.severity, finding.cvss_score) == (Severity.CRITICAL, 7.0)
-    assert ("grype", "trivy") == finding.sources == report.scanners
+    assert finding.sources == ("grype", "trivy")
 
 
 @pytest.mark.parametrize(
@@ -111,26 +111,39 @@ def test_finding_of_two_scanners_is_merged() -> None:
         ({"scannerVersions": ["trivy"]}, ("harborguard-sensor",)),
         ({"scannerVersions": {"a\0": "1", "": "1"}}, ("a\ufffd",)),
         ({"scannerVersions": {"x" * 5000: "1"}}, ("x" * 100,)),
+        ({"scannerVersions": {"": "1"}}, ("harborguard-sensor",)),
         ({"version": "0.1.0"}, ("harborguard-sensor",)),
         ("sensor", ("harborguard-sensor",)),
         (None, ("harborguard-sensor",)),
     ],
 )
-def test_scanners_of_report_without_findings_are_those_of_the_sensor(
+def test_scanners_are_those_of_the_sensor_else_the_sources_of_findings(
     sensor: object, scanners: tuple[str, ...]
 ) -> None:
-    assert scanners == parse(make_document(sensor=sensor)).scanners
+    assert parse(make_document(sensor=sensor)).scanners == scanners
+    finding = make_vulnerability(source="grype")
+    expected = ("grype",) if scanners == ("harborguard-sensor",) else scanners
+    assert parse(make_document(finding, sensor=sensor)).scanners == expected
+
+
+def test_set_of_scanners_does_not_depend_on_the_findings() -> None:
+    sensor = {"scannerVersions": {"trivy": "0.58.1", "grype": "0.86.1"}}
+    findings: list[list[str]] = [[], ["trivy"], ["grype"], ["trivy", "grype"]]
+    for sources in findings:
+        vulnerabilities = [make_vulnerability(source=source) for source in sources]
+        report = parse(make_document(*vulnerabilities, sensor=sensor))
+        assert report.scanners == ("grype", "trivy"), sources
 
 
 @pytest.mark.parametrize("name", ["{:05}", "{:05}" + "x" * 5000], ids=["short", "long"])
 def test_scan_and_finding_have_at_most_sixteen_scanners(name: str) -> None:
     names = [name.format(number) for number in range(1000)]
     expected = tuple(each[:100] for each in names[:16])
-    one_finding = make_document(*(make_vulnerability(source=each) for each in names))
+    one_finding = make_document(*(make_vulnerability(source=each) for each in names), sensor=None)
     report = parse(one_finding)
     assert (report.scanners, report.findings[0].sources) == (expected, expected)
     many_findings = make_document(
-        *(make_vulnerability(source=each, cveId=f"CVE-{each[:5]}") for each in names)
+        *(make_vulnerability(source=each, cveId=f"CVE-{each[:5]}") for each in names), sensor=None
     )
     assert parse(many_findings).scanners == expected
     sensor = {"scannerVersions": dict.fromkeys(names[:150], "1")}
