@@ -166,8 +166,9 @@ def _read_findings(results: list[_Result], path: str) -> tuple[Finding, ...]:
     """Return the findings of the results; raise InvalidReport if no result lists packages."""
     if not any(_lists_packages(result) for result in results):
         raise InvalidReport(
-            "The report says nothing about vulnerabilities. "
-            "Scan with `trivy image --scanners vuln --format json IMAGE`.",
+            "The report says nothing about vulnerabilities. Scan with `trivy image --scanners vuln "
+            "--list-all-pkgs --format json IMAGE`. If Trivy finds no packages in the image, scan "
+            "it with Grype.",
             [Issue(path, "has no result for packages (os-pkgs or lang-pkgs)")],
         )
     return deduplicate_findings(

@@ -131,8 +131,13 @@ def test_results_that_list_no_packages_are_rejected(results: list[object]) -> No
     message = "has no result for packages (os-pkgs or lang-pkgs)"
     assert issues_of(make_document(Results=results)) == [("Results", message)]
     for document in (make_document(Results=results), results):
-        with pytest.raises(InvalidReport, match="trivy image --scanners vuln --format json IMAGE"):
+        with pytest.raises(InvalidReport) as error:
             parse(document, OVERRIDE)
+        assert error.value.message == (
+            "The report says nothing about vulnerabilities. Scan with `trivy image --scanners vuln "
+            "--list-all-pkgs --format json IMAGE`. If Trivy finds no packages in the image, scan "
+            "it with Grype."
+        )
 
 
 @pytest.mark.parametrize("metadata", [{"OS": {"Family": "alpine"}}, {"ImageID": DIGEST}, None])
