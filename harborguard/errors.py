@@ -130,6 +130,10 @@ class RegistryError(HarborGuardError):
     """The request to the registry failed."""
 
 
+class RegistryDenied(RegistryError):
+    """The registry denies access."""
+
+
 class RegistryUnavailable(RegistryError):
     """The registry is unavailable; try again later."""
 

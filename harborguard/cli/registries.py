@@ -35,6 +35,7 @@ from harborguard.store import organizations, registries
 from harborguard.store.connection import Connection
 
 _PROGRESS_INTERVAL = 50  # repositories per progress line without a terminal
+_MAX_INACCESSIBLE = 10  # repositories that the message about denied access names
 _MAX_PASSWORD = 1 << 16
 
 
@@ -118,8 +119,9 @@ def sync_registry(
     A new repository becomes an image without a score. A tag is removed if the registry reports that
     it does not exist.
 
-    A repository or tag that cannot be read is left unchanged, and the exit status is 1. Without
-    --password-file, the password is read from HARBORGUARD_REGISTRY_PASSWORD.
+    A repository or tag that cannot be read is left unchanged, and the exit status is 1. A recorded
+    repository that is not in the catalog and denies access is left unchanged too, but is no
+    failure. Without --password-file, the password is read from HARBORGUARD_REGISTRY_PASSWORD.
     """
     credentials = _read_credentials(username, password_file)
     client = RegistryClient(host, credentials=credentials, plain_http=plain_http)
@@ -162,13 +164,16 @@ def _read_password(password_file: TextIO) -> str:
 def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> None:
     totals: Counter[str] = Counter()
     failures: list[str] = []
+    inaccessible: list[str] = []
     processed = 0
     unavailable = ""
     try:
         for outcome in _with_progress(synchronize(conn, client, plan), plan):
             processed += 1
             totals.update(asdict(outcome.changes))
-            if outcome.error is not None:
+            if outcome.is_inaccessible:
+                inaccessible.append(printable(outcome.repository))
+            elif outcome.error is not None:
                 failures.append(f"{printable(outcome.repository)}: {describe(outcome.error)}")
     except RegistryUnavailable as error:
         unavailable = describe(error)
@@ -176,10 +181,19 @@ def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> No
         print_message(line)
     if unavailable:
         print_message(unavailable)
+    if inaccessible:
+        named = ", ".join(inaccessible[:_MAX_INACCESSIBLE])
+        others = len(inaccessible) - _MAX_INACCESSIBLE
+        print_message(
+            "left unchanged, not in the catalog and access denied (--exclude skips them): "
+            + named
+            + (f" and {others} more" if others > 0 else "")
+        )
     skipped = len(plan.repositories) + len(plan.unlisted) - processed
     print_message(
         f"{len(plan.repositories)} repositories, {totals['observed']} tags: {totals['added']} new, "
         f"{totals['moved']} moved, {totals['removed']} removed; {len(failures)} failed"
+        + (f", {len(inaccessible)} inaccessible" if inaccessible else "")
         + (f", {skipped} skipped" if skipped else "")
     )
     if failures or unavailable:

@@ -5,7 +5,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from harborguard.errors import RegistryError
+from harborguard.errors import RegistryDenied, RegistryError
 from harborguard.oci.documents import Token, decode
 from harborguard.oci.headers import parse_challenges
 from harborguard.oci.transport import HttpResponse, Transport
@@ -70,11 +70,11 @@ class Authenticator:
         elif "basic" in schemes and self._credentials:
             self._authorizations[repository] = self._credentials.header
         elif "basic" in schemes:
-            raise RegistryError("the registry requires a user name and a password")
+            raise RegistryDenied("the registry requires a user name and a password")
         elif "bearer" in schemes:
-            raise RegistryError("the registry requires a token, but names no token service")
+            raise RegistryDenied("the registry requires a token, but names no token service")
         else:
-            raise RegistryError(
+            raise RegistryDenied(
                 "the registry denies access (HTTP status 401) and offers neither Basic nor Bearer "
                 "authentication"
             )
@@ -94,9 +94,8 @@ class Authenticator:
         response = self._transport.fetch("GET", _token_url(realm, challenge), headers)
         if response.status != 200:
             attempt = "with these credentials" if self._credentials else "without credentials"
-            raise RegistryError(
-                f"the token service returned HTTP status {response.status} {attempt}"
-            )
+            kind = RegistryDenied if response.status in {401, 403} else RegistryError
+            raise kind(f"the token service returned HTTP status {response.status} {attempt}")
         document = decode(response.body, Token)
         token = document.token or document.access_token
         if not _TOKEN.fullmatch(token):

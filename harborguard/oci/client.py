@@ -7,7 +7,12 @@ from contextlib import suppress
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
+from harborguard.errors import (
+    InvalidReference,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+)
 from harborguard.image_config import parse_build_time
 from harborguard.model import Reference
 from harborguard.oci.auth import Authenticator, Credentials
@@ -54,8 +59,9 @@ _REFERRERS_TAG = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 class RegistryClient:
     """Client of one registry. Close it when done. Threads may share it.
 
-    Every method raises RegistryError if a response is unusable, and its subclass
-    RegistryUnavailable if the registry is unreachable, overloaded or broken.
+    Every method raises RegistryError if a response is unusable, and its subclasses RegistryDenied
+    if access is denied, and RegistryUnavailable if the registry is unreachable, overloaded or
+    broken.
     """
 
     def __init__(
@@ -236,7 +242,7 @@ class RegistryClient:
 
     def _require_success(self, response: HttpResponse) -> None:
         if response.status in {401, 403}:
-            raise RegistryError(
+            raise RegistryDenied(
                 f"the registry denies access {self._attempt} (HTTP status {response.status})"
             )
         if response.status != 200:

@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from harborguard.errors import HarborGuardError, RegistryError, RegistryUnavailable
+from harborguard.errors import (
+    HarborGuardError,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+)
 from harborguard.model import ObservedRepository, ObservedTag, Reference, TagChanges
 from harborguard.oci import RegistryClient
 from harborguard.oci.connections import MAX_CONNECTIONS
@@ -82,11 +87,16 @@ class RepositoryReading:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryOutcome:
-    """The recorded changes of one repository, and the error that left it or tags unchanged."""
+    """The recorded changes of one repository, and the error that left it or tags unchanged.
+
+    `is_inaccessible` means that the catalog lacks the repository and access to it is denied. Many
+    registries respond so for a removed repository, so this is no failure of the sync.
+    """
 
     repository: str
     changes: TagChanges = field(default_factory=TagChanges)
     error: HarborGuardError | None = None
+    is_inaccessible: bool = False
 
 
 ReadRepository = Callable[[str], RepositoryReading]
@@ -163,8 +173,8 @@ def read_repository(
 
     A tag is missing only if the registry reports so for this tag by name. A list alone is no proof:
     it may be incomplete without an error. A tag that cannot be read is left out; its name and the
-    reason are in the error of the result. Raise RegistryUnavailable if three consecutive tags, or
-    all, cannot be read for that reason.
+    reason are in the error of the result, a RegistryDenied if access to all tags is denied. Raise
+    RegistryUnavailable if three consecutive tags, or all, cannot be read for that reason.
     """
     observed_at = datetime.now(UTC)
     build_times = _BuildTimes(registry, repository, recorded.build_times)
@@ -190,7 +200,13 @@ def read_repository(
             tags.append(ObservedTag(name, digest, build_times.find(digest)))
     name = Reference(registry.host, repository).name
     observed = ObservedRepository(name, tuple(tags), observed_at, tuple(missing))
-    return RepositoryReading(observed, _summarize(failures) if failures else None)
+    if not failures:
+        return RepositoryReading(observed)
+    is_denied = len(failures) == len(names) and all(
+        isinstance(error, RegistryDenied) for _, error in failures
+    )
+    kind = RegistryDenied if is_denied else RegistryError
+    return RepositoryReading(observed, kind(_describe_failures(failures)))
 
 
 class _BuildTimes:
@@ -218,25 +234,29 @@ class _BuildTimes:
         return self._times.get(digest)
 
 
-def _summarize(failures: list[tuple[str, HarborGuardError]]) -> RegistryError:
-    """Return an error that names the tags that could not be read, with the reasons."""
+def _describe_failures(failures: list[tuple[str, HarborGuardError]]) -> str:
+    """Return a message that names the tags that could not be read, with the reasons."""
     reported = [
         f"tag {name[:_MAX_TAG]}: {error.message}" for name, error in failures[:_MAX_REPORTED_TAGS]
     ]
     if len(failures) > _MAX_REPORTED_TAGS:
         reported.append(f"{len(failures) - _MAX_REPORTED_TAGS} more tags")
-    return RegistryError(f"left unchanged: {'; '.join(reported)}")
+    return f"left unchanged: {'; '.join(reported)}"
 
 
 def _record(
     conn: Connection, plan: SyncPlan, repository: str, future: Future[RepositoryReading]
 ) -> RepositoryOutcome:
+    changes = TagChanges()
     try:
         reading = future.result()
     except HarborGuardError as error:
-        return RepositoryOutcome(repository, error=error)
-    changes = record_repository(conn, plan.organization_id, plan.registry_id, reading.observed)
-    return RepositoryOutcome(repository, changes, reading.error)
+        failure = error
+    else:
+        changes = record_repository(conn, plan.organization_id, plan.registry_id, reading.observed)
+        failure = reading.error
+    is_inaccessible = isinstance(failure, RegistryDenied) and repository in plan.unlisted
+    return RepositoryOutcome(repository, changes, failure, is_inaccessible)
 
 
 def _read_ahead(

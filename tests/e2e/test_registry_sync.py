@@ -34,7 +34,7 @@ from tests.support.reports import image_rows, manifest
 DAY = timedelta(days=1)
 SUMMARY = re.compile(
     r"(\d+) repositories, (\d+) tags: (\d+) new, (\d+) moved, (\d+) removed; (\d+) failed"
-    r"(?:, [1-9]\d* skipped)?"
+    r"(?:, [1-9]\d* inaccessible)?(?:, [1-9]\d* skipped)?"
 )
 
 
@@ -348,7 +348,8 @@ def next_page(path: str, key: str, name: str) -> Reply:
     [
         ({CATALOG: Reply({"repositories": ["tools/x"]})}, 0),
         ({CATALOG: Reply({"repositories": ["Acme/API", "tools/x"]})}, 1),
-        ({CATALOG: Reply({"repositories": ["tools/x"]}), f"{API}/tags/list": Reply(status=401)}, 1),
+        ({CATALOG: Reply({"repositories": ["tools/x"]}), f"{API}/tags/list": Reply(status=401)}, 0),
+        ({f"{API}/tags/list": Reply(status=401)}, 1),
         ({f"{API}/tags/list": Reply({"tags": None})}, 0),
         ({f"{API}/tags/list": Reply({"tags": []})}, 0),
         ({f"{API}/tags/list": Reply({"tags": ["1"]})}, 0),
@@ -390,6 +391,63 @@ def test_sync_removes_no_tag_that_is_still_in_the_registry(
     server.routes |= routes | {"/login": Reply(b"<html>Sign in</html>")}
     assert summary(sync(run, server.host))[2:] == (0, 0, 0, failed)
     assert tables(conn) == before
+
+
+BEARER = {"WWW-Authenticate": 'Bearer realm="/token"'}
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {f"{API}/tags/list": Reply(status=403)},
+        {f"{API}/tags/list": Reply(status=401)},
+        {f"{API}/tags/list": Reply(status=401, headers={"WWW-Authenticate": "Basic"})},
+        {f"{API}/tags/list": Reply(status=401, headers=BEARER), "/token": Reply(status=403)},
+        {f"{API}/tags/list": Reply(status=401, headers=BEARER), "/token": Reply({"token": "x"})},
+        {f"{API}/tags/list": ERROR, f"{API}/manifests/1": Reply(status=403)},
+    ],
+)
+def test_unlisted_repository_that_denies_access_is_unchanged_and_no_failure(
+    run: Commands,
+    server: FakeRegistry,
+    pusher: Pusher,
+    conn: Connection,
+    acme: str,
+    routes: dict[str, Reply | Handler],
+) -> None:
+    """Many registries deny access to a repository that was removed."""
+    for repository in ("acme/api", "tools/x"):
+        pusher.push(repository, "1")
+    sync(run, server.host)
+    before = tables(conn)
+    server.routes |= routes
+
+    listed = sync(run, server.host)
+    assert (summary(listed)[-1], tables(conn)) == (1, before)
+    assert listed.stderr.splitlines()[0].startswith("acme/api: ")
+
+    server.routes[CATALOG] = Reply({"repositories": ["tools/x"]})
+    result = sync(run, server.host)
+
+    assert (result.exit_code, tables(conn)) == (0, before)
+    assert result.stderr.splitlines() == [
+        "left unchanged, not in the catalog and access denied (--exclude skips them): acme/api",
+        "1 repositories, 1 tags: 0 new, 0 moved, 0 removed; 0 failed, 1 inaccessible",
+    ]
+
+
+def test_message_about_denied_access_names_at_most_ten_repositories(
+    run: Commands, server: FakeRegistry, pusher: Pusher
+) -> None:
+    pusher.push("tools/x", "1")
+    for number in range(12):
+        pusher.push(f"r{number:02}", "1")
+    sync(run, server.host)
+    server.routes |= {f"/v2/r{number:02}/tags/list": Reply(status=403) for number in range(12)}
+    server.routes[CATALOG] = Reply({"repositories": ["tools/x"]})
+    message, line = sync(run, server.host).stderr.splitlines()
+    assert message.endswith("r00, r01, r02, r03, r04, r05, r06, r07, r08, r09 and 2 more")
+    assert line.endswith("; 0 failed, 12 inaccessible")
 
 
 @pytest.mark.parametrize("status", [429, 503])
