@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from time import sleep
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from tests.support.reports import (
     trivy,
 )
 from tests.support.tenants import Tenants
+from tests.support.waiting import wait_until
 
 URL = "/api/scans/upload"
 SCORE = "findings.vulnerabilities[0].cvssScore"
@@ -379,23 +379,32 @@ def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:
 def test_upload_after_a_deadlock_is_retried(
     client: FlaskClient, tenants: Tenants, config: Config, conn: Connection, key: str
 ) -> None:
-    """Another transaction locks the scan's identity, then waits for its image."""
+    """Another transaction locks the scan's identity, then waits for its image.
+
+    PostgreSQL looks for a deadlock once, one second after a wait begins. So both wait for the image
+    until `gate` releases it: the upload first, then the other transaction. The deadlock then begins
+    with the wait of the upload, however slow this machine is.
+    """
     assert upload(client, key, envelope(scan_id="first")).status_code == 201
-    with (
-        connect(config) as other,
-        ThreadPoolExecutor(1) as thread,
-        other.transaction(force_rollback=True),
-    ):
-        other.execute("SET LOCAL deadlock_timeout = '30s'")
-        other.execute("UPDATE scans SET external_id = 'second'")
-        upload_result = thread.submit(upload, client, key, envelope(scan_id="second"))
-        while not conn.execute(
-            "SELECT 1 FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            " AND query LIKE '%%INSERT INTO scans%%'"
-        ).fetchone():
-            sleep(0.02)
-        other.execute("SELECT FROM images FOR UPDATE")
-    assert upload_result.result().status_code == 201
+
+    def count_waiting() -> int:
+        [waiting] = conn.execute(
+            "SELECT count(*) FROM pg_locks AS lock JOIN pg_stat_activity USING (pid)"
+            " WHERE datname = current_database() AND NOT lock.granted"
+        ).fetchone() or [0]
+        return waiting
+
+    with connect(config) as gate, connect(config) as other, ThreadPoolExecutor(2) as threads:
+        with other.transaction(force_rollback=True):
+            other.execute("SET LOCAL deadlock_timeout = '30s'")
+            other.execute("UPDATE scans SET external_id = 'second'")
+            with gate.transaction():
+                gate.execute("SELECT FROM images FOR UPDATE")
+                upload_result = threads.submit(upload, client, key, envelope(scan_id="second"))
+                wait_until(lambda: count_waiting() == 1)
+                locking = threads.submit(other.execute, "SELECT FROM images FOR UPDATE")
+                wait_until(lambda: count_waiting() == 2)
+            locking.result()
+        assert upload_result.result().status_code == 201
     assert API.startswith(list_images(client, tenants.acme)["data"][0]["name"])
     assert json.loads(upload_result.result().data)["success"]
