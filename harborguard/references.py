@@ -11,14 +11,14 @@ _DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io"}
 _MAX_NAME = 255
 
 # Schemes that tools and container runtimes write before a name. `docker:24` and `registry:2` are
-# images, and `registry:5000/api` begins with a host; these have no scheme.
+# images, and `registry:5000/api` begins with a host; these have no scheme, nor has `podman:latest`.
 _URL_SCHEME = (
     r"(?:https?|docker|docker-(?:daemon|image|pullable)|podman|containerd|containers-storage|cri-o"
     r"|registry|oci|oci-registry|oras)://"
 )
 _TRANSPORT = (
     r"(?:podman|containerd|containers-storage|docker-daemon|oci-registry"
-    r"|(?:docker|registry)(?=:[^@]*[:/])):(?![0-9]+/|[0-9][^:/@]*(?:@|\Z))"
+    r"|(?:docker|registry)(?=:[^@]*[:/])):(?![0-9]+/|(?:[0-9][^:/@]*|latest)(?:@|\Z))"
 )
 _SCHEME = re.compile(rf"{_URL_SCHEME}|{_TRANSPORT}", re.IGNORECASE)
 # Schemes before a path, an SBOM or a package.

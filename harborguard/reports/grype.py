@@ -175,24 +175,25 @@ def _drop_scheme(text: str, listed: list[str], ids: list[str | None]) -> str | N
     """Return a scanned text without an ambiguous scheme; None if it is not a name.
 
     In `docker:nginx`, the first part is a scheme if the report lists the image `nginx`, and a name
-    if it lists the image `docker`.
+    if it lists the image `docker`. In `docker:docker`, it is a name only if the report lists
+    exactly that.
     """
     match = _SCHEME_AND_REST.fullmatch(text)
     if match is None:
         return text
     scheme, rest, digest = match.groups(default="")
+    # A name with its host is not parsed as a scheme.
+    complete = f"docker.io/library/{text}"
+    if {text, complete} & {*listed}:
+        return complete
     names = {find_name(name) for name in listed}
-    if f"docker.io/library/{scheme}" in names:
-        # A name with its host is not parsed as a scheme.
-        return f"docker.io/library/{text}"
-    if scheme not in _NAME_SCHEMES:
-        return text
-    if any(each and each.rpartition(":")[2].startswith(rest) for each in ids if len(rest) > 3):
-        return None
-    if find_name(rest + digest) in names:
+    if scheme in _NAME_SCHEMES and find_name(rest + digest) in names:
         return f"docker://{rest}{digest}"
+    if f"docker.io/library/{scheme}" in names:
+        return complete
+    is_id = len(rest) > 3 and any(each and each.rpartition(":")[2].startswith(rest) for each in ids)
     is_ambiguous = scheme in {"docker", "registry"} and not rest[0].isdigit()
-    return None if is_ambiguous else text
+    return None if scheme in _NAME_SCHEMES and (is_id or is_ambiguous) else text
 
 
 def _decode_base64(part: Raw) -> Raw:

@@ -20,6 +20,8 @@ from harborguard.timestamps import parse_time
 IMAGE_OPTIONS = "--image REF on the command line or ?image=REF over HTTP"
 _MAX_ISSUES = 10
 _SHORT_ID = re.compile(r"library/([0-9a-f]{4,})")
+# A listed name of one part, such as `podman:stable`. Lists have no schemes.
+_ONE_PART = re.compile(r"(?!sha(?:256|512):)[^:/@]+:[^:/@]+")
 
 
 def _reject_name(_: str) -> bool:
@@ -113,9 +115,9 @@ def select_digest(
 
 
 def find_name(text: str | None) -> str | None:
-    """Return the name of the image in a reference; None if it is missing or malformed."""
+    """Return the name of an image that a report lists; None if it is missing or malformed."""
     try:
-        return _parse_reported_reference(text).name if text else None
+        return _parse_listed(text).name if text else None
     except InvalidReference:
         return None
 
@@ -137,7 +139,7 @@ def _parse_tags(tags: Sequence[tuple[str, str]]) -> tuple[list[Reference], list[
     issues: list[Issue] = []
     for path, text in tags:
         try:
-            references.append(_parse_reported_reference(text))
+            references.append(_parse_listed(text))
         except InvalidReference as error:
             issues.append(_make_issue(path, error))
     return references, issues
@@ -147,7 +149,8 @@ def _parse_scanned(text: str, names: ReportedNames, tags: list[Reference]) -> Re
     """Return the reference in a scanned text; raise InvalidReference for an id or a path."""
     if is_file_name(text):
         raise _make_path_error("is the name of a file")
-    reference = _parse_reported_reference(text)
+    is_listed = any(text == tag for _, tag in names.tags)
+    reference = _parse_listed(text) if is_listed else _parse_reported_reference(text)
     if _is_image_id(reference, names.image_ids):
         raise make_image_id_error()
     if "@" in text or not is_short_name(text) or names.accepts_unlisted(text):
@@ -170,6 +173,12 @@ def _add_tag(reference: Reference, tags: list[Reference]) -> Reference:
         return reference
     named = (tag.tag for tag in tags if tag.name == reference.name and tag.tag)
     return replace(reference, tag=next(named, None))
+
+
+def _parse_listed(text: str) -> Reference:
+    # A name with its host is not parsed as a scheme.
+    is_one_part = _ONE_PART.fullmatch(text)
+    return _parse_reported_reference(f"docker.io/library/{text}" if is_one_part else text)
 
 
 def _parse_reported_reference(text: str) -> Reference:

@@ -66,6 +66,8 @@ def test_reference_has_host_repository_tag_and_name() -> None:
         ("docker:dind", "docker.io", "library/docker", "dind", None),
         ("registry:2", "docker.io", "library/registry", "2", None),
         ("podman:5", "docker.io", "library/podman", "5", None),
+        ("podman:latest", "docker.io", "library/podman", "latest", None),
+        ("podman:latest-1", "docker.io", "library/latest-1", "latest", None),
         ("podman:5000/api", "podman:5000", "api", "latest", None),
         ("file:5000/api", "file:5000", "api", "latest", None),
         ("deadbeef", "docker.io", "library/deadbeef", "latest", None),

@@ -183,6 +183,7 @@ def test_findings_of_all_results_are_merged() -> None:
         ("nginx:2", None, "docker.io/library/nginx:2"),
         ("nginx", None, "docker.io/library/nginx:latest"),
         ("docker:24", {"RepoTags": ["docker:24"]}, "docker.io/library/docker:24"),
+        ("podman:stable", {"RepoTags": ["podman:stable"]}, "docker.io/library/podman:stable"),
         ("docker-pullable://ghcr.io/a/b:2", None, "ghcr.io/a/b:2"),
         ("x/image", {"RepoTags": ["b:1"], "Reference": "r:3"}, "docker.io/library/b:1"),
         ("x/image", {"RepoTags": ["<none>:<none>", "b:1"]}, "docker.io/library/b:1"),
