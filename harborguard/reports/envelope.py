@@ -30,6 +30,7 @@ from harborguard.reports.findings import (
 from harborguard.reports.image_metadata import (
     ReportedNames,
     parse_report_time,
+    select_digest,
     select_reference,
 )
 
@@ -190,7 +191,7 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
         scanners=_list_scanners(findings, document.sensor),
         status=scan.status,
         external_id=scan.id,
-        digest=(override and override.digest) or digest or reference.digest,
+        digest=(override and override.digest) or digest or select_digest(reference, names),
         started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
         finished_at=finished_at,
         finished_at_path="scan.finishedAt",

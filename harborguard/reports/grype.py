@@ -29,8 +29,8 @@ from harborguard.reports.findings import (
 )
 from harborguard.reports.image_metadata import (
     ReportedNames,
+    check_artifact_type,
     find_name,
-    names_image,
     parse_report_time,
     select_digest,
     select_reference,
@@ -125,14 +125,14 @@ def parse_grype(body: bytes, override: Reference | None) -> Report:
     """Parse a Grype report. Raise InvalidReport, including if its source is no image."""
     document = decode(body, _DOCUMENT)
     target = _read_target(document.source or _Source(), override)
-    repo_digests = decode_optional_strings(target.repo_digests)
-    reference = select_reference(override, _read_names(target, repo_digests))
+    names = _read_names(target)
+    reference = select_reference(override, names)
     descriptor = document.descriptor or _Descriptor()
     return Report(
         reference=reference,
         findings=_read_findings(document.matches or []),
         scanners=_SCANNERS,
-        digest=select_digest(override, reference, repo_digests),
+        digest=select_digest(reference, names),
         built_at=parse_build_time(_decode_base64(target.config)),
         finished_at=parse_report_time(descriptor.timestamp, "descriptor.timestamp"),
         finished_at_path="descriptor.timestamp",
@@ -140,34 +140,44 @@ def parse_grype(body: bytes, override: Reference | None) -> Report:
 
 
 def _read_target(source: _Source, override: Reference | None) -> _Target:
-    is_image = names_image(
+    check_artifact_type(
         source.type,
         "source.type",
         image_type="image",
         unknown_types=_UNKNOWN_TYPES,
         override=override,
     )
-    if not is_image or not source.target:
+    if source.type in _UNKNOWN_TYPES or not source.target:
         return _Target()
     if override:
         return decode_optional_part(source.target, _TARGET) or _Target()
     return decode(source.target, _TARGET, "source.target") or _Target()
 
 
-def _read_names(target: _Target, repo_digests: list[str]) -> ReportedNames:
+def _read_names(target: _Target) -> ReportedNames:
     tags = decode_optional_strings(target.tags)
+    repo_digests = decode_optional_strings(target.repo_digests)
     listed = [*tags, *repo_digests]
     ids = [
         decode_optional_part(part, _STRING) for part in (target.image_id, target.manifest_digest)
     ]
+
+    def accepts_unlisted(name: str) -> bool:
+        if "/" in name:
+            return False
+        # A path of one part with a tag is unusual.
+        if ":" in name:
+            return True
+        # A report with neither names nor ids was not written by Grype.
+        return not listed and not any(ids)
+
     return ReportedNames(
         "source.target.userInput",
         _drop_scheme(target.user_input or "", listed, ids),
         [("source.target.tags", tag) for tag in tags],
         repo_digests,
         ids,
-        # A path of one part with a tag is unusual. A report without ids was not written by Grype.
-        accepts_unlisted=lambda name: "/" not in name and (":" in name or not (listed or any(ids))),
+        accepts_unlisted,
     )
 
 

@@ -1,7 +1,7 @@
 """Select a report's image reference, manifest digest and times."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -49,22 +49,21 @@ class ReportedNames:
     accepts_unlisted: Callable[[str], bool] = _reject_name
 
 
-def names_image(
+def check_artifact_type(
     artifact_type: str | None,
     path: str,
     *,
     image_type: str,
     unknown_types: Collection[str],
     override: Reference | None,
-) -> bool:
-    """Return whether a report contains names of its image, by the artifact type at a JSON path.
+) -> None:
+    """Raise InvalidReport unless the artifact type at a JSON path is that of an image, or missing.
 
-    A report of one of `unknown_types`, such as a scan of an SBOM, does not contain a name; the
-    caller must give it. Raise InvalidReport without it, and for an artifact of another type, such
-    as a directory.
+    A report of one of `unknown_types`, such as a scan of an SBOM, does not contain a name. It is
+    accepted if the caller names the image in `override`.
     """
     if not artifact_type or artifact_type == image_type:
-        return True
+        return
     shown = repr(artifact_type[:40])
     if artifact_type not in unknown_types:
         raise InvalidReport(
@@ -73,7 +72,6 @@ def names_image(
         )
     if override is None:
         raise _make_missing_name_error([Issue(path, f"is {shown}, which does not name an image")])
-    return False
 
 
 def select_reference(override: Reference | None, names: ReportedNames) -> Reference:
@@ -96,22 +94,19 @@ def select_reference(override: Reference | None, names: ReportedNames) -> Refere
     raise _make_missing_name_error([*issues, *tag_issues])
 
 
-def select_digest(
-    override: Reference | None, reference: Reference, reported: Iterable[str | None]
-) -> str | None:
-    """Return the manifest digest of a report's image, or None if it is unknown (contract 6).
+def select_digest(reference: Reference, names: ReportedNames) -> str | None:
+    """Return the manifest digest of a report's image, or None if it is unknown (contract 6.3).
 
-    It comes from the first of these that has one: the caller's reference, the report's own
-    reference, a reported `name@sha256:…` with the image's name, and any reported digest.
-    Malformed digests are ignored.
+    `reference` is the result of `select_reference`. The digest comes from the first of these that
+    has one: the reference, the scanned name if it has the reference's name, a reported
+    `name@sha256:…` with this name, and any reported digest. Malformed digests are ignored.
     """
-    if pinned := (override or reference).digest:
-        return pinned
-    digests = [(text, digest) for text in reported if (digest := parse_digest(text))]
-    for text, digest in digests:
-        if text and find_name(text) == reference.name:
+    if reference.digest:
+        return reference.digest
+    for text in (names.scanned, *names.digests):
+        if (digest := parse_digest(text)) and find_name(text) == reference.name:
             return digest
-    return digests[0][1] if digests else None
+    return next(filter(None, map(parse_digest, names.digests)), None)
 
 
 def find_name(text: str | None) -> str | None:

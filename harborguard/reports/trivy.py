@@ -27,7 +27,7 @@ from harborguard.reports.findings import (
 )
 from harborguard.reports.image_metadata import (
     ReportedNames,
-    names_image,
+    check_artifact_type,
     parse_report_time,
     select_digest,
     select_reference,
@@ -109,7 +109,7 @@ _STRING = Decoder(str)
 def parse_trivy(body: bytes, override: Reference | None) -> Report:
     """Parse a report of schema 2. Raise InvalidReport, including if its artifact is no image."""
     document = decode(body, _DOCUMENT)
-    names_image(
+    check_artifact_type(
         document.artifact_type,
         "ArtifactType",
         image_type="container_image",
@@ -117,13 +117,13 @@ def parse_trivy(body: bytes, override: Reference | None) -> Report:
         override=override,
     )
     metadata = document.metadata or _Metadata()
-    repo_digests = decode_optional_strings(metadata.repo_digests)
-    reference = select_reference(override, _read_names(document, metadata, repo_digests))
+    names = _read_names(document, metadata)
+    reference = select_reference(override, names)
     return Report(
         reference=reference,
         findings=_read_findings(document.results or [], "Results"),
         scanners=_SCANNERS,
-        digest=select_digest(override, reference, repo_digests),
+        digest=select_digest(reference, names),
         built_at=parse_build_time(metadata.image_config),
         finished_at=parse_report_time(document.created_at, "CreatedAt"),
         finished_at_path="CreatedAt",
@@ -142,23 +142,27 @@ def parse_trivy_results(body: bytes, override: Reference | None) -> Report:
     )
 
 
-def _read_names(document: _Document, metadata: _Metadata, repo_digests: list[str]) -> ReportedNames:
+def _read_names(document: _Document, metadata: _Metadata) -> ReportedNames:
+    repo_digests = decode_optional_strings(metadata.repo_digests)
     tags = [("Metadata.RepoTags", tag) for tag in decode_optional_strings(metadata.repo_tags)]
     if reference := decode_optional_part(metadata.reference, _STRING):
         tags.append(("Metadata.Reference", reference))
     image_id = decode_optional_part(metadata.image_id, _STRING)
-    is_listed = bool(tags or repo_digests)
+
+    def accepts_unlisted(name: str) -> bool:
+        if tags or repo_digests:
+            # Not the path of an image layout (`layouts/api:1`): Trivy lists no names for one.
+            return ":" in name
+        # A report with neither names nor an id was not written by Trivy.
+        return not image_id and "/" not in name
+
     return ReportedNames(
         "ArtifactName",
         document.artifact_name,
         tags,
         repo_digests,
         [image_id],
-        # Trivy lists no names for an image layout, whose path may end in a tag (`layouts/api:1`).
-        # A report with neither names nor an id was not written by Trivy.
-        accepts_unlisted=lambda name: (
-            ":" in name if is_listed else not image_id and "/" not in name
-        ),
+        accepts_unlisted,
     )
 
 

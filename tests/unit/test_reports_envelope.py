@@ -218,6 +218,12 @@ def test_digest_of_caller_precedes_image_digest_and_reference(
     assert expected == parse(document, reference).digest
 
 
+def test_digest_of_scanned_name_is_used_unless_caller_names_another_image() -> None:
+    document = make_document(image={"ref": f"acme/api@{DIGEST}"})
+    assert parse(document, Reference("docker.io", "acme/api", "1")).digest == DIGEST
+    assert parse(document, OVERRIDE).digest is None
+
+
 @pytest.mark.parametrize(
     "image", [None, {}, {"ref": None}, {"ref": ""}, {"ref": "api.tar"}, {"name": "api", "tag": "1"}]
 )

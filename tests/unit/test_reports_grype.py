@@ -260,6 +260,15 @@ def test_digest_comes_from_repo_digests_not_manifest_digest(
     assert expected == parse(make_document(repoDigests=repo_digests)).digest
 
 
+def test_digest_of_scanned_name_is_used_unless_caller_names_another_image() -> None:
+    digests = [f"ghcr.io/acme/api@{OTHER_DIGEST}"]
+    document = make_document(userInput=f"ghcr.io/acme/api@{DIGEST}", repoDigests=digests)
+    assert parse(document, Reference("ghcr.io", "acme/api", "1")).digest == DIGEST
+    assert parse(document, OVERRIDE).digest == OTHER_DIGEST
+    document = make_document(userInput=f"ghcr.io/acme/api@{DIGEST}", repoDigests=[])
+    assert parse(document, OVERRIDE).digest is None
+
+
 @pytest.mark.parametrize(
     "config",
     [

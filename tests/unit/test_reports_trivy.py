@@ -309,9 +309,16 @@ def test_digest_of_caller_precedes_digest_of_reference_and_reported_digests() ->
     metadata = {"RepoDigests": [f"acme/api@{OTHER_DIGEST}"]}
     document = make_document(ArtifactName=f"acme/api@{DIGEST}", Metadata=metadata)
     assert parse(document).digest == DIGEST
-    assert parse(document, Reference("docker.io", "acme/api", "1")).digest == OTHER_DIGEST
     override = Reference("docker.io", "acme/api", None, OTHER_DIGEST)
     assert parse({**document, "Metadata": {}}, override).digest == OTHER_DIGEST
+
+
+def test_digest_of_scanned_name_is_used_unless_caller_names_another_image() -> None:
+    metadata = {"RepoDigests": [f"acme/api@{OTHER_DIGEST}"]}
+    document = make_document(ArtifactName=f"acme/api@{DIGEST}", Metadata=metadata)
+    assert parse(document, Reference("docker.io", "acme/api", "1")).digest == DIGEST
+    assert parse(document, OVERRIDE).digest == OTHER_DIGEST
+    assert parse({**document, "Metadata": None}, OVERRIDE).digest is None
 
 
 def test_malformed_digest_in_reference_is_ignored() -> None:
