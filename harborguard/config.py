@@ -37,7 +37,7 @@ class Config:
     log_format: str = "auto"
     metrics_port: int = 0
     max_upload_bytes: int = 64 * 2**20
-    uploads_per_minute: int = 1200
+    new_scans_per_minute: int = 1200
     rejections_per_minute: int = 30
     docs: bool = True
     registry_password: str = field(default="", repr=False)
@@ -104,8 +104,8 @@ class Config:
             max_upload_bytes=env.int(
                 "HARBORGUARD_MAX_UPLOAD_BYTES", cls.max_upload_bytes, validate=positive
             ),
-            uploads_per_minute=env.int(
-                "HARBORGUARD_UPLOADS_PER_MINUTE", cls.uploads_per_minute, validate=positive
+            new_scans_per_minute=env.int(
+                "HARBORGUARD_NEW_SCANS_PER_MINUTE", cls.new_scans_per_minute, validate=positive
             ),
             rejections_per_minute=env.int(
                 "HARBORGUARD_REJECTIONS_PER_MINUTE", cls.rejections_per_minute, validate=positive

@@ -1,4 +1,4 @@
-"""GET /api/openapi.json: the document, collected from the views, and `documented` to describe one.
+"""GET /api/openapi.json, and the decorator `documented`, which describes a view.
 
 The path and the method come from the URL map, the operation's id from the view's name, its summary
 and description from the view's docstring, its role from `require`, the rest from `documented`.
@@ -72,7 +72,7 @@ class Operation:
     response_headers: Headers = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     example: Mapping[str, Any] | None = None
-    requests_per_minute: Callable[[Config], int] | None = None
+    new_scans_per_minute: Callable[[Config], int] | None = None
 
     def __call__(self, view: View) -> View:
         """Attach the operation to a view and return the view."""
@@ -158,9 +158,13 @@ def _operation_object(view: Callable[..., Any], config: Config) -> dict[str, Any
             **{status: _error_name(status) for status in _errors(operation, requirement)},
         },
     }
-    if operation.requests_per_minute:
-        limit = {"requests": operation.requests_per_minute(config), "seconds": 60}
-        result["x-rate-limit"] = {**limit, "scope": "API key and worker process"}
+    if operation.new_scans_per_minute:
+        result["x-rate-limit"] = {
+            "limit": operation.new_scans_per_minute(config),
+            "seconds": 60,
+            "counts": "new scans; replays do not count",
+            "scope": "API key and worker process",
+        }
     if operation.body:
         content = {"schema": operation.body, "example": operation.example}
         result["requestBody"] = {"required": True, "content": {"application/json": content}}

@@ -11,7 +11,7 @@ from harborguard.api.queries import UploadScanQuery, parse_query
 from harborguard.api.request_body import read_json_body
 from harborguard.api.responses import UploadResponse, serialize_upload
 from harborguard.api.services import connection, services
-from harborguard.errors import HarborGuardError
+from harborguard.errors import HarborGuardError, RateLimited
 from harborguard.ingest import ingest_report
 from harborguard.model import Role
 from harborguard.observability import metrics
@@ -31,7 +31,7 @@ _QUERY = UploadScanQuery()
     example=EXAMPLE,
     responses={201: UploadResponse, 200: UploadResponse},
     errors=[409, 413, 415],
-    requests_per_minute=lambda config: config.uploads_per_minute,
+    new_scans_per_minute=lambda config: config.new_scans_per_minute,
 )
 def upload_scan() -> tuple[dict[str, Any], int]:
     """Record a scan report.
@@ -51,8 +51,11 @@ def upload_scan() -> tuple[dict[str, Any], int]:
             image=image,
             registry_id=scope.registry_id,
             # A replay does not count, so a pipeline can send all of its reports again.
-            before_new=lambda: services().upload_limit.consume(g.principal.id),
+            before_new=lambda: services().new_scan_limit.consume(g.principal.id),
         )
+    except RateLimited:
+        # The report can be recorded, but later.
+        raise
     except HarborGuardError:
         metrics.count_upload((), "rejected")
         raise

@@ -36,9 +36,9 @@ class Services:
     openapi_document: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def upload_limit(self) -> RateLimit:
+    def new_scan_limit(self) -> RateLimit:
         """Return the rate limit of new scans per API key."""
-        return RateLimit(self.config.uploads_per_minute, "new scans")
+        return RateLimit(self.config.new_scans_per_minute, "new scans")
 
     @cached_property
     def rejection_limit(self) -> RateLimit:

@@ -163,7 +163,7 @@ def test_role_below_the_documented_one_returns_403(
 
 
 def test_rate_limit_of_the_upload_is_the_configured_one() -> None:
-    app = create_app(Config(uploads_per_minute=7))
+    app = create_app(Config(new_scans_per_minute=7))
     paths = app.test_client().get("/api/openapi.json").json["paths"]
     limits = {
         operation["operationId"]: operation["x-rate-limit"]
@@ -171,7 +171,12 @@ def test_rate_limit_of_the_upload_is_the_configured_one() -> None:
         for operation in operations.values()
         if "x-rate-limit" in operation
     }
-    limit = {"requests": 7, "seconds": 60, "scope": "API key and worker process"}
+    limit = {
+        "limit": 7,
+        "seconds": 60,
+        "counts": "new scans; replays do not count",
+        "scope": "API key and worker process",
+    }
     assert limits == {"uploadScan": limit}
     assert "429" in paths["/api/scans/upload"]["post"]["responses"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -313,8 +314,8 @@ def test_upload_of_an_invalid_gzip_stream_returns_400(
 
 @pytest.fixture
 def limited_client(config: Config, conn: Connection) -> Iterator[FlaskClient]:
-    """Yield a client of a service that accepts 2000 bytes, and three uploads a minute."""
-    app = create_app(replace(config, max_upload_bytes=2000, uploads_per_minute=3))
+    """Yield a client of a service that accepts 2000 bytes, and three new scans a minute."""
+    app = create_app(replace(config, max_upload_bytes=2000, new_scans_per_minute=3))
     with app.extensions["harborguard"].pool:
         yield app.test_client(use_cookies=False)
 
@@ -368,6 +369,26 @@ def test_clean_scan_replaces_the_findings_of_an_earlier_one_by_the_same_scanners
         assert row["grade"] == grade
     details = client.get(f"/api/images/{row['id']}", headers=tenants.acme.headers).json["data"]
     assert (details["lastScan"]["scanners"], details["otherScans"]) == (["grype", "trivy"], [])
+
+
+def test_upload_beyond_the_rate_limit_is_not_counted_as_rejected(
+    limited_client: FlaskClient, key: str
+) -> None:
+    def count(outcome: str) -> float:
+        values = [
+            REGISTRY.get_sample_value(
+                "harborguard_uploads_total", {"scanner": scanner, "outcome": outcome}
+            )
+            for scanner in ("trivy", "grype", "other")
+        ]
+        return sum(value or 0 for value in values)
+
+    before = {outcome: count(outcome) for outcome in ("new", "replay", "rejected")}
+    bodies = [*(envelope(scan_id=f"scan-{number}") for number in range(4)), b"{}"]
+    statuses = [upload(limited_client, key, body).status_code for body in bodies]
+    assert statuses == [201, 201, 201, 429, 400]
+    counted = {outcome: count(outcome) - number for outcome, number in before.items()}
+    assert counted == {"new": 3, "replay": 0, "rejected": 1}
 
 
 def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:

@@ -24,7 +24,9 @@ def test_service_conforms_to_the_document(
     body = envelope(counts=(1, 2, 3))
     ingest_report(acme.conn, acme.organization_id, body, received_at=RECEIVED_AT)
     with serving(
-        DATABASE_URL=database_url, HARBORGUARD_THREADS="4", HARBORGUARD_UPLOADS_PER_MINUTE="100000"
+        DATABASE_URL=database_url,
+        HARBORGUARD_THREADS="4",
+        HARBORGUARD_NEW_SCANS_PER_MINUTE="100000",
     ) as service:
         command = [
             Path(sys.executable).with_name("schemathesis"),

@@ -31,7 +31,7 @@ def service(database_url: str, conn: Connection) -> Iterator[Service]:
     """Start a service with one worker, whose memory the tests measure."""
     with serving(
         DATABASE_URL=database_url, HARBORGUARD_WORKERS="1", HARBORGUARD_THREADS="8",
-        HARBORGUARD_UPLOADS_PER_MINUTE="100000",
+        HARBORGUARD_NEW_SCANS_PER_MINUTE="100000",
     ) as service:  # fmt: skip
         yield service
 

@@ -101,7 +101,7 @@ def test_settings_table_lists_what_config_reads() -> None:
         ("HARBORGUARD_POOL_TIMEOUT", Config.pool_timeout),
         ("HARBORGUARD_STATEMENT_TIMEOUT_MS", Config.statement_timeout_ms),
         ("HARBORGUARD_MAX_UPLOAD_BYTES", Config.max_upload_bytes),
-        ("HARBORGUARD_UPLOADS_PER_MINUTE", Config.uploads_per_minute),
+        ("HARBORGUARD_NEW_SCANS_PER_MINUTE", Config.new_scans_per_minute),
         ("HARBORGUARD_REJECTIONS_PER_MINUTE", Config.rejections_per_minute),
         ("HARBORGUARD_METRICS_PORT", Config.metrics_port),
     ],
