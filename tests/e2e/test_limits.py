@@ -331,6 +331,40 @@ def test_pipeline_uploads_1200_reports_in_a_minute_and_replays_them(
     assert not flooded.exceeds((20, 1200))
 
 
+def test_1200_uploads_at_once_from_one_address_pass_and_leave_its_other_requests_alone(
+    database_url: str, tenants: Tenants
+) -> None:
+    key = {"X-API-Key": tenants.acme.add_key(Role.CI)}
+    with short_directory() as directory, deployed_as_shipped(directory, database_url) as service:
+        uploads = flood(service, [key] * 1200, path=UPLOAD, method="POST")
+        assert uploads.statuses == {415: 1200}
+        assert flood(service, [{} for _ in range(90)]).statuses == {404: 90}
+        keys = [{"X-API-Key": tenants.acme.add_key(Role.CI)} for _ in range(4)]
+        flooded = flood(service, keys * 1000, path=UPLOAD, method="POST")
+        assert set(flooded.statuses) == {415, 429}
+        assert not flooded.exceeds((200, 1200))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "size", "is_counted_by_address"),
+    [
+        ("hg_pat_", 256, False),
+        ("hg_pat_", 257, True),
+        ("hg_ak_", 256, False),
+        ("hg_ak_", 257, True),
+    ],
+)
+@pytest.mark.parametrize("header", ["X-API-Key", "Authorization"])
+def test_key_too_long_for_the_service_is_counted_by_its_address(
+    service: Service, prefix: str, size: int, is_counted_by_address: bool, header: str
+) -> None:
+    word = "Bearer " if header == "Authorization" else ""
+    first = (size % 2) * 2 + (prefix == "hg_ak_") + (header == "Authorization") * 4
+    requests = [{header: f"{word}{prefix}{number:0{size - len(prefix)}}"} for number in range(350)]
+    statuses = flood(service, requests, first=100 + first).statuses
+    assert (statuses[429] > 0) == is_counted_by_address
+
+
 SLOW_SEARCH = "a" * 199 + "b"
 
 
