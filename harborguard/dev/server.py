@@ -40,6 +40,8 @@ class LocalServerHooks(ServerHooks):
         """Start the database and fill it, unless DATABASE_URL is set."""
         for address in self.config.addresses:
             _check_address(address)
+        # The workers read their configuration from the environment.
+        os.environ["HARBORGUARD_THREADS"] = str(self.config.threads)
         if self.config.database_url:
             super().on_starting(server)
             return
@@ -47,7 +49,6 @@ class LocalServerHooks(ServerHooks):
             with ExitStack() as stack:
                 config = stack.enter_context(embedded_database(self.config))
                 self.local.demo_key = prepare_demo(config)
-                # The workers read their configuration from the environment.
                 os.environ["DATABASE_URL"] = config.database_url
                 self.create_app(config)
                 self.local.database = stack.pop_all()

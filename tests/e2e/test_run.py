@@ -9,12 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harborguard.config import Config
 from harborguard.dev.server import describe_service
+from harborguard.store.connection import Connection
 from tests.support.service import LOCAL, ROOT, free_port, launch, serving, start
 from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
@@ -108,6 +110,25 @@ def test_run_below_a_directory_of_mode_0700_starts(tmp_path: Path) -> None:
             shutil.rmtree(made)
         if before is None and elsewhere.exists():
             elsewhere.rmdir()
+
+
+def test_run_has_a_database_connection_for_each_of_its_four_threads(
+    tenants: Tenants, database_url: str, conn: Connection
+) -> None:
+    settings = {"DATABASE_URL": database_url, "HARBORGUARD_WORKERS": "1"}
+    blocked = """
+        SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE datname = current_database() AND relation = 'images'::regclass AND NOT granted
+    """
+    with serving(LOCAL, **settings) as service, ThreadPoolExecutor(4) as threads:
+        with conn.transaction():
+            conn.execute("LOCK TABLE images")
+            responses = [
+                threads.submit(service.request, "/api/images/x", tenants.acme.headers)
+                for _ in range(4)
+            ]
+            wait_until(lambda: conn.execute(blocked).fetchone() == (4,))
+        assert [response.result().status for response in responses] == [404] * 4
 
 
 def test_run_with_database_url_uses_that_database_unchanged(
