@@ -11,6 +11,7 @@ from harborguard.cli.terminal import (
     EXPIRES_HELP,
     Email,
     Expiry,
+    Host,
     Name,
     org_option,
     print_message,
@@ -19,7 +20,6 @@ from harborguard.cli.terminal import (
     printable,
 )
 from harborguard.model import PrincipalKind, Role
-from harborguard.references import parse_host
 from harborguard.store import organizations, principals
 from harborguard.store.registries import ensure_registry
 
@@ -34,7 +34,7 @@ def key() -> None:
 @org_option
 @click.option("--role", type=ROLES, default="ci", show_default=True, help="Permissions of the key.")
 @click.option("--expires", type=Expiry(), help=EXPIRES_HELP)
-@click.option("--registry", metavar="HOST", help="Limit the key to this registry.")
+@click.option("--registry", type=Host(), help="Limit the key to this registry.")
 def create_key(
     name: str, *, organization: str, role: str, expires: datetime | None, registry: str | None
 ) -> None:
@@ -44,7 +44,7 @@ def create_key(
         organization_id = organizations.get_organization(conn, organization)
         registry_id = None
         if registry is not None:
-            registry_id = ensure_registry(conn, organization_id, parse_host(registry))
+            registry_id = ensure_registry(conn, organization_id, registry)
         key_id = principals.create_api_key(
             conn,
             organization_id,

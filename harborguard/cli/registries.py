@@ -11,6 +11,7 @@ import click
 
 from harborguard.cli.database import open_database
 from harborguard.cli.terminal import (
+    Host,
     Name,
     describe,
     org_option,
@@ -19,7 +20,7 @@ from harborguard.cli.terminal import (
     printable,
 )
 from harborguard.config import Config
-from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
+from harborguard.errors import RegistryError, RegistryUnavailable
 from harborguard.oci import Credentials, RegistryClient
 from harborguard.oci.sync import (
     Provider,
@@ -30,25 +31,12 @@ from harborguard.oci.sync import (
     plan_sync,
     synchronize,
 )
-from harborguard.references import parse_host, parse_reference
 from harborguard.store import organizations, registries
 from harborguard.store.connection import Connection
 
 _PROGRESS_INTERVAL = 50  # repositories per progress line without a terminal
 _MAX_INACCESSIBLE = 10  # repositories that the message about denied access names
 _MAX_PASSWORD = 1 << 16
-
-
-class Host(click.ParamType[str]):
-    """Registry host: the part of an image name before the repository."""
-
-    name = "HOST"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the normalized host; fail if image names cannot contain it."""
-        if not _is_host_of_image_names(value):
-            self.fail(f"{value!r} is not a registry host like ghcr.io or localhost:5000")
-        return parse_host(value)
 
 
 @click.group()
@@ -213,11 +201,3 @@ def _with_progress(
         yield outcome
         if number % _PROGRESS_INTERVAL == 0:
             print_message(f"{number} of {total} repositories")
-
-
-def _is_host_of_image_names(value: str) -> bool:
-    try:
-        host = parse_host(value)
-        return parse_reference(f"{host}/image").host == host
-    except InvalidReference:
-        return False

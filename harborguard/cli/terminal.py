@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from harborguard.auth.credentials import NewSecret
-from harborguard.errors import HarborGuardError
+from harborguard.errors import HarborGuardError, InvalidReference
+from harborguard.references import parse_host, parse_reference
 from harborguard.store.errors import translate_error
 
 MAX_NAME = 200
@@ -70,6 +71,18 @@ class Email(click.ParamType[str]):
         if not re.fullmatch(r"[^@\s]+@[^@\s]+", address) or not address.isprintable():
             self.fail("an e-mail address has the form person@example.org")
         return address
+
+
+class Host(click.ParamType[str]):
+    """Registry host: the part of an image name before the repository."""
+
+    name = "HOST"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the normalized host; fail if image names cannot contain it."""
+        if not _is_host_of_image_names(value):
+            self.fail(f"{value!r} is not a registry host like ghcr.io or localhost:5000")
+        return parse_host(value)
 
 
 class Commands(click.Group):
@@ -161,3 +174,11 @@ def _parse_moment(text: str, now: datetime) -> datetime:
         return now + timedelta(days=int(text[:-1]))
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_host_of_image_names(value: str) -> bool:
+    try:
+        host = parse_host(value)
+        return parse_reference(f"{host}/image").host == host
+    except InvalidReference:
+        return False

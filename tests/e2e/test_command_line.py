@@ -231,10 +231,15 @@ def test_token_list_distinguishes_user_without_tokens_from_unknown_user(run: Com
     assert unknown.stderr == "Error: The user unknown@acme.test does not exist.\n"
 
 
-def test_key_create_registry_with_path_is_rejected(run: Commands) -> None:
-    result = run("key create ci --org acme --registry ghcr.io/acme")
-    assert result.exit_code == 1
-    assert "The registry's host is malformed; expected host, host:port" in result.stderr
+@pytest.mark.parametrize("host", ["ghcr.io/acme", "foo"])
+def test_registry_that_no_image_name_can_contain_is_rejected_by_every_command(
+    run: Commands, conn: Connection, host: str
+) -> None:
+    for command in ("key create ci --registry", "registry add", "registry sync"):
+        result = run(f"{command} {host} --org acme")
+        assert result.exit_code == 2
+        assert f"'{host}' is not a registry host like ghcr.io or localhost:5000" in result.stderr
+    assert conn.execute("SELECT host FROM registries").fetchall() == []
 
 
 def test_user_set_applies_to_the_next_request(run: Commands, client: FlaskClient) -> None:
