@@ -4,9 +4,11 @@ import json
 
 import jsonschema_rs
 import pytest
+from prometheus_client import REGISTRY
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Reference
+from harborguard.observability import metrics
 from harborguard.reports import parse_report
 from harborguard.reports.formats import EXAMPLE, FORMATS, REPORT_SCHEMA, ReportFormat
 from tests.support import reports
@@ -39,6 +41,18 @@ def test_sample_report_is_parsed_by_its_format(report_format: ReportFormat) -> N
     expected = report_format.parse(body, OVERRIDE)
     assert parse_report(body, reference=OVERRIDE) == expected
     assert len(expected.findings) == 3
+
+
+@pytest.mark.parametrize("report_format", FORMATS, ids=lambda row: row.name)
+def test_scanner_of_the_format_is_a_label_of_the_metric(report_format: ReportFormat) -> None:
+    def count(scanner: str) -> float:
+        labels = {"scanner": scanner, "outcome": "new"}
+        return REGISTRY.get_sample_value("harborguard_uploads_total", labels) or 0
+
+    [scanner] = report_format.parse(BODIES[report_format.name], OVERRIDE).scanners
+    before = count(scanner)
+    metrics.count_upload([scanner], "new")
+    assert count(scanner) == before + 1
 
 
 @pytest.mark.parametrize("report_format", FORMATS, ids=lambda row: row.name)
