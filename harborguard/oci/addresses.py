@@ -87,10 +87,10 @@ class RedirectPolicy:
                 )
         return addresses
 
-    def record_contact(self, host: str, address: str) -> None:
-        """Record a connection. Raise RegistryError if the registry's scope has changed meanwhile.
+    def note_connection(self, host: str, address: str) -> None:
+        """Set the registry's scope at its first connection; raise RegistryError if it differs now.
 
-        The latter happens if two threads make the first connection at the same time.
+        It can differ if two threads make the first connection at the same time.
         """
         if host != self._registry_host:
             return

@@ -146,7 +146,7 @@ class ConnectionPool:
         connection.response_class = StrictResponse
         try:
             connection.connect()
-            self._policy.record_contact(origin.host, address)
+            self._policy.note_connection(origin.host, address)
         except BaseException:
             connection.close()
             raise

@@ -141,8 +141,8 @@ def test_redirect_to_a_more_internal_address_is_rejected(
     registry_address: str, allowed: list[str], rejected: list[str]
 ) -> None:
     policy = RedirectPolicy("registry.test")
-    policy.record_contact("registry.test", registry_address)
-    policy.record_contact("other.test", "169.254.0.2")
+    policy.note_connection("registry.test", registry_address)
+    policy.note_connection("other.test", "169.254.0.2")
     assert policy.allowed("other.test", allowed) == allowed
     for address in rejected:
         with pytest.raises(
@@ -164,15 +164,15 @@ def test_registry_stays_in_the_scope_of_the_first_contact(
 ) -> None:
     policy = RedirectPolicy("registry.test")
     assert policy.allowed("registry.test", [*others, first]) == [*others, first]
-    policy.record_contact("registry.test", first)
+    policy.note_connection("registry.test", first)
     assert policy.allowed("registry.test", [*others, *same]) == same
-    policy.record_contact("registry.test", same[0])
+    policy.note_connection("registry.test", same[0])
     for address in others:
         message = f"registry.test changed during the sync to {address}, which is not allowed"
         with pytest.raises(RegistryError, match=message):
             policy.allowed("registry.test", [address])
         with pytest.raises(RegistryError, match=message):
-            policy.record_contact("registry.test", address)
+            policy.note_connection("registry.test", address)
 
 
 @pytest.mark.parametrize("path", [TAGS, "/token"])
