@@ -88,7 +88,7 @@ class Listing(NamedTuple, Generic[T]):
 
 
 class OtherScan(NamedTuple):
-    """A scan that stands beside the one that an image's score comes from (contract 6.6)."""
+    """A compared scan from which an image's score does not come (contract 6.6)."""
 
     id: str
     status: str
@@ -99,7 +99,7 @@ class OtherScan(NamedTuple):
 
 
 class ImageDetails(NamedTuple):
-    """One image: its row, its registry, the scan that its score comes from, and those beside it.
+    """One image: its row, its registry, the scan its score comes from, and other compared scans.
 
     The scan's fields are None if no finished scan exists. `other_scans` are ordered by score, the
     highest first.

@@ -52,12 +52,14 @@ _IMAGE_ID = {"image_id": "The `id` of an image in the list."}
 
 
 @lru_cache(maxsize=256)
-def parse_query_string(_query_string: bytes) -> tuple[ImageCriteria, Page, LinkBuilder]:
-    """Return the criteria, the page and the link builder for the request's query string.
+def parse_current_query(
+    cache_key: bytes,  # noqa: ARG001
+) -> tuple[ImageCriteria, Page, LinkBuilder]:
+    """Return the criteria, the page and the link builder of the current request.
 
     Polling clients repeat a few query strings, so the results are cached. Errors are not.
+    `cache_key` is `request.query_string`, which `request.args` decodes.
     """
-    # `request.args` is the same query string, decoded by Flask. The argument is the cache's key.
     criteria, page = parse_query(_LIST_QUERY, request.args)
     parameters = _LIST_QUERY.to_parameters(criteria, page)
     return criteria, page, make_link_builder(request.path, parameters)
@@ -77,7 +79,7 @@ def list_images() -> Response:
 
     A row is one image: a unique registry and name, independent of any tag or scan.
     """
-    criteria, page, link_to = parse_query_string(request.query_string)
+    criteria, page, link_to = parse_current_query(request.query_string)
     self_link = link_to(page.number)
     scope = g.principal.scope
     if is_conditional():
@@ -113,7 +115,7 @@ def summarize_images() -> dict[str, Any]:
     errors=[404],
 )
 def get_image(image_id: str) -> dict[str, Any]:
-    """Return an image with its registry, its last scan and the scans beside it."""
+    """Return an image with its registry, its last scan and the other compared scans."""
     scope = g.principal.scope
     image = read(lambda conn: details.get_image(conn, scope, image_id))
     return {"data": serialize_image_details(image)}

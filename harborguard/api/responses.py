@@ -193,7 +193,7 @@ class LastScanResponse(ResponseSchema):
 
 
 class OtherScanResponse(ResponseSchema):
-    """A scan of the same tag by other scanners that stands beside the last scan."""
+    """A scan of the same tag by other scanners, which has no higher score than the last scan."""
 
     id = text("scan-0d94f1b27c6e8a35")
     status = one_of([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
@@ -204,7 +204,7 @@ class OtherScanResponse(ResponseSchema):
 
 
 class ImageDetailsResponse(ImageResponse):
-    """An image with its registry, its last scan and the scans beside it."""
+    """An image with its registry, its last scan and the other compared scans."""
 
     registry = fields.Nested(RegistryResponse, required=True)
     last_scan = fields.Nested(LastScanResponse, required=True, allow_none=True)
@@ -212,7 +212,7 @@ class ImageDetailsResponse(ImageResponse):
 
 
 def serialize_image_details(image: ImageDetails) -> dict[str, Any]:
-    """Return an image: its row of the list, its registry, its last scan and those beside it."""
+    """Return an image: its row of the list, its registry, its last scan and the other scans."""
     last_scan = {
         "id": image.scan_id,
         "status": image.scan_status,

@@ -71,7 +71,7 @@ def test_never_scanned_image_has_no_last_scan(client: FlaskClient, tenants: Tena
     assert (tag["scanned"], tag["riskScore"], tag["lastScannedAt"]) == (False, None, None)
 
 
-def test_image_of_several_scanners_has_the_scan_that_counts_and_those_beside_it(
+def test_image_of_several_scanners_has_the_scan_that_counts_and_the_compared_ones(
     client: FlaskClient, tenants: Tenants, statements: list[str]
 ) -> None:
     """Rows, tags and vulnerabilities are those of the highest score; the time is the newest."""

@@ -251,7 +251,7 @@ def test_score_of_two_scanners_comes_from_the_higher_and_the_time_from_the_newer
     ],
     ids=str,
 )
-def test_scan_beside_the_newest_counts_if_all_conditions_hold(
+def test_scan_compared_with_the_newest_counts_if_all_conditions_hold(
     conn: Connection, acme: str, changes: dict[str, Any], counted: str
 ) -> None:
     """The other tag is older, so the latest tag is always 1.0."""
@@ -262,7 +262,9 @@ def test_scan_beside_the_newest_counts_if_all_conditions_hold(
     assert row["last_scanned_at"] == SCANNED_AT
 
 
-def test_scan_beside_a_newest_scan_without_digest_may_have_any(conn: Connection, acme: str) -> None:
+def test_scan_compared_with_a_newest_scan_without_digest_may_have_any(
+    conn: Connection, acme: str
+) -> None:
     others = [
         replace(GRYPE, identity=letter, digest=manifest(letter), scanners=(letter,))
         for letter in "ab"

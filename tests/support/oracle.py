@@ -109,7 +109,7 @@ def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
 
 
 def compared_scans(scans: Sequence[Scan]) -> list[Scan]:
-    """Return the scan that an image's score comes from, then those beside it by score (6.6)."""
+    """Return the compared scans of an image, the one that counts first, by score (6.6)."""
     tag, _ = _latest_tag(scans)
     of_latest_tag = [scan for scan in scans if scan.tag == tag]
     return _compare(scans, _newest_finished(of_latest_tag) or _newest_finished(scans))
@@ -141,19 +141,19 @@ def tag_row(scans: Sequence[Scan], tag: str) -> dict[str, Any]:
 
 
 def _compare(scans: Sequence[Scan], newest: Scan | None) -> list[Scan]:
-    """Return the newest scan and those that stand beside it, the highest score first."""
+    """Return the newest scan and those compared with it, the highest score first."""
     if newest is None:
         return []
     compared = [newest]
     for scanners in {scan.scanners for scan in scans} - {newest.scanners}:
-        beside = [
+        comparable = [
             scan
             for scan in scans
             if (scan.scanners, scan.tag) == (scanners, newest.tag)
             and len({scan.digest, newest.digest} - {None}) < 2
             and timedelta(0) <= newest.finished_at - scan.finished_at <= timedelta(hours=24)
         ]
-        found = _newest_finished(beside)
+        found = _newest_finished(comparable)
         compared += [found] if found else []
     order = lambda scan: (score_of(scan.counts), scan.finished_at, scan.identity)  # noqa: E731
     return sorted(compared, key=order, reverse=True)

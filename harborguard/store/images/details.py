@@ -19,8 +19,9 @@ from harborguard.store.statements import STATEMENTS
 _SUMMARY = len(ImageSummary._fields)
 _MAX_OTHER_SCANS = 16  # contract 8.1
 
-# The other scans are those with which the scan that counts was compared. That scan is found as in
-# `query._with_columns`, with the primary key whatever the size of the table was.
+# The other scans are those with which the scan that counts was compared. As in
+# `query._with_columns`, `id >= … LIMIT 1` makes the plan use the primary key, even if it was made
+# while the table was small.
 FIND_IMAGE: LiteralString = f"""
 SELECT
     {IMAGE_COLUMNS},
@@ -58,7 +59,7 @@ WHERE image.organization_id = %(organization_id)s
     AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)
 """
 # Each row begins with the total. A page past the end is one row with the total alone. The counts
-# of a tag come from its newest finished scan or one that stands beside it (contract 6.6).
+# of a tag come from its newest finished scan or one compared with it (contract 6.6).
 LIST_TAGS: LiteralString = f"""
 WITH tag AS (
     SELECT *
@@ -109,7 +110,7 @@ def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
 
 def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> Listing[TagSummary]:
     """Return a page of an image's tags, the latest first; raise NotFound like `get_image`."""
-    find_counted_scan(conn, scope, image_id)
+    find_counted_scan(conn, scope, image_id)  # raises NotFound for an image outside of the scope
     parameters = {
         "organization_id": scope.organization_id,
         "image_id": image_id,
