@@ -87,7 +87,7 @@ def _error_response(error: HarborGuardError) -> Response:
 
 
 def _http_error_response(error: HTTPException) -> Response:
-    """Return the response for an error of Werkzeug: the status of its code, its Allow header."""
+    """Return the response for an error of Werkzeug, with the error's status and Allow header."""
     status = error.code or 500
     code = _CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
     message = _NO_SUCH_PATH if code == "NOT_FOUND" else error.description

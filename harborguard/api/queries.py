@@ -93,7 +93,7 @@ class PageQuery(QuerySchema):
                 return getattr(criteria, attr)
 
     def to_parameters(self, criteria: Any, page: Page) -> dict[str, str]:
-        """Return a link's parameters, without those of no value: the inverse of `to_criteria`."""
+        """Return a link's parameters, the inverse of `to_criteria`. Those of None are omitted."""
         dumped: Any = self.dump((criteria, page))
         return {name: text for name, text in dumped.items() if text is not None}
 

@@ -31,10 +31,11 @@ def read_json_body(limit: int) -> bytes:
 
 
 def discard_body(limit: int) -> None:
-    """Read what is left of the request's body, unless its Content-Length exceeds `limit` bytes.
+    """Read what is left of a request's body whose Content-Length is at most `limit` bytes.
 
     nginx sends the whole body before it reads the response. If the service closed the connection
-    earlier, nginx could not send the rest and would respond with 503.
+    earlier, nginx could not send the rest and would respond with 503. nginx never sends a body
+    without Content-Length.
     """
     if 0 < (request.content_length or 0) <= limit:
         with suppress(InvalidRequest):  # the client is gone

@@ -1,1 +1,4 @@
-"""Embedded database and demo data, for trials and tests. No production command imports it."""
+"""Embedded database and demo data, for trials and tests.
+
+A command imports it only if DATABASE_URL is not set.
+"""

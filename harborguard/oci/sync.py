@@ -87,10 +87,11 @@ class RepositoryReading:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryOutcome:
-    """The recorded changes of one repository, and the error that left it or tags unchanged.
+    """The recorded changes of one repository.
 
-    `is_inaccessible` means that the catalog lacks the repository and access to it is denied. Many
-    registries respond so for a removed repository, so this is no failure of the sync.
+    `error` is why the repository, or some of its tags, could not be read. `is_inaccessible` means
+    that the catalog lacks the repository and access to it is denied. Many registries respond so for
+    a removed repository, so this is no failure of the sync.
     """
 
     repository: str

@@ -32,7 +32,7 @@ class HttpResponse:
     body: bytes
 
     def header(self, name: str) -> str:
-        """Return the value of a header that is no list; lines with other values are appended."""
+        """Return the header's distinct values, joined by commas."""
         return ", ".join(dict.fromkeys(self.headers.get(name, ())))
 
 

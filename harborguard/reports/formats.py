@@ -26,11 +26,11 @@ class Version(NamedTuple):
 class ReportFormat:
     """A report format: how to recognize it, how to parse it and how to document it.
 
-    A format is a JSON object, or a JSON array if `identifying_fields` is None. These are sets of
-    top-level fields: an object that has all fields of one set is in this format. `parse` takes the
-    body and the image that the caller names. `schema` is the JSON schema for the OpenAPI document;
-    it may accept more than the parser, never less. `requirement` is what the caller must add to a
-    report that does not name its image.
+    `identifying_fields` is a tuple of field sets; an object with all fields of one set has this
+    format. If it is None, the format is a JSON array. `parse` takes the body and the image that the
+    caller names. `schema` is the JSON schema for the OpenAPI document; it may accept more than the
+    parser, never less. `requirement` is what the caller must add to a report that does not name its
+    image.
     """
 
     name: str

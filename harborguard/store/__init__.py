@@ -1,1 +1,4 @@
-"""The only package that contains SQL and uses psycopg."""
+"""The only package that uses psycopg.
+
+It contains all SQL that is in neither `sql/` nor `harborguard/dev/embedded.py`.
+"""

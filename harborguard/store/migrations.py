@@ -43,7 +43,8 @@ class Migration:
 class SchemaState:
     """Difference between a database and this release.
 
-    `pending` migrations are not applied yet. `unknown` are the numbers of a newer release's.
+    `pending` migrations are not applied yet. `unknown` are numbers of applied migrations that this
+    release does not have.
     """
 
     pending: list[Migration]

@@ -1,6 +1,6 @@
 """Conditions on image rows: the tenant's, and one for each filter of the list.
 
-All statements over images and their counters use them. This module performs no I/O.
+The statements of the list and of the summary use them. This module performs no I/O.
 """
 
 from collections.abc import Callable, Sequence

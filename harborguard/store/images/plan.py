@@ -93,14 +93,15 @@ def _find_ranges(sort: Sort, wanted: range, buckets: Sequence[Bucket]) -> Iterat
         key=itemgetter(0),
         reverse=sort.descending,
     )
-    # An order without scores has one bucket, with the score None: all rows are in `unscored`.
-    unscored = [bucket for bucket in buckets if bucket[0] is None]
+    # By score, the rest are the unscored rows. Other orders have one bucket, with the score None:
+    # the rest are all rows.
+    rest = [bucket for bucket in buckets if bucket[0] is None]
     by_score = sort.key is SortKey.RISK_SCORE
-    unscored_partition = Partition.UNSCORED if by_score else Partition.ALL
+    rest_partition = Partition.UNSCORED if by_score else Partition.ALL
     begin = 0
     for partition, partition_buckets in (
         (Partition.SCORED, scored),
-        (unscored_partition, unscored),
+        (rest_partition, rest),
     ):
         size = sum(n for _, n in partition_buckets)
         share = range(max(wanted.start - begin, 0), min(wanted.stop - begin, size))
