@@ -42,6 +42,7 @@ class Config:
     docs: bool = True
     registry_password: str = field(default="", repr=False)
     sudo_uid: int | None = None
+    sudo_user: str = ""
 
     @property
     def addresses(self) -> list[str]:
@@ -113,6 +114,7 @@ class Config:
             docs=env.bool("HARBORGUARD_DOCS", cls.docs),
             registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),
             sudo_uid=env.int("SUDO_UID", None),
+            sudo_user=env.str("SUDO_USER", ""),
         )
 
 

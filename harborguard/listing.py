@@ -1,10 +1,11 @@
 """Criteria, sort orders, pages and rows of the lists that the store returns."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from harborguard.model import Grade, Severity
+from harborguard.model import Action, Grade, Severity
 
 T = TypeVar("T")
 
@@ -196,3 +197,28 @@ class FindingCriteria:
     is_fixable: bool | None = None
     search: str | None = None
     sort: FindingSort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCriteria:
+    """Filters of the audit log. A field that is None or empty does not filter.
+
+    `actor` is an actor's full name. `since` is the earliest time, `until` the time after the last.
+    """
+
+    actor: str | None = None
+    actions: tuple[Action, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class AuditEntry(NamedTuple):
+    """One row of the audit log. The time is text as in `ImageSummary`."""
+
+    id: str
+    organization_id: str
+    actor: str
+    action: str
+    target: str
+    ip: str | None
+    created_at: str

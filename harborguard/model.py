@@ -107,6 +107,40 @@ class Principal:
     has_stale_last_use: bool = False
 
 
+class Action(StrEnum):
+    """An action that the audit log records (contract 8.6)."""
+
+    ORGANIZATION_CREATED = "organization.created"
+    MEMBER_ADDED = "member.added"
+    MEMBER_INVITED = "member.invited"
+    MEMBER_ROLE_CHANGED = "member.role_changed"
+    MEMBER_SUSPENDED = "member.suspended"
+    MEMBER_ACTIVATED = "member.activated"
+    MEMBER_REMOVED = "member.removed"
+    API_KEY_CREATED = "apikey.created"
+    API_KEY_REVOKED = "apikey.revoked"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - the name of an action
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - the name of an action
+    REGISTRY_ADDED = "registry.added"
+    REGISTRY_UPDATED = "registry.updated"
+    REGISTRY_REMOVED = "registry.removed"
+    IMAGE_DELETED = "image.deleted"
+    SCAN_DELETED = "scan.deleted"
+    INVENTORY_PRUNED = "inventory.pruned"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does an action, as the audit log names it (contract 8.6).
+
+    `name` is `apikey:ID`, `token:ID`, `user:ID`, or `cli:USER` for the command line. `ip` is the
+    client's address; None for the command line and if the service did not see one.
+    """
+
+    name: str
+    ip: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A normalized image reference: host, repository, and a tag, a digest or both."""

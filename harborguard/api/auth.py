@@ -11,7 +11,7 @@ from flask import Response, after_this_request, g, request
 from harborguard.api.services import read, services
 from harborguard.auth.credentials import parse_credential
 from harborguard.errors import Forbidden, Unauthenticated
-from harborguard.model import Principal, PrincipalKind, Role
+from harborguard.model import Actor, Principal, PrincipalKind, Role
 from harborguard.observability import metrics
 from harborguard.store.principals import find_principal, record_use
 
@@ -19,6 +19,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 log = structlog.get_logger()
+
+_ACTOR_KINDS = {
+    PrincipalKind.API_KEY: "apikey",
+    PrincipalKind.ACCESS_TOKEN: "token",
+    PrincipalKind.SESSION: "user",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,12 @@ def _find_principal() -> Principal:
 def _cookies() -> Iterator[tuple[str, str]]:
     # A generator, so that cookies are parsed only if no header has a credential.
     yield from request.cookies.items(multi=True)
+
+
+def current_actor() -> Actor:
+    """Return the request's principal and client address, for the audit log (contract 8.6)."""
+    principal: Principal = g.principal
+    return Actor(f"{_ACTOR_KINDS[principal.kind]}:{principal.id}", request.remote_addr or None)
 
 
 def require(

@@ -45,7 +45,7 @@ def first_column(text: str) -> list[str]:
 def settings_in_code() -> set[str]:
     """Return the environment variables that harborguard.config reads."""
     source = read("harborguard/config.py")
-    return set(re.findall(r"env\.\w+\(\s*\"(\w+)\"", source)) - {"SUDO_UID"}
+    return set(re.findall(r"env\.\w+\(\s*\"(\w+)\"", source)) - {"SUDO_UID", "SUDO_USER"}
 
 
 def list_commands(command: click.Command, name: str) -> Iterator[str]:
@@ -87,8 +87,8 @@ def test_sample_report_of_the_readme_exists() -> None:
 def test_settings_table_lists_what_config_reads() -> None:
     names = first_column(section("docs/configuration.md", "Settings"))
     assert sorted(names) == sorted(settings_in_code())
-    # SUDO_UID is a field of Config but not a setting: sudo sets it.
-    assert len(names) + 1 == len(dataclasses.fields(Config))
+    # SUDO_UID and SUDO_USER are fields of Config but not settings: sudo sets them.
+    assert len(names) + 2 == len(dataclasses.fields(Config))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import pytest
 from harborguard.auth.credentials import make_secret
 from harborguard.listing import ImageCriteria, Page, RegistryCount, Sort, SortKey
 from harborguard.model import (
+    Action,
+    Actor,
     ObservedRepository,
     ObservedTag,
     Principal,
@@ -23,6 +25,7 @@ from harborguard.model import (
     UserStatus,
 )
 from harborguard.store import organizations, principals, registries
+from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.counters import repair_counters
 from harborguard.store.images.list import find_inventory_version, list_images
@@ -41,6 +44,7 @@ WRITES = {name for name, text in STATEMENTS.items() if WRITE.search(text)}
 # which no list of images shows.
 UNOBSERVED = {"copy_findings"}
 ALL, GHCR, QUAY = "organization", "ghcr.io", "quay.io"
+OPERATOR = Actor("cli:operator")
 
 
 @dataclass
@@ -262,6 +266,11 @@ WRITES_AND_EFFECTS = {
         lambda i: principals.revoke_access_token(i.conn, i.tenant.token_id),
         NONE,
         {"revoke_access_token"},
+    ),
+    "entry of the audit log": Write(
+        lambda i: record_action(i.conn, i.id, OPERATOR, Action.API_KEY_CREATED, "apikey/key-1"),
+        NONE,
+        {"record_action"},
     ),
 }
 
