@@ -5,6 +5,7 @@ from datetime import datetime
 import click
 
 from harborguard.auth.credentials import make_secret
+from harborguard.cli.actor import command_actor
 from harborguard.cli.database import open_database
 from harborguard.cli.organizations import ROLES
 from harborguard.cli.terminal import (
@@ -40,15 +41,17 @@ def create_key(
 ) -> None:
     """Create an API key and print its secret, which is shown only once."""
     secret = make_secret(PrincipalKind.API_KEY)
+    actor = command_actor()
     with open_database() as conn, conn.transaction():
         organization_id = organizations.get_organization(conn, organization)
         registry_id = None
         if registry is not None:
-            registry_id = ensure_registry(conn, organization_id, registry)
+            registry_id = ensure_registry(conn, organization_id, registry, actor=actor)
         key_id = principals.create_api_key(
             conn,
             organization_id,
             secret,
+            actor=actor,
             name=name,
             role=Role(role),
             registry_id=registry_id,
@@ -71,7 +74,7 @@ def list_keys(organization: str) -> None:
 def revoke_key(key_id: str) -> None:
     """Revoke an API key permanently, from the next request on."""
     with open_database() as conn:
-        principals.revoke_api_key(conn, key_id)
+        principals.revoke_api_key(conn, key_id, actor=command_actor())
     print_message(f"revoked API key {printable(key_id)}")
 
 
@@ -89,7 +92,7 @@ def create_token(name: str, email: str, expires: datetime | None) -> None:
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)
     with open_database() as conn:
         token_id = principals.create_access_token(
-            conn, secret, name=name, email=email, expires_at=expires
+            conn, secret, actor=command_actor(), name=name, email=email, expires_at=expires
         )
     print_secret(f"access token {token_id}", secret)
 
@@ -107,5 +110,5 @@ def list_tokens(email: str) -> None:
 def revoke_token(token_id: str) -> None:
     """Revoke a personal access token permanently, from the next request on."""
     with open_database() as conn:
-        principals.revoke_access_token(conn, token_id)
+        principals.revoke_access_token(conn, token_id, actor=command_actor())
     print_message(f"revoked access token {printable(token_id)}")

@@ -2,6 +2,7 @@
 
 import click
 
+from harborguard.cli.actor import command_actor
 from harborguard.cli.database import open_database
 from harborguard.cli.terminal import (
     ALL_ORGANIZATIONS_HELP,
@@ -29,7 +30,7 @@ def org() -> None:
 def create_org(name: str) -> None:
     """Create an organization and report its id."""
     with open_database() as conn:
-        organization_id = organizations.create_organization(conn, name)
+        organization_id = organizations.create_organization(conn, name, actor=command_actor())
     print_message(f"created organization {printable(name)}: {organization_id}")
 
 
@@ -53,7 +54,9 @@ def add_user(email: str, organization: str, role: str) -> None:
     """Create an active user in an organization and report the user's id."""
     with open_database() as conn:
         organization_id = organizations.get_organization(conn, organization)
-        user_id = organizations.add_user(conn, organization_id, email, Role(role))
+        user_id = organizations.add_user(
+            conn, organization_id, email, Role(role), actor=command_actor()
+        )
     print_message(f"created user {printable(email)}: {user_id}")
 
 
@@ -78,6 +81,7 @@ def set_user(email: str, role: str | None, status: str | None) -> None:
         new_role, new_status = organizations.set_user(
             conn,
             email,
+            actor=command_actor(),
             role=None if role is None else Role(role),
             status=None if status is None else UserStatus(status),
         )

@@ -9,6 +9,7 @@ from typing import TextIO
 
 import click
 
+from harborguard.cli.actor import command_actor
 from harborguard.cli.database import open_database
 from harborguard.cli.terminal import (
     Host,
@@ -60,6 +61,7 @@ def add_registry(host: str, *, organization: str, name: str | None, provider: st
             conn,
             organizations.get_organization(conn, organization),
             host,
+            actor=command_actor(),
             default_provider=detect_provider(host).value,
             name=name,
             provider=provider,

@@ -13,13 +13,14 @@ from harborguard.dev import demo
 from harborguard.dev.embedded import running_server
 from harborguard.errors import Unauthenticated
 from harborguard.ingest import ingest_report
-from harborguard.model import PrincipalKind, Role
+from harborguard.model import Actor, PrincipalKind, Role
 from harborguard.store.connection import Connection, connect
 from harborguard.store.migrations import migrate
 from harborguard.store.organizations import create_organization, find_organization
 from harborguard.store.principals import create_api_key, find_principal
 
 DEMO_ORGANIZATION = "demo"
+_ACTOR = Actor("cli:demo")
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def prepare_demo(config: Config) -> str:
 
 
 def _create_demo_organization(conn: Connection) -> str:
-    organization_id = create_organization(conn, DEMO_ORGANIZATION)
+    organization_id = create_organization(conn, DEMO_ORGANIZATION, actor=_ACTOR)
     now = datetime.now(UTC)
     for report in demo.make_reports(now):
         ingest_report(conn, organization_id, report, received_at=now)
@@ -70,7 +71,7 @@ def _read_key(conn: Connection, key_file: Path) -> str | None:
 
 def _create_key(conn: Connection, organization_id: str, key_file: Path) -> str:
     secret = make_secret(PrincipalKind.API_KEY)
-    create_api_key(conn, organization_id, secret, name="demo", role=Role.ADMIN)
+    create_api_key(conn, organization_id, secret, actor=_ACTOR, name="demo", role=Role.ADMIN)
     # The embedded database may be in another directory, so this one may not exist yet.
     key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The directory may belong to another account, which could create a symbolic link here.

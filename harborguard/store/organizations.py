@@ -5,17 +5,28 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from harborguard.errors import Conflict, NotFound
-from harborguard.model import Role, UserStatus
+from harborguard.model import Action, Actor, Role, UserStatus
+from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
+_STATUS_ACTIONS = {
+    UserStatus.INVITED: Action.MEMBER_INVITED,
+    UserStatus.ACTIVE: Action.MEMBER_ACTIVATED,
+    UserStatus.SUSPENDED: Action.MEMBER_SUSPENDED,
+}
 
-def create_organization(conn: Connection, name: str) -> str:
+
+def create_organization(conn: Connection, name: str, *, actor: Actor) -> str:
     """Create an organization and return its id; raise Conflict if the name is taken."""
-    row = conn.execute(STATEMENTS["create_organization"], {"name": name}).fetchone()
-    if row is None:
-        raise Conflict(f"The organization {name!r} already exists.")
-    return row[0]
+    with conn.transaction():
+        row = conn.execute(STATEMENTS["create_organization"], {"name": name}).fetchone()
+        if row is None:
+            raise Conflict(f"The organization {name!r} already exists.")
+        [organization_id] = row
+        target = f"organization/{organization_id}"
+        record_action(conn, organization_id, actor, Action.ORGANIZATION_CREATED, target)
+    return organization_id
 
 
 def find_organization(conn: Connection, id_or_name: str) -> str | None:
@@ -38,34 +49,53 @@ def list_organizations(conn: Connection) -> list[dict[str, Any]]:
     return cursor.execute(STATEMENTS["list_organizations"]).fetchall()
 
 
-def add_user(conn: Connection, organization_id: str, email: str, role: Role) -> str:
+def add_user(
+    conn: Connection, organization_id: str, email: str, role: Role, *, actor: Actor
+) -> str:
     """Create an active user and return its id; raise Conflict if the address is taken.
 
     `email` must be lower-case, as in all functions of this module (contract 4).
     """
     parameters = {"organization_id": organization_id, "email": email, "role": role.value}
-    row = conn.execute(STATEMENTS["add_user"], parameters).fetchone()
-    if row is None:
-        raise Conflict(f"The user {email} already exists.")
-    return row[0]
+    with conn.transaction():
+        row = conn.execute(STATEMENTS["add_user"], parameters).fetchone()
+        if row is None:
+            raise Conflict(f"The user {email} already exists.")
+        [user_id] = row
+        record_action(conn, organization_id, actor, Action.MEMBER_ADDED, f"user/{user_id}")
+    return user_id
 
 
 def set_user(
-    conn: Connection, email: str, *, role: Role | None = None, status: UserStatus | None = None
+    conn: Connection,
+    email: str,
+    *,
+    actor: Actor,
+    role: Role | None = None,
+    status: UserStatus | None = None,
 ) -> tuple[Role, UserStatus]:
     """Change a user's role, status or both, and return the resulting role and status.
 
-    The change applies to the user's next request. Raise NotFound if the user does not exist.
+    The change applies to the user's next request. The audit log has an entry for each of the two
+    that differs from before. Raise NotFound if the user does not exist.
     """
     parameters = {
         "email": email,
         "role": role and role.value,
         "status": status and status.value,
     }
-    row = conn.execute(STATEMENTS["set_user"], parameters).fetchone()
-    if row is None:
-        raise NotFound(f"The user {email} does not exist.")
-    return Role(row[1]), UserStatus(row[2])
+    with conn.transaction():
+        row = conn.execute(STATEMENTS["set_user"], parameters).fetchone()
+        if row is None:
+            raise NotFound(f"The user {email} does not exist.")
+        organization_id, user_id, role_before, status_before, role_after, status_after = row
+        target = f"user/{user_id}"
+        if role_before != role_after:
+            record_action(conn, organization_id, actor, Action.MEMBER_ROLE_CHANGED, target)
+        if status_before != status_after:
+            action = _STATUS_ACTIONS[UserStatus(status_after)]
+            record_action(conn, organization_id, actor, action, target)
+    return Role(role_after), UserStatus(status_after)
 
 
 def list_users(conn: Connection, organization_id: str | None = None) -> list[dict[str, Any]]:

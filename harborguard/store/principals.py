@@ -7,7 +7,8 @@ from psycopg.rows import dict_row
 
 from harborguard.auth.credentials import Credential, NewSecret
 from harborguard.errors import NotFound
-from harborguard.model import Principal, PrincipalKind, Role, Scope
+from harborguard.model import Action, Actor, Principal, PrincipalKind, Role, Scope
+from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
 
@@ -62,6 +63,7 @@ def create_api_key(
     organization_id: str,
     secret: NewSecret,
     *,
+    actor: Actor,
     name: str,
     role: Role,
     registry_id: str | None = None,
@@ -77,12 +79,20 @@ def create_api_key(
         "registry_id": registry_id,
         "expires_at": expires_at,
     }
-    [(key_id,)] = conn.execute(STATEMENTS["create_api_key"], parameters).fetchall()
+    with conn.transaction():
+        [(key_id,)] = conn.execute(STATEMENTS["create_api_key"], parameters).fetchall()
+        record_action(conn, organization_id, actor, Action.API_KEY_CREATED, f"apikey/{key_id}")
     return key_id
 
 
 def create_access_token(
-    conn: Connection, secret: NewSecret, *, name: str, email: str, expires_at: datetime | None
+    conn: Connection,
+    secret: NewSecret,
+    *,
+    actor: Actor,
+    name: str,
+    email: str,
+    expires_at: datetime | None,
 ) -> str:
     """Store a user's new token and return its id; raise NotFound if the user does not exist."""
     parameters = {
@@ -92,7 +102,12 @@ def create_access_token(
         "sha256": secret.digest,
         "expires_at": expires_at,
     }
-    return _returned_id(conn, STATEMENTS["create_access_token"], parameters, f"user {email}")
+    with conn.transaction():
+        organization_id, token_id = _returned_row(
+            conn, STATEMENTS["create_access_token"], parameters, f"user {email}"
+        )
+        record_action(conn, organization_id, actor, Action.TOKEN_CREATED, f"token/{token_id}")
+    return token_id
 
 
 def list_api_keys(conn: Connection, organization_id: str) -> list[dict[str, Any]]:
@@ -111,23 +126,33 @@ def list_access_tokens(conn: Connection, email: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["id"] is not None]
 
 
-def revoke_api_key(conn: Connection, key_id: str) -> None:
+def revoke_api_key(conn: Connection, key_id: str, *, actor: Actor) -> None:
     """Revoke a key permanently from the next request on; raise NotFound if it does not exist."""
     parameters = {"id": key_id}
-    _returned_id(conn, STATEMENTS["revoke_api_key"], parameters, f"API key {key_id}")
+    with conn.transaction():
+        organization_id, is_changed = _returned_row(
+            conn, STATEMENTS["revoke_api_key"], parameters, f"API key {key_id}"
+        )
+        if is_changed:
+            record_action(conn, organization_id, actor, Action.API_KEY_REVOKED, f"apikey/{key_id}")
 
 
-def revoke_access_token(conn: Connection, token_id: str) -> None:
+def revoke_access_token(conn: Connection, token_id: str, *, actor: Actor) -> None:
     """Revoke a token permanently from the next request on; raise NotFound if it does not exist."""
     parameters = {"id": token_id}
-    _returned_id(conn, STATEMENTS["revoke_access_token"], parameters, f"access token {token_id}")
+    with conn.transaction():
+        organization_id, is_changed = _returned_row(
+            conn, STATEMENTS["revoke_access_token"], parameters, f"access token {token_id}"
+        )
+        if is_changed:
+            record_action(conn, organization_id, actor, Action.TOKEN_REVOKED, f"token/{token_id}")
 
 
-def _returned_id(
+def _returned_row(
     conn: Connection, statement: LiteralString, parameters: dict[str, Any], subject: str
-) -> str:
-    """Return the id that a statement returns; raise NotFound for `subject` if there is no row."""
+) -> tuple[Any, ...]:
+    """Return the row of a statement; raise NotFound for `subject` if there is no row."""
     row = conn.execute(statement, parameters).fetchone()
     if row is None:
         raise NotFound(f"The {subject} does not exist.")
-    return row[0]
+    return row

@@ -6,6 +6,8 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from harborguard.errors import NotFound
+from harborguard.model import Action, Actor
+from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
 from harborguard.store.statements import STATEMENTS
@@ -29,11 +31,21 @@ def get_registry(conn: Connection, organization_id: str, host: str) -> str:
     return registry_id
 
 
-def ensure_registry(conn: Connection, organization_id: str, host: str) -> str:
-    """Return the id of the organization's registry with a host; create it if missing."""
+def ensure_registry(
+    conn: Connection, organization_id: str, host: str, *, actor: Actor | None = None
+) -> str:
+    """Return the id of the organization's registry with a host; create it if missing.
+
+    If it is created for an actor, and not for a report, the audit log has an entry. The caller then
+    has begun a transaction.
+    """
     key = {"organization_id": organization_id, "host": host}
-    conn.execute(STATEMENTS["add_registry"], key)
-    return get_registry(conn, organization_id, host)
+    is_new = conn.execute(STATEMENTS["add_registry"], key).rowcount > 0
+    registry_id = get_registry(conn, organization_id, host)
+    if is_new and actor is not None:
+        target = f"registry/{registry_id}"
+        record_action(conn, organization_id, actor, Action.REGISTRY_ADDED, target)
+    return registry_id
 
 
 def upsert_registry(
@@ -41,6 +53,7 @@ def upsert_registry(
     organization_id: str,
     host: str,
     *,
+    actor: Actor,
     default_provider: str,
     name: str | None = None,
     provider: str | None = None,
@@ -49,7 +62,7 @@ def upsert_registry(
 
     `default_provider` applies if `provider` is None and the stored provider is missing or generic.
     A new name increases the versions of the inventory and of the registry, because lists can be
-    filtered by it (contract 1.6).
+    filtered by it (contract 1.6). The audit log has an entry if anything changed.
     """
     parameters = {
         "organization_id": organization_id,
@@ -60,13 +73,14 @@ def upsert_registry(
     }
     with conn.transaction():
         # A new row waits for another transaction that adds the registry, so before any lock.
-        conn.execute(STATEMENTS["add_registry"], parameters)
+        is_new = conn.execute(STATEMENTS["add_registry"], parameters).rowcount > 0
         conn.execute(STATEMENTS["lock_inventory"], parameters)
-        [(name_before,)] = conn.execute(STATEMENTS["lock_registry"], parameters).fetchall()
-        [(registry_id, name_after)] = conn.execute(
-            STATEMENTS["set_registry"], parameters
-        ).fetchall()
-        if name_before != name_after:
+        [before] = conn.execute(STATEMENTS["lock_registry"], parameters).fetchall()
+        [(registry_id, *after)] = conn.execute(STATEMENTS["set_registry"], parameters).fetchall()
+        if is_new or list(before) != after:
+            action = Action.REGISTRY_ADDED if is_new else Action.REGISTRY_UPDATED
+            record_action(conn, organization_id, actor, action, f"registry/{registry_id}")
+        if before[0] != after[0]:
             change_counters(conn, organization_id, {(registry_id, None): 0}, images=0)
     return registry_id
 

@@ -4,4 +4,4 @@ INSERT INTO personal_access_tokens (organization_id, user_id, name, prefix, sha2
 SELECT users.organization_id, users.id, %(name)s, %(prefix)s, %(sha256)s, %(expires_at)s
 FROM users
 WHERE users.email = %(email)s
-RETURNING id
+RETURNING organization_id, id

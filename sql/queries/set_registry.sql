@@ -4,4 +4,4 @@ UPDATE registries
 SET name = coalesce(%(name)s, name),
     provider = coalesce(%(provider)s, nullif(provider, 'generic'), %(default_provider)s)
 WHERE organization_id = %(organization_id)s AND host = %(host)s
-RETURNING id, name
+RETURNING id, name, provider

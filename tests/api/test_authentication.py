@@ -24,7 +24,7 @@ from tests.support.cookies import (
     mint_v4,
     mint_v5,
 )
-from tests.support.tenants import Tenant, Tenants
+from tests.support.tenants import OPERATOR, Tenant, Tenants
 
 UNAUTHORIZED = {
     "error": {
@@ -142,10 +142,10 @@ def test_revoked_or_expired_credential_returns_401_at_the_next_request(
     assert get_status(client, {"X-API-Key": acme.add_key(expires_at=soon)}) == 200
     assert get_status(client, {"X-API-Key": acme.add_key(expires_at=past)}) == 401
     assert get_status(client, {"X-API-Key": acme.key}) == 200
-    principals.revoke_api_key(conn, acme.key_id)
+    principals.revoke_api_key(conn, acme.key_id, actor=OPERATOR)
     assert get_status(client, {"X-API-Key": acme.key}) == 401
     assert get_status(client, {"X-API-Key": acme.token}) == 200
-    principals.revoke_access_token(conn, acme.token_id)
+    principals.revoke_access_token(conn, acme.token_id, actor=OPERATOR)
     assert get_status(client, {"X-API-Key": acme.token}) == 401
     conn.execute("UPDATE personal_access_tokens SET revoked_at = NULL, expires_at = now()")
     assert get_status(client, {"X-API-Key": acme.token}) == 401
@@ -160,13 +160,13 @@ def test_inactive_user_returns_401_at_the_next_request(
         200,
         200,
     )
-    organizations.set_user(conn, tenants.acme.email, status=user_status)
+    organizations.set_user(conn, tenants.acme.email, actor=OPERATOR, status=user_status)
     assert (get_status(client, token), get_status(client, session_headers(tenants.acme))) == (
         401,
         401,
     )
     assert get_status(client, tenants.acme.headers) == 200
-    organizations.set_user(conn, tenants.acme.email, status=UserStatus.ACTIVE)
+    organizations.set_user(conn, tenants.acme.email, actor=OPERATOR, status=UserStatus.ACTIVE)
     assert (get_status(client, token), get_status(client, session_headers(tenants.acme))) == (
         200,
         200,

@@ -12,7 +12,7 @@ from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
 from harborguard.store.images import list as image_list
 from harborguard.store.registries import upsert_registry
-from tests.support.tenants import Tenants
+from tests.support.tenants import OPERATOR, Tenants
 
 
 def get_status(
@@ -101,7 +101,12 @@ def test_etag_of_a_registry_filter_returns_200_after_a_rename(
 
     def rename(name: str | None) -> None:
         upsert_registry(
-            acme.conn, acme.organization_id, "ghcr.io", default_provider="github", name=name
+            acme.conn,
+            acme.organization_id,
+            "ghcr.io",
+            actor=OPERATOR,
+            default_provider="github",
+            name=name,
         )
 
     rename("Mirror")
@@ -173,7 +178,7 @@ def test_conditional_request_with_a_revoked_key_returns_401(
     client: FlaskClient, tenants: Tenants, conn: Connection
 ) -> None:
     etag = etag_of(client, tenants.acme.headers)
-    principals.revoke_api_key(conn, tenants.acme.key_id)
+    principals.revoke_api_key(conn, tenants.acme.key_id, actor=OPERATOR)
     assert get_status(client, tenants.acme.headers, etag=etag) == 401
     assert get_status(client, {}, etag="*") == 401
 

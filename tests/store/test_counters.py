@@ -19,7 +19,7 @@ from harborguard.store.counters import IncorrectCounter, find_incorrect_counters
 from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
 from harborguard.store.registries import ensure_registry, upsert_registry
-from tests.support.tenants import Tenants
+from tests.support.tenants import OPERATOR, Tenants
 from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ scan_lists = st.lists(
 def test_counters_after_any_scans_equal_the_images(
     conn: Connection, scans: list[tuple[str, int, list[str], str]]
 ) -> None:
-    organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}")
+    organization_id = create_organization(conn, f"o{datetime.now(UTC).timestamp()}", actor=OPERATOR)
     for scan in scans:
         record(conn, organization_id, envelope(*scan))
     assert find_incorrect_counters(conn, organization_id) == []
@@ -261,7 +261,9 @@ def test_registry_added_during_its_first_scan_causes_no_deadlock(
 
 def set_name(conn: Connection, organization_id: str, name: str) -> str:
     """Add or rename a registry, as the command line does."""
-    return upsert_registry(conn, organization_id, "ghcr.io", default_provider="github", name=name)
+    return upsert_registry(
+        conn, organization_id, "ghcr.io", actor=OPERATOR, default_provider="github", name=name
+    )
 
 
 @pytest.mark.parametrize("organizations", [1, 2])

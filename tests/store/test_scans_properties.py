@@ -25,6 +25,7 @@ from tests.support.reports import (
     manifest,
     recorded_rows,
 )
+from tests.support.tenants import OPERATOR
 
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
@@ -129,7 +130,7 @@ def record(conn: Connection, history: Iterable[Upload]) -> tuple[dict[str, Any],
     change nothing and the counters must be correct. The transaction is rolled back.
     """
     with conn.transaction(force_rollback=True):
-        organization_id = create_organization(conn, "arrivals")
+        organization_id = create_organization(conn, "arrivals", actor=OPERATOR)
         recorded_scans: dict[str, list[oracle.Scan]] = {}
         ids: list[str] = []
         rows: dict[str, Any] = {}

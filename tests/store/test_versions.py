@@ -15,7 +15,6 @@ from harborguard.auth.credentials import make_secret
 from harborguard.listing import ImageCriteria, Page, RegistryCount, Sort, SortKey
 from harborguard.model import (
     Action,
-    Actor,
     ObservedRepository,
     ObservedTag,
     Principal,
@@ -35,7 +34,7 @@ from harborguard.store.statements import STATEMENTS
 from tests.support import reports
 from tests.support.recording import DAY, ingest
 from tests.support.reports import SCANNED_AT, manifest
-from tests.support.tenants import Tenant, Tenants
+from tests.support.tenants import OPERATOR, Tenant, Tenants
 
 API = "ghcr.io/acme/api"
 WRITE = re.compile(r"^\s*(INSERT INTO|UPDATE|DELETE FROM|COPY) ", re.MULTILINE)
@@ -44,7 +43,6 @@ WRITES = {name for name, text in STATEMENTS.items() if WRITE.search(text)}
 # which no list of images shows.
 UNOBSERVED = {"copy_findings"}
 ALL, GHCR, QUAY = "organization", "ghcr.io", "quay.io"
-OPERATOR = Actor("cli:operator")
 
 
 @dataclass
@@ -86,7 +84,9 @@ class Inventory:
         record_repository(self.conn, self.id, self.ghcr, repository)
 
     def set_registry(self, **changes: str) -> None:
-        registries.upsert_registry(self.conn, self.id, GHCR, default_provider="github", **changes)
+        registries.upsert_registry(
+            self.conn, self.id, GHCR, actor=OPERATOR, default_provider="github", **changes
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,12 @@ COUNTED = {"change_counters"}
 def add_token(inventory: Inventory) -> object:
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)
     return principals.create_access_token(
-        inventory.conn, secret, name="t", email=inventory.tenant.email, expires_at=None
+        inventory.conn,
+        secret,
+        actor=OPERATOR,
+        name="t",
+        email=inventory.tenant.email,
+        expires_at=None,
     )
 
 
@@ -233,7 +238,7 @@ WRITES_AND_EFFECTS = {
     ),
     "registry without images": Write(
         lambda i: registries.upsert_registry(
-            i.conn, i.id, "unknown.test", default_provider="generic"
+            i.conn, i.id, "unknown.test", actor=OPERATOR, default_provider="generic"
         ),
         NONE,
         {"add_registry", "set_registry"},
@@ -242,15 +247,21 @@ WRITES_AND_EFFECTS = {
     "repaired counters": Write(miscount, (ALL, GHCR, QUAY), {"repair_counters"}),
     # Organizations, users and credentials.
     "organization": Write(
-        lambda i: organizations.create_organization(i.conn, "new"), NONE, {"create_organization"}
+        lambda i: organizations.create_organization(i.conn, "new", actor=OPERATOR),
+        NONE,
+        {"create_organization"},
     ),
     "user": Write(
-        lambda i: organizations.add_user(i.conn, i.id, "new@acme.test", Role.VIEWER),
+        lambda i: organizations.add_user(
+            i.conn, i.id, "new@acme.test", Role.VIEWER, actor=OPERATOR
+        ),
         NONE,
         {"add_user"},
     ),
     "user's status": Write(
-        lambda i: organizations.set_user(i.conn, i.tenant.email, status=UserStatus.SUSPENDED),
+        lambda i: organizations.set_user(
+            i.conn, i.tenant.email, actor=OPERATOR, status=UserStatus.SUSPENDED
+        ),
         NONE,
         {"set_user"},
     ),
@@ -260,10 +271,12 @@ WRITES_AND_EFFECTS = {
         record_uses, NONE, {"record_api_key_use", "record_access_token_use"}
     ),
     "revoked key": Write(
-        lambda i: principals.revoke_api_key(i.conn, i.tenant.key_id), NONE, {"revoke_api_key"}
+        lambda i: principals.revoke_api_key(i.conn, i.tenant.key_id, actor=OPERATOR),
+        NONE,
+        {"revoke_api_key"},
     ),
     "revoked token": Write(
-        lambda i: principals.revoke_access_token(i.conn, i.tenant.token_id),
+        lambda i: principals.revoke_access_token(i.conn, i.tenant.token_id, actor=OPERATOR),
         NONE,
         {"revoke_access_token"},
     ),

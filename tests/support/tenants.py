@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harborguard.auth.credentials import make_secret
-from harborguard.model import PrincipalKind, Role
+from harborguard.model import Actor, PrincipalKind, Role
 from harborguard.risk import grade
 from harborguard.store import organizations, principals
 from harborguard.store.connection import Connection
@@ -13,6 +13,8 @@ from harborguard.store.counters import change_counters
 from harborguard.store.registries import ensure_registry
 
 CREATED_AT = datetime(2025, 12, 4, tzinfo=UTC)
+# The actor of the set-up.
+OPERATOR = Actor("cli:operator")
 SCANNED_AT = datetime(2026, 4, 26, 14, 22, 11, tzinfo=UTC)
 
 
@@ -86,20 +88,20 @@ def add_key(
     """Create an API key and return its id and secret."""
     secret = make_secret(PrincipalKind.API_KEY)
     key_id = principals.create_api_key(
-        conn, organization_id, secret, name="test", role=role, **kwargs
+        conn, organization_id, secret, actor=OPERATOR, name="test", role=role, **kwargs
     )
     return key_id, secret.secret
 
 
 def add_tenant(conn: Connection, name: str) -> Tenant:
     """Create an organization with a user, an API key and an access token."""
-    organization_id = organizations.create_organization(conn, name)
+    organization_id = organizations.create_organization(conn, name, actor=OPERATOR)
     email = f"dev@{name}.test"
-    user_id = organizations.add_user(conn, organization_id, email, Role.DEVELOPER)
+    user_id = organizations.add_user(conn, organization_id, email, Role.DEVELOPER, actor=OPERATOR)
     key_id, key = add_key(conn, organization_id)
     secret = make_secret(PrincipalKind.ACCESS_TOKEN)
     token_id = principals.create_access_token(
-        conn, secret, name="test", email=email, expires_at=None
+        conn, secret, actor=OPERATOR, name="test", email=email, expires_at=None
     )
     return Tenant(conn, organization_id, email, user_id, key_id, key, token_id, secret.secret)
 

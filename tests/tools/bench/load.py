@@ -6,7 +6,7 @@ from harborguard.model import Role
 from harborguard.store.connection import Connection
 from harborguard.store.counters import repair_counters
 from harborguard.store.organizations import create_organization
-from tests.support.tenants import add_key
+from tests.support.tenants import OPERATOR, add_key
 
 SIZES = {"1k": 1_000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
 
@@ -84,7 +84,7 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
 
 
 def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
-    organization_id = create_organization(conn, f"bench-{size}")
+    organization_id = create_organization(conn, f"bench-{size}", actor=OPERATOR)
     parameters = {"organization_id": organization_id, "images": images}
     conn.execute(REGISTRIES, parameters)
     conn.execute(IMAGES, parameters)

@@ -11,6 +11,7 @@ from harborguard.ingest import ingest_report
 from harborguard.store.connection import Connection
 from harborguard.store.images import refresh
 from harborguard.store.organizations import create_organization
+from tests.support.tenants import OPERATOR
 
 IMAGES, ROUNDS = 500, 3
 
@@ -27,7 +28,7 @@ def measure_counter_cost(conn: Connection) -> float:
 
 
 def _record(conn: Connection, name: str) -> float:
-    organization_id = create_organization(conn, name)
+    organization_id = create_organization(conn, name, actor=OPERATOR)
     now = datetime.now(UTC)
     started = time.perf_counter()
     for number in range(IMAGES):
