@@ -29,10 +29,15 @@ _ACTOR_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """The minimum role that a view requires, and whether it accepts only API keys."""
+    """The roles that a view accepts, and whether it accepts only API keys.
 
-    role: Role
-    api_key_only: bool
+    `name` is the minimum role, or the roles if they are no range. `sentence` says the same.
+    """
+
+    roles: tuple[Role, ...]
+    name: str
+    sentence: str
+    api_key_only: bool = False
 
 
 def authenticate() -> None:
@@ -82,18 +87,32 @@ def require(
 
     With `api_key_only`, access tokens and sessions are rejected as well.
     """
+    roles = tuple(each for each in Role if each.level >= role.level)
+    sentence = f"The role {role.value} or higher is required."
+    return _check(Requirement(roles, role.value, sentence, api_key_only))
 
+
+def require_one_of(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for a view that raises Forbidden if the principal has another role.
+
+    Unlike `require`, it also rejects higher roles that are not listed.
+    """
+    name = ", ".join(role.value for role in roles)
+    return _check(Requirement(roles, name, f"One of the roles {name} is required."))
+
+
+def _check(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
         def checked_view(*args: P.args, **kwargs: P.kwargs) -> R:
             principal: Principal = g.principal
-            if principal.role is None or principal.role.level < role.level:
-                raise Forbidden(f"The role {role.value} or higher is required.")
-            if api_key_only and principal.kind is not PrincipalKind.API_KEY:
+            if principal.role not in requirement.roles:
+                raise Forbidden(requirement.sentence)
+            if requirement.api_key_only and principal.kind is not PrincipalKind.API_KEY:
                 raise Forbidden("An API key is required.")
             return view(*args, **kwargs)
 
-        vars(checked_view)["requirement"] = Requirement(role, api_key_only)
+        vars(checked_view)["requirement"] = requirement
         return checked_view
 
     return decorate

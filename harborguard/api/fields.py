@@ -3,16 +3,26 @@
 import re
 import unicodedata
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from marshmallow import ValidationError, fields, missing
 
+from harborguard.timestamps import parse_time
+
 T = TypeVar("T")
 
 # Every character that is not in the Unicode category Cc.
 _NO_CONTROL_CHARACTERS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FLAGS = {"true": True, "false": False}
+
+
+def _any_case(character: str) -> str:
+    """Return the regular expression of a character in upper and lower case."""
+    upper, lower = character.upper(), character.lower()
+    return re.escape(character) if upper == lower else f"[{upper}{lower}]"
 
 
 class DescribedField(fields.Field[T]):
@@ -97,7 +107,7 @@ class WordList(Parameter[tuple[StrEnum, ...]]):
 
     def describe(self) -> dict[str, Any]:
         """Return the type, a pattern of the list and an example."""
-        anycase = ("".join(f"[{c.upper()}{c.lower()}]" for c in word) for word in self.words)
+        anycase = ("".join(map(_any_case, word)) for word in self.words)
         item = f" *({'|'.join(anycase)})? *"
         examples = [",".join(list(self.words)[:2])]
         return {"type": "string", "pattern": f"^{item}(,{item})*$", "examples": examples}
@@ -156,3 +166,32 @@ class Flag(Parameter[bool]):
 
     def _serialize(self, value: bool | None, attr: str | None, obj: Any, **_: Any) -> str | None:
         return None if value is None else str(value).lower()
+
+
+class Time(Parameter[datetime]):
+    """An RFC 3339 time with a zone. A date alone is its midnight in UTC."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the type, the two formats and an example of each."""
+        return {
+            "type": "string",
+            "anyOf": [{"format": "date-time"}, {"format": "date"}],
+            "examples": ["2026-04-26T14:22:11Z", "2026-04-26"],
+        }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> datetime:
+        text = f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value
+        try:
+            moment = parse_time(text, is_zone_required=True)
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise ValidationError(
+                "must be a time like 2026-04-26T14:22:11Z or a date like 2026-04-26"
+            )
+        return moment
+
+    def _serialize(
+        self, value: datetime | None, attr: str | None, obj: Any, **_: Any
+    ) -> str | None:
+        return None if value is None else value.isoformat().replace("+00:00", "Z")

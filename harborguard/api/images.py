@@ -14,7 +14,13 @@ from harborguard.api.conditional import (
     not_modified,
 )
 from harborguard.api.openapi import documented
-from harborguard.api.pagination import LinkBuilder, make_link_builder, page_of, serialize_page
+from harborguard.api.pagination import (
+    LinkBuilder,
+    make_link_builder,
+    page_of,
+    page_response,
+    serialize_page,
+)
 from harborguard.api.queries import (
     ListFindingsQuery,
     ListImagesQuery,
@@ -136,7 +142,7 @@ def list_tags(image_id: str) -> dict[str, Any]:
     scope = g.principal.scope
     listing = read(lambda conn: details.list_tags(conn, scope, image_id, page))
     rows = [serialize_tag(tag) for tag in listing.items]
-    return _page_response(rows, listing.total, page, _TAGS_QUERY.to_parameters(criteria, page))
+    return page_response(rows, listing.total, page, _TAGS_QUERY.to_parameters(criteria, page))
 
 
 @blueprint.get("/<image_id>/vulnerabilities")
@@ -158,12 +164,4 @@ def list_vulnerabilities(image_id: str) -> dict[str, Any]:
         )
     )
     rows = [serialize_vulnerability(finding) for finding in listing.items]
-    return _page_response(rows, listing.total, page, _FINDINGS_QUERY.to_parameters(criteria, page))
-
-
-def _page_response(
-    rows: list[dict[str, Any]], total: int, page: Page, parameters: dict[str, str]
-) -> dict[str, Any]:
-    """Return the body of a page of rows, and note the number of rows for the log."""
-    g.rows = len(rows)
-    return serialize_page(rows, total, page, make_link_builder(request.path, parameters))
+    return page_response(rows, listing.total, page, _FINDINGS_QUERY.to_parameters(criteria, page))

@@ -40,6 +40,7 @@ _INFO = {
 _TAGS = {
     "images": "The images of the caller's organization, their tags and their vulnerabilities.",
     "scans": "Scan reports.",
+    "audit": "The audit log of the caller's organization.",
     "service": "The service itself: health, readiness and documentation. No credential is needed.",
 }
 _SECURITY_SCHEMES = {
@@ -152,7 +153,7 @@ def _operation_object(view: Callable[..., Any], config: Config) -> dict[str, Any
         "description": " ".join([*description.split(), *_describe_access(requirement)]),
         "parameters": _parameters(operation),
         "security": [{scheme: []} for scheme in _security(requirement)],
-        "x-required-role": requirement.role.value if requirement else "none",
+        "x-required-role": requirement.name if requirement else "none",
         "responses": {
             **{status: _response_object(operation, status) for status in operation.responses},
             **{status: _error_name(status) for status in _errors(operation, requirement)},
@@ -175,7 +176,7 @@ def _describe_access(requirement: Requirement | None) -> list[str]:
     if requirement is None:
         return ["No credential is needed."]
     only_keys = ["Only API keys are accepted."] if requirement.api_key_only else []
-    return [f"Requires the role {requirement.role.value} or higher.", *only_keys]
+    return [requirement.sentence, *only_keys]
 
 
 def _security(requirement: Requirement | None) -> list[str]:

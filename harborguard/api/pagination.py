@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from flask import g, request
 from marshmallow import Schema, fields
 
 from harborguard.api.responses import ResponseSchema, boolean, integer, text
@@ -66,6 +67,14 @@ def serialize_page(
         "hasPrev": has_prev,
     }
     return {"data": rows, "meta": meta, "links": links}
+
+
+def page_response(
+    rows: list[dict[str, Any]], total: int, page: Page, parameters: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the body of a page of rows, and note the number of rows for the log."""
+    g.rows = len(rows)
+    return serialize_page(rows, total, page, make_link_builder(request.path, parameters))
 
 
 def make_link_builder(path: str, parameters: Mapping[str, str]) -> LinkBuilder:

@@ -17,9 +17,10 @@ from marshmallow import (
 )
 from werkzeug.datastructures import MultiDict
 
-from harborguard.api.fields import Flag, SortOrder, StrictInteger, Text, WordList
+from harborguard.api.fields import Flag, SortOrder, StrictInteger, Text, Time, WordList
 from harborguard.errors import InvalidRequest, Issue
 from harborguard.listing import (
+    AuditCriteria,
     FindingCriteria,
     FindingSort,
     FindingSortKey,
@@ -28,7 +29,7 @@ from harborguard.listing import (
     Sort,
     SortKey,
 )
-from harborguard.model import Grade, Severity
+from harborguard.model import Action, Grade, Severity
 
 MAX_OFFSET = 2**63 - 1  # the maximum of a bigint
 
@@ -173,6 +174,25 @@ class ListFindingsQuery(PageQuery):
         """Return the criteria and the page."""
         page = Page(data.pop("page"), data.pop("limit"))
         return FindingCriteria(**data), page
+
+
+class ListAuditLogQuery(PageQuery):
+    """The query of GET /api/audit-log. A field is named like the criterion in `AuditCriteria`."""
+
+    actor = Text(max=200, description="The actor's full name, such as `cli:alice`.")
+    actions = WordList(
+        Action,
+        data_key="action",
+        description="A comma-separated list of actions. Any of them matches.",
+    )
+    since = Time(description="The earliest time, inclusive. A date is midnight in UTC.")
+    until = Time(description="The latest time, exclusive. A date is midnight in UTC.")
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[AuditCriteria, Page]:
+        """Return the criteria and the page."""
+        page = Page(data.pop("page"), data.pop("limit"))
+        return AuditCriteria(**data), page
 
 
 class UploadScanQuery(QuerySchema):

@@ -17,13 +17,14 @@ from marshmallow import RAISE, Schema, fields, validate
 
 from harborguard.api.fields import DescribedField
 from harborguard.listing import (
+    AuditEntry,
     FindingSummary,
     ImageDetails,
     ImageSummary,
     RegistryCount,
     TagSummary,
 )
-from harborguard.model import Grade, RecordedScan, ScanStatus, Severity
+from harborguard.model import Action, Grade, RecordedScan, ScanStatus, Severity
 
 _TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 
@@ -64,7 +65,7 @@ def one_of(words: Iterable[str], example: str, **kwargs: Any) -> fields.String:
 
 
 # Each one is a component of the OpenAPI document.
-ENUMERATIONS = (Grade, Severity)
+ENUMERATIONS = (Grade, Severity, Action)
 
 
 class EnumField(DescribedField[str]):
@@ -400,4 +401,29 @@ def serialize_upload(scan: RecordedScan) -> dict[str, Any]:
             "medium": scan.counts.medium,
             "low": scan.counts.low,
         },
+    }
+
+
+class AuditEntryResponse(ResponseSchema):
+    """A recorded action."""
+
+    id = text("aud-9d2e4b7a10c35f68")
+    org_id = text("org-0b6f3c2ad97e4851")
+    actor = text("cli:alice")
+    action = EnumField(Action, "apikey.created")
+    target = text("apikey/key-3f2a9c0d71e84b55")
+    ip = text("192.0.2.7", allow_none=True)
+    created_at = timestamp("2026-04-26T14:22:11.000Z")
+
+
+def serialize_audit_entry(entry: AuditEntry) -> dict[str, Any]:
+    """Return a row of the audit log."""
+    return {
+        "id": entry.id,
+        "orgId": entry.organization_id,
+        "actor": entry.actor,
+        "action": entry.action,
+        "target": entry.target,
+        "ip": entry.ip,
+        "createdAt": entry.created_at,
     }
