@@ -1,12 +1,13 @@
 """The audit log: each entry is stored with the change that it describes, and listed in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from harborguard.auth.credentials import make_secret
 from harborguard.config import Config
@@ -73,7 +74,7 @@ def test_action_is_rolled_back_with_its_transaction(conn: Connection, acme: str)
 @pytest.mark.parametrize("column", ["actor", "action", "target"])
 def test_empty_text_is_rejected(conn: Connection, acme: str, column: str) -> None:
     record_action(conn, acme, OPERATOR, Action.IMAGE_DELETED, "image/img-1")
-    with pytest.raises(Exception, match=f"audit_log_{column}_check"):
+    with pytest.raises(CheckViolation, match=f"audit_log_{column}_check"):
         conn.execute(f"UPDATE audit_log SET {column} = ''".encode())
 
 
@@ -222,6 +223,47 @@ def test_user_set_back_to_active_is_recorded(conn: Connection, tenants: Tenants)
     set_user(tenants.acme, status=UserStatus.ACTIVE)
     [entry] = entries(conn, tenants.acme.organization_id)
     assert (entry.action, entry.target) == ("member.activated", f"user/{tenants.acme.user_id}")
+
+
+TABLES = ["organizations", "users", "api_keys", "personal_access_tokens", "registries"]
+
+
+@pytest.fixture
+def closed_log(conn: Connection) -> Iterator[None]:
+    """Reject every new entry."""
+    conn.execute("ALTER TABLE audit_log ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    yield
+    conn.execute("ALTER TABLE audit_log DROP CONSTRAINT closed")
+
+
+def stored_rows(conn: Connection) -> list[list[str]]:
+    """Return the rows of all tables whose changes are recorded, as text."""
+    return [
+        [row for (row,) in conn.execute(f"SELECT {table}::text FROM {table} ORDER BY 1".encode())]
+        for table in TABLES
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, (_, _, actions) in CHANGES.items() if actions and "of a key" not in name],
+)
+def test_change_that_cannot_be_recorded_is_not_made(
+    conn: Connection, tenants: Tenants, closed_log: None, name: str
+) -> None:
+    tenants.acme.add_registry("ghcr.io")
+    before = stored_rows(conn)
+    with pytest.raises(CheckViolation, match="closed"):
+        CHANGES[name][0](tenants.acme)
+    assert stored_rows(conn) == before
+
+
+def test_organization_that_cannot_be_recorded_is_not_created(
+    conn: Connection, closed_log: None
+) -> None:
+    with pytest.raises(CheckViolation, match="closed"):
+        organizations.create_organization(conn, "new", actor=OPERATOR)
+    assert stored_rows(conn) == [[]] * len(TABLES)
 
 
 def test_new_organization_is_recorded_in_its_own_log(conn: Connection) -> None:
