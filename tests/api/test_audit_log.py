@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from flask import Flask, g
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harborguard.model import Action, Actor, Role
+from harborguard.api.auth import current_actor
+from harborguard.model import Action, Actor, Principal, PrincipalKind, Role, Scope
 from harborguard.store import organizations
 from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
@@ -139,6 +141,24 @@ def test_response_is_private(client: FlaskClient, headers: dict[str, str]) -> No
     response = client.get("/api/audit-log", headers=headers)
     assert response.headers["Cache-Control"] == "private, no-cache"
     assert response.headers["Vary"] == "Authorization, Cookie, X-API-Key"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (PrincipalKind.API_KEY, "apikey:id-1"),
+        (PrincipalKind.ACCESS_TOKEN, "token:id-1"),
+        (PrincipalKind.SESSION, "user:id-1"),
+    ],
+)
+@pytest.mark.parametrize(("address", "ip"), [("2001:db8::7", "2001:db8::7"), ("", None)])
+def test_actor_of_a_request_is_its_principal_and_address(
+    app: Flask, kind: PrincipalKind, name: str, address: str, ip: str | None
+) -> None:
+    """On a Unix socket without a proxy, the service sees no address."""
+    with app.test_request_context(environ_base={"REMOTE_ADDR": address}):
+        g.principal = Principal(kind, "id-1", Scope("org-1"), Role.OWNER)
+        assert current_actor() == Actor(name, ip)
 
 
 # -- who may read ---------------------------------------------------------------------------------
