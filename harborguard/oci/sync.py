@@ -18,6 +18,7 @@ from harborguard.model import ObservedRepository, ObservedTag, Reference, TagCha
 from harborguard.oci import RegistryClient
 from harborguard.oci.connections import MAX_CONNECTIONS
 from harborguard.store.connection import Connection
+from harborguard.store.errors import retry_once
 from harborguard.store.registries import get_registry, record_sync
 from harborguard.store.repositories import RecordedTags, list_recorded_tags, record_repository
 
@@ -254,7 +255,11 @@ def _record(
     except HarborGuardError as error:
         failure = error
     else:
-        changes = record_repository(conn, plan.organization_id, plan.registry_id, reading.observed)
+        changes = retry_once(
+            lambda: record_repository(
+                conn, plan.organization_id, plan.registry_id, reading.observed
+            )
+        )
         failure = reading.error
     is_inaccessible = isinstance(failure, RegistryDenied) and repository in plan.unlisted
     return RepositoryOutcome(repository, changes, failure, is_inaccessible)

@@ -19,18 +19,28 @@ _UNAVAILABLE = (
     sqlstate.OperationalError,
     psycopg.InterfaceError,
 )
+_DELETED = "The organization or the registry is being deleted; try again shortly."
 _TIMED_OUT = (sqlstate.QueryCanceled, sqlstate.LockNotAvailable)
 
 
 def retry_once(work: Callable[[], T]) -> T:
-    """Return a transaction's result; run it again after a deadlock or serialization failure.
+    """Return a transaction's result; run it again if other transactions disturbed the first one.
 
-    These are SQLSTATE 40P01 and 40001. A second failure is raised.
+    That is a deadlock, a serialization failure, or a foreign key that refers to a row which another
+    transaction deleted (SQLSTATE 40P01, 40001, 23503). A second failure is raised; for a foreign
+    key as StoreUnavailable.
     """
     try:
         return work()
-    except (sqlstate.DeadlockDetected, sqlstate.SerializationFailure):
-        return work()
+    except (
+        sqlstate.DeadlockDetected,
+        sqlstate.SerializationFailure,
+        sqlstate.ForeignKeyViolation,
+    ):
+        try:
+            return work()
+        except sqlstate.ForeignKeyViolation as error:
+            raise StoreUnavailable(_DELETED) from error
 
 
 def translate_error(error: BaseException) -> HarborGuardError | None:

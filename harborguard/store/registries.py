@@ -40,8 +40,11 @@ def ensure_registry(
     has begun a transaction.
     """
     key = {"organization_id": organization_id, "host": host}
-    is_new = conn.execute(STATEMENTS["add_registry"], key).rowcount > 0
-    registry_id = get_registry(conn, organization_id, host)
+    while True:
+        is_new = conn.execute(STATEMENTS["add_registry"], key).rowcount > 0
+        if registry_id := find_registry(conn, organization_id, host):
+            break
+        # Another transaction deleted the registry between the two statements.
     if is_new and actor is not None:
         target = f"registry/{registry_id}"
         record_action(conn, organization_id, actor, Action.REGISTRY_ADDED, target)

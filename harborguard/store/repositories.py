@@ -7,6 +7,7 @@ from datetime import datetime
 from harborguard.model import ObservedRepository, TagChanges
 from harborguard.store.connection import Connection
 from harborguard.store.images.refresh import refresh_images
+from harborguard.store.images.rows import ensure_image, lock_image
 from harborguard.store.statements import STATEMENTS
 from harborguard.store.tags import observe_tags
 
@@ -42,18 +43,16 @@ def record_repository(
     One transaction, which locks the image's row: scans of the image are recorded before or after
     it. The image is created if the repository has a tag. It stays if the repository has none.
     """
-    key = {"organization_id": organization_id, "name": observed.name}
     with conn.transaction():
-        added = {}
+        is_new = False
         if observed.tags:
-            new = conn.execute(STATEMENTS["add_image"], {**key, "registry_id": registry_id})
-            added = {registry_id: new.rowcount}
-        row = conn.execute(STATEMENTS["lock_image"], key).fetchone()
-        if row is None:
+            image_id, is_new = ensure_image(conn, organization_id, registry_id, observed.name)
+        else:
+            image_id = lock_image(conn, organization_id, observed.name)
+        if image_id is None:
             return TagChanges()
-        [image_id] = row
         changes = _change_tags(conn, organization_id, image_id, observed)
-        refresh_images(conn, organization_id, [image_id], added=added)
+        refresh_images(conn, organization_id, [image_id], added={registry_id: 1} if is_new else {})
     return changes
 
 

@@ -9,6 +9,7 @@ from harborguard.errors import Conflict
 from harborguard.model import Finding, ObservedTag, RecordedScan, Scan, ScanStatus, SeverityCounts
 from harborguard.store.connection import Connection
 from harborguard.store.images.refresh import refresh_images
+from harborguard.store.images.rows import ensure_image
 from harborguard.store.registries import ensure_registry
 from harborguard.store.statements import STATEMENTS
 from harborguard.store.tags import observe_tags
@@ -33,18 +34,15 @@ def record_scan(
     with conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
         name = scan.report.reference.name
-        image_id, is_new = _ensure_image(conn, organization_id, registry_id, name)
+        image_id, is_new = ensure_image(conn, organization_id, registry_id, name)
         key = {"organization_id": organization_id, "image_id": image_id}
-        scan_id = _insert_scan(conn, organization_id, image_id, scan)
-        if scan_id is None:
-            recorded = _fetch_one(
-                conn,
-                "find_scan",
-                {"organization_id": organization_id, "external_id": scan.external_id},
-            )
-            replay = _as_replay(recorded, image_id, scan, scope_registry_id)
-            _keep_findings(conn, key, replay.scan_id, scan.report.findings)
-            return replay
+        while (scan_id := _insert_scan(conn, organization_id, image_id, scan)) is None:
+            identity = {"organization_id": organization_id, "external_id": scan.external_id}
+            if recorded := conn.execute(STATEMENTS["find_scan"], identity).fetchone():
+                replay = _as_replay(recorded, image_id, scan, scope_registry_id)
+                _keep_findings(conn, key, replay.scan_id, scan.report.findings)
+                return replay
+            # Another transaction deleted the scan, of another image, between the statements.
         before_new()
         _keep_findings(conn, key, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
@@ -62,14 +60,6 @@ def record_scan(
         grade=scan.grade.value if is_finished else None,
         scanners=scan.report.scanners,
     )
-
-
-def _ensure_image(
-    conn: Connection, organization_id: str, registry_id: str, name: str
-) -> tuple[str, bool]:
-    key = {"organization_id": organization_id, "name": name}
-    added = conn.execute(STATEMENTS["add_image"], {**key, "registry_id": registry_id}).fetchone()
-    return _fetch_one(conn, "lock_image", key)[0], added is not None
 
 
 def _insert_scan(conn: Connection, organization_id: str, image_id: str, scan: Scan) -> str | None:
@@ -177,10 +167,3 @@ def _observe_tag(conn: Connection, organization_id: str, image_id: str, scan: Sc
         observed_at=scan.finished_at,
         is_confirmed=report.status.is_finished,
     )
-
-
-def _fetch_one(conn: Connection, statement: str, key: dict[str, str]) -> tuple[Any, ...]:
-    row = conn.execute(STATEMENTS[statement], key).fetchone()
-    if row is None:
-        raise LookupError(f"{statement} returned no row for {key}")
-    return row

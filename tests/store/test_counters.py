@@ -198,7 +198,7 @@ def test_list_while_scans_arrive_is_consistent(
         assert final.version == find_inventory_version(conn, scope)
 
 
-def test_versions_after_conscan_findings_count_each_change(
+def test_versions_after_concurrent_scans_count_each_change(
     config: Config, conn: Connection, tenants: Tenants
 ) -> None:
     """With the clock far behind, a version is the number of the changes that it counted."""

@@ -121,7 +121,7 @@ def test_concurrent_replays_of_one_scan_record_it_once(
     expect(conn, acme, images)
 
 
-def test_conscan_findings_of_one_image_are_both_recorded(
+def test_concurrent_scans_of_one_image_are_both_recorded(
     conn: Connection, acme: str, runners: Runners
 ) -> None:
     """The first pair of scans is of a new image in a new registry, the second of a known one."""
@@ -164,7 +164,7 @@ def wait_until_blocked(observer: Connection, waiter: Connection) -> None:
     pytest.fail("the connection is not blocked")
 
 
-def test_sixteen_conscan_findings_of_one_image_are_recorded(
+def test_sixteen_concurrent_scans_of_one_image_are_recorded(
     conn: Connection, acme: str, runners: Runners
 ) -> None:
     scans = [scan_of(n, f"1.{n % 5}") for n in range(3 * RUNNERS)]
@@ -172,7 +172,7 @@ def test_sixteen_conscan_findings_of_one_image_are_recorded(
     expect(conn, acme, {NAME: scans})
 
 
-def test_conscan_findings_with_one_id_record_one_and_store_nothing_of_the_other(
+def test_concurrent_scans_with_one_id_record_one_and_store_nothing_of_the_other(
     conn: Connection, acme: str, runners: Runners
 ) -> None:
     """The conflicting scan does not even create its registry."""

@@ -4,7 +4,7 @@ Property tests compare the service with it. It shares no code with the package.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
 from math import floor
@@ -96,21 +96,86 @@ def score_of(counts: tuple[int, int, int, int]) -> int:
     return min(highest, max(lowest, floor(quarter + Fraction(1, 2))))
 
 
-def image_row(scans: Sequence[Scan]) -> dict[str, Any]:
-    """Return an image's row after these scans, which may be in any order (contract 6)."""
-    tag, digest = _latest_tag(scans)
+@dataclass
+class Image:
+    """An image, its recorded scans, and what they observed.
+
+    `observations` also has deleted scans, if another scan has observed the same. `lost` are the
+    identities of scans whose findings were deleted (contract 6.9).
+    """
+
+    scans: list[Scan] = field(default_factory=list)
+    observations: list[Scan] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+
+    def record(self, scan: Scan) -> None:
+        """Record a scan, or its replay, which restores the findings of a current scan."""
+        if scan not in self.scans:
+            self.scans.append(scan)
+            self.observations.append(scan)
+        elif scan.identity in kept_scans(self.scans):
+            self.lost -= {scan.identity}
+        self.lost |= {each.identity for each in self.scans} - kept_scans(self.scans)
+
+    def delete(self, scan: Scan) -> None:
+        """Delete a scan, and its observation unless another scan made it too."""
+        self.scans.remove(scan)
+        if not any(_observation(each) == _observation(scan) for each in self.scans):
+            self.observations = [
+                each for each in self.observations if _observation(each) != _observation(scan)
+            ]
+
+    def prune(self, keep: int) -> int:
+        """Delete all but the newest scans of each tag and the current ones; return the number."""
+        current = kept_scans(self.scans)
+        old = [
+            scan
+            for tag in {scan.tag for scan in self.scans}
+            for scan in sorted(self._of_tag(tag), key=_time, reverse=True)[keep:]
+            if scan.identity not in current
+        ]
+        self.scans = [scan for scan in self.scans if scan not in old]
+        return len(old)
+
+    def _of_tag(self, tag: str | None) -> list[Scan]:
+        return [scan for scan in self.scans if scan.tag == tag]
+
+    def kept(self) -> set[str]:
+        """Return the identities of the scans whose findings are stored."""
+        return kept_scans(self.scans) - self.lost
+
+    def row(self) -> dict[str, Any]:
+        """Return the image's row."""
+        return image_row(self.scans, self.observations)
+
+    def compared(self) -> list[Scan]:
+        """Return the compared scans, the one that counts first."""
+        return compared_scans(self.scans, self.observations)
+
+
+def _observation(scan: Scan) -> tuple[str | None, str | None, bool]:
+    return scan.tag, scan.digest, scan.is_finished
+
+
+def image_row(scans: Sequence[Scan], observations: Sequence[Scan] | None = None) -> dict[str, Any]:
+    """Return an image's row after these scans, which may be in any order (contract 6).
+
+    `observations` are the scans that determine the tags; by default all.
+    """
+    observations = scans if observations is None else observations
+    tag, digest = _latest_tag(observations)
     newest = _newest_finished(scans) or _newest(scans)
     return {
-        "tag_count": len({scan.tag for scan in scans} - {None}),
+        "tag_count": len({scan.tag for scan in observations} - {None}),
         "latest_tag": tag,
         "latest_digest": digest if tag else newest and newest.digest,
-        **_summary_of(compared_scans(scans)),
+        **_summary_of(compared_scans(scans, observations)),
     }
 
 
-def compared_scans(scans: Sequence[Scan]) -> list[Scan]:
+def compared_scans(scans: Sequence[Scan], observations: Sequence[Scan] | None = None) -> list[Scan]:
     """Return the compared scans of an image, the one that counts first, by score (6.6)."""
-    tag, _ = _latest_tag(scans)
+    tag, _ = _latest_tag(scans if observations is None else observations)
     of_latest_tag = [scan for scan in scans if scan.tag == tag]
     return _compare(scans, _newest_finished(of_latest_tag) or _newest_finished(scans))
 

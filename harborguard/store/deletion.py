@@ -1,0 +1,124 @@
+"""Delete an image, a scan, a registry or an organization.
+
+Registries and organizations can have many images. These are deleted in batches, each in a
+transaction of its own, so that readers and other writers do not wait for long. A deletion that was
+interrupted is continued by running it again.
+"""
+
+from collections.abc import Iterator
+
+from psycopg import errors as sqlstate
+
+from harborguard.errors import NotFound, StoreUnavailable
+from harborguard.model import Action, Actor, Scope
+from harborguard.store.audit import record_action
+from harborguard.store.connection import Connection
+from harborguard.store.images.refresh import refresh_images
+from harborguard.store.images.rows import delete_images, list_image_ids, lock_images
+from harborguard.store.scans import delete_unused_findings
+from harborguard.store.statements import STATEMENTS
+
+BATCH = 200  # images in one transaction
+_ATTEMPTS = 5
+# A row that refers to the deleted one was written meanwhile, or two transactions wait for each
+# other.
+_DISTURBED = (sqlstate.ForeignKeyViolation, sqlstate.DeadlockDetected)
+
+
+def delete_image(conn: Connection, scope: Scope, image_id: str, *, actor: Actor) -> None:
+    """Delete an image with its tags, scans and findings; raise NotFound if it is missing."""
+    with conn.transaction():
+        if not lock_images(conn, scope, [image_id]):
+            raise NotFound("Image not found.")
+        record_action(conn, scope.organization_id, actor, Action.IMAGE_DELETED, f"image/{image_id}")
+        delete_images(conn, scope.organization_id, [image_id])
+
+
+def delete_scan(conn: Connection, scope: Scope, scan_id: str, *, actor: Actor) -> None:
+    """Delete a scan with its findings and recompute the image's row; raise NotFound if missing.
+
+    The tag that it observed is deleted too, unless a sync or another scan observed it with the same
+    digest. The image stays, even without any scan and tag (contract 8.11).
+    """
+    key = {"organization_id": scope.organization_id, "scan_id": scan_id}
+    with conn.transaction():
+        parameters = {**key, "registry_id": scope.registry_id}
+        found = conn.execute(STATEMENTS["find_scan_image"], parameters).fetchone()
+        if found is None or not lock_images(conn, scope, [found[0]]):
+            raise NotFound("Scan not found.")
+        key["image_id"] = found[0]
+        row = conn.execute(STATEMENTS["delete_scan"], key).fetchone()
+        if row is None:  # deleted by another transaction before the lock
+            raise NotFound("Scan not found.")
+        tag, digest, is_finished = row
+        observation = {"tag": tag, "digest": digest, "is_confirmed": is_finished}
+        conn.execute(STATEMENTS["delete_unobserved_tag"], {**key, **observation})
+        removed = conn.execute(STATEMENTS["remove_current_scan"], key).fetchall()
+        conn.execute(STATEMENTS["restore_current_scans"], {**key, "tag_key": tag or ""})
+        delete_unused_findings(conn, key, {set_id for (set_id,) in removed} - {None})
+        record_action(conn, scope.organization_id, actor, Action.SCAN_DELETED, f"scan/{scan_id}")
+        refresh_images(conn, scope.organization_id, [key["image_id"]])
+
+
+def remove_registry(
+    conn: Connection, organization_id: str, registry_id: str, *, actor: Actor
+) -> Iterator[int]:
+    """Delete a registry with its images and the API keys that are limited to it.
+
+    Yield the number of deleted images after each batch. Raise StoreUnavailable if the registry is
+    written to all the time; it then stays without the deleted images.
+    """
+    key = {"organization_id": organization_id, "registry_id": registry_id}
+    for _ in range(_ATTEMPTS):
+        yield from _delete_in_batches(conn, Scope(organization_id, registry_id))
+        try:
+            with conn.transaction():
+                conn.execute(STATEMENTS["lock_registry_for_deletion"], key)
+                conn.execute(STATEMENTS["lock_inventory"], key)
+                conn.execute(STATEMENTS["delete_registry_counters"], key)
+                conn.execute(STATEMENTS["delete_registry_keys"], key)
+                conn.execute(STATEMENTS["delete_registry"], key)
+                target = f"registry/{registry_id}"
+                record_action(conn, organization_id, actor, Action.REGISTRY_REMOVED, target)
+        except _DISTURBED:
+            continue
+        return
+    raise StoreUnavailable("The registry is written to; stop its scans and syncs, and try again.")
+
+
+def begin_organization_deletion(conn: Connection, organization_id: str) -> None:
+    """Delete the users and credentials of an organization, and hide it from commands."""
+    key = {"organization_id": organization_id}
+    with conn.transaction():
+        conn.execute(STATEMENTS["mark_organization_deleted"], key)
+        conn.execute(STATEMENTS["delete_organization_credentials"], key)
+
+
+def delete_organization(conn: Connection, organization_id: str) -> Iterator[int]:
+    """Delete an organization after `begin_organization_deletion`; nothing of it remains.
+
+    Yield the number of deleted images after each batch. Raise StoreUnavailable if the organization
+    is written to all the time.
+    """
+    key = {"organization_id": organization_id}
+    for _ in range(_ATTEMPTS):
+        yield from _delete_in_batches(conn, Scope(organization_id))
+        try:
+            with conn.transaction():
+                conn.execute(STATEMENTS["delete_organization_credentials"], key)
+                conn.execute(STATEMENTS["delete_organization_rows"], key)
+                conn.execute(STATEMENTS["delete_organization"], key)
+        except _DISTURBED:
+            continue
+        return
+    raise StoreUnavailable("The organization is written to; stop its scans, and try again.")
+
+
+def _delete_in_batches(conn: Connection, scope: Scope) -> Iterator[int]:
+    after = ""
+    while found := list_image_ids(conn, scope, after=after, limit=BATCH):
+        with conn.transaction():
+            image_ids = lock_images(conn, scope, found)
+            delete_images(conn, scope.organization_id, image_ids)
+        yield len(image_ids)
+        after = found[-1]
