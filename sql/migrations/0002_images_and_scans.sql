@@ -63,6 +63,27 @@ CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_s
 -- registries: 0.1 percent of the rows. It takes effect at the next ANALYZE.
 ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
+-- The names of images again, for searches. An image's name never changes, so scans do not write to
+-- this table, and its pages stay all-visible. Each image has a row here, because the foreign key of
+-- images is checked at the commit.
+CREATE EXTENSION IF NOT EXISTS btree_gin;
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+CREATE TABLE image_names (
+    organization_id text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    registry_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (organization_id, name) INCLUDE (registry_id),
+    FOREIGN KEY (organization_id, name) REFERENCES images (organization_id, name) ON DELETE CASCADE
+);
+ALTER TABLE images
+    ADD FOREIGN KEY (organization_id, name) REFERENCES image_names (organization_id, name)
+    DEFERRABLE INITIALLY DEFERRED;
+-- A condition on the organization uses this index only if it has the collation POSIX, and the
+-- primary key only if it has not. So a statement chooses one of them. Without fastupdate, searches
+-- do not read a list of pending entries.
+CREATE INDEX image_names_trigram_idx ON image_names
+    USING gin (organization_id COLLATE "POSIX", name gin_trgm_ops) WITH (fastupdate = off);
+
 -- One row for each digest that a tag was observed with (null: unknown digest), with the first and
 -- last time. This time range can only grow, so observations may arrive in any order. Observations
 -- by unfinished scans are separate rows (is_confirmed false, contract 6).

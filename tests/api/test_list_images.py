@@ -136,8 +136,11 @@ def test_times_have_three_decimals(
         ("?grade=A,C", ["image_counts", "images"]),
         ("?registry=ghcr.io&riskScore=1&sort=riskScore:desc", ["image_counts", "images"]),
         ("?grade=D", ["image_counts"]),
-        ("?search=api", ["images"]),
-        ("?search=api&page=2", ["images", "images"]),
+        ("?search=api", ["image_names"]),
+        ("?search=api&page=2&sort=riskScore:asc", ["image_names"]),
+        ("?search=api&registry=ghcr.io", ["image_names"]),
+        ("?search=api&grade=B", ["image_names"]),
+        ("?search=api&grade=B&page=2", ["image_names", "images"]),
     ],
 )
 def test_list_takes_one_statement_for_the_key_and_at_most_two_for_the_page(

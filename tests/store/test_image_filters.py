@@ -21,6 +21,7 @@ from harborguard.store.images.filters import Condition
 from harborguard.store.images.list import list_images
 from harborguard.store.images.summary import count_images
 from tests.support.postgres import migrated_database, pool_connection
+from tests.support.tenants import with_names
 
 SCOPE = Scope("org-1")
 IMAGES, PAGE_SIZE = 60, 4
@@ -120,7 +121,7 @@ def database(server_url: str) -> Iterator[Connection]:
             FROM organizations AS organization, generate_series(0, 2) AS n
             """
         )
-        conn.execute(FILL, {"images": IMAGES})
+        conn.execute(with_names(FILL).encode(), {"images": IMAGES})
         for organization_id in ("org-1", "org-2"):
             repair_counters(conn, organization_id)
         yield conn

@@ -17,6 +17,7 @@ from harborguard.store.images.list import list_images
 from harborguard.store.images.plan import IndexRange, Partition, SortMatches
 from harborguard.store.images.query import ImageQuery, Statement
 from tests.support.postgres import migrated_database, pool_connection
+from tests.support.tenants import with_names
 
 IMAGES = 100_000
 # Of 103 images, 101 have the scores 0 to 100, and two were never scanned.
@@ -61,7 +62,7 @@ def large_database(server_url: str) -> Iterator[Connection]:
         conn.execute("SET statement_timeout = 0")
         # VACUUM marks a page as all-visible only if its commits were flushed to disk.
         conn.execute("SET synchronous_commit = on")
-        conn.execute(FILL, {"images": IMAGES})
+        conn.execute(with_names(FILL).encode(), {"images": IMAGES})
         for organization_id in ("org-1", "org-2"):
             repair_counters(conn, organization_id)
         conn.execute("VACUUM (ANALYZE)")
@@ -164,7 +165,7 @@ def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[
     with migrated_database(server_url) as url, pool_connection(Config(database_url=url)) as conn:
         add_organizations(conn)
         conn.execute("ALTER TABLE images SET (autovacuum_enabled = off)")
-        conn.execute(FILL, {"images": request.param})
+        conn.execute(with_names(FILL).encode(), {"images": request.param})
         repair_counters(conn, "org-1")
         yield Config(database_url=url)
 
@@ -189,7 +190,7 @@ def test_generic_plan_made_for_small_table_suits_large_table(small_database: Con
         for conn, statement in zip(conns, statements, strict=True):
             prepare(conn, statement)
         stack.enter_context(pool_connection(small_database)).execute(
-            FILL.replace("/acme/", "/late/"), {"images": 20_000}
+            with_names(FILL.replace("/acme/", "/late/")).encode(), {"images": 20_000}
         )
         for conn, statement in zip(conns, statements, strict=True):
             [lookup] = [

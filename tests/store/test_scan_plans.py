@@ -23,9 +23,15 @@ FILL: list[LiteralString] = [
     VALUES ('org-1', 'reg-1', 'a.test', 'a')
     """,
     """
-    INSERT INTO images (organization_id, id, registry_id, name)
-    SELECT 'org-1', image, 'reg-1', 'a.test/' || image
-    FROM unnest(ARRAY['tagged', 'untagged', 'synced']) AS image
+    WITH image AS (
+        INSERT INTO images (organization_id, id, registry_id, name)
+        SELECT 'org-1', image, 'reg-1', 'a.test/' || image
+        FROM unnest(ARRAY['tagged', 'untagged', 'synced']) AS image
+        RETURNING organization_id, name, registry_id
+    )
+    INSERT INTO image_names (organization_id, name, registry_id)
+    SELECT *
+    FROM image
     """,
     """
     INSERT INTO tags (

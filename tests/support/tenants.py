@@ -75,11 +75,27 @@ class Tenant:
         row |= columns
         names = ", ".join(row)
         values = ", ".join(f"%({column})s" for column in row)
-        query = f"INSERT INTO images ({names}) VALUES ({values}) RETURNING id"
-        [image_id] = self.conn.execute(query.encode(), row).fetchone() or [""]
+        query = f"INSERT INTO images ({names}) VALUES ({values})"
+        [image_id] = self.conn.execute(with_names(query).encode(), row).fetchone() or [""]
         changes = {(str(row["registry_id"]), score): 1}
         change_counters(self.conn, self.organization_id, changes, images=1)
         return image_id
+
+
+def with_names(insert_images: str) -> str:
+    """Return an INSERT of images that inserts their names too; it returns the ids."""
+    return f"""
+WITH image AS ({insert_images}
+    RETURNING organization_id, id, name, registry_id
+),
+image_name AS (
+    INSERT INTO image_names (organization_id, name, registry_id)
+    SELECT organization_id, name, registry_id
+    FROM image
+)
+SELECT id
+FROM image
+"""
 
 
 def add_key(

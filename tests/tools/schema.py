@@ -36,6 +36,9 @@ UNION ALL
 SELECT format('%s %s %s', proname, prosrc, pg_get_function_sqlbody(oid))
 FROM pg_proc
 WHERE pronamespace = 'public'::regnamespace
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+UNION ALL
+SELECT format('extension %s', extname) FROM pg_extension
 UNION ALL
 SELECT format('%s %s', tgname, tgrelid::regclass) FROM pg_trigger WHERE NOT tgisinternal
 ORDER BY 1

@@ -3,6 +3,7 @@
 The statements of the list and of the summary use them. This module performs no I/O.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import LiteralString
@@ -11,7 +12,7 @@ from harborguard.listing import ImageCriteria
 from harborguard.model import Scope
 from harborguard.risk import score_ranges
 
-Parameters = dict[str, str | int]
+Parameters = dict[str, str | int | list[str]]
 
 TENANT: LiteralString = "organization_id = %(organization_id)s"
 
@@ -20,19 +21,21 @@ TENANT: LiteralString = "organization_id = %(organization_id)s"
 class Condition:
     """A condition on a row of `images`, with the values of its parameters.
 
-    `in_counters` is true if `image_counts` has every column that the condition reads. Otherwise the
-    matching rows of `images` are counted.
+    `in_counters` is true if `image_counts` has every column that the condition reads, and
+    `in_names` if `image_names` has. A condition that only `image_names` has can use its trigram
+    index. If neither has, the matching rows of `images` are counted.
     """
 
     sql: LiteralString
     parameters: Parameters = field(default_factory=dict)
     in_counters: bool = True
+    in_names: bool = False
 
 
 def _registry(criteria: ImageCriteria) -> Condition | None:
     if criteria.registry is None:
         return None
-    return Condition(_IN_REGISTRY, {"registry": criteria.registry})
+    return Condition(_IN_REGISTRY, {"registry": criteria.registry}, in_names=True)
 
 
 def _risk_score(criteria: ImageCriteria) -> Condition | None:
@@ -57,9 +60,8 @@ def _grades(criteria: ImageCriteria) -> Condition | None:
 def _search(criteria: ImageCriteria) -> Condition | None:
     if criteria.search is None:
         return None
-    return Condition(
-        "name LIKE %(search)s", {"search": like_pattern(criteria.search)}, in_counters=False
-    )
+    parameters: Parameters = {"search": like_pattern(criteria.search)}
+    return Condition("name LIKE %(search)s", parameters, in_counters=False, in_names=True)
 
 
 Filter = Callable[[ImageCriteria], Condition | None]
@@ -76,6 +78,8 @@ class ImageFilters:
         self.parameters: Parameters = {"organization_id": scope.organization_id}
         for condition in self._conditions:
             self.parameters |= condition.parameters
+        # LIKE patterns for the words of the search term that have a trigram.
+        self.words = [f"%{word.lower()}%" for word in _WORD.findall(criteria.search or "")]
 
     @property
     def is_empty(self) -> bool:
@@ -88,6 +92,16 @@ class ImageFilters:
         return all(condition.in_counters for condition in self._conditions)
 
     @property
+    def is_search(self) -> bool:
+        """Return whether a condition can use the trigram index of the names."""
+        return any(_is_search(condition) for condition in self._conditions)
+
+    @property
+    def uses_names(self) -> bool:
+        """Return whether the names have the columns of all conditions."""
+        return all(condition.in_names for condition in self._conditions)
+
+    @property
     def index_conditions(self) -> LiteralString:
         """Return all conditions, usable as index conditions of any index."""
         return " AND ".join([TENANT, *(condition.sql for condition in self._conditions)])
@@ -98,8 +112,34 @@ class ImageFilters:
         The others have IS TRUE and are filters. So the planner cannot choose the index of one of
         them and sort the rows.
         """
-        filters: list[LiteralString] = [f"({c.sql}) IS TRUE" for c in self._conditions]
-        return " AND ".join([TENANT, *bounds, *filters])
+        return " AND ".join([TENANT, *bounds, *_as_filters(self._conditions)])
+
+    @property
+    def names_conditions(self) -> LiteralString:
+        """Return the conditions on names; only the tenant's can be an index condition."""
+        in_names = [condition for condition in self._conditions if condition.in_names]
+        return " AND ".join([TENANT, *_as_filters(in_names)])
+
+    @property
+    def search_conditions(self) -> LiteralString:
+        """Return the tenant's condition and those that can use the trigram index, as filters."""
+        searches = [condition for condition in self._conditions if _is_search(condition)]
+        return " AND ".join([TENANT, *_as_filters(searches)])
+
+    @property
+    def trigram_conditions(self) -> LiteralString:
+        """Return the conditions on names, for which only the trigram index can be used.
+
+        The primary key has another collation than the tenant's condition here.
+        """
+        conditions = [condition for condition in self._conditions if condition.in_names]
+        return " AND ".join([f'{TENANT} COLLATE "POSIX"', _WORD_OR_TERM, *_as_filters(conditions)])
+
+    @property
+    def remaining_conditions(self) -> LiteralString:
+        """Return the tenant's condition and those on columns that the names do not have."""
+        remaining = [condition for condition in self._conditions if not condition.in_names]
+        return " AND ".join([TENANT, *_as_filters(remaining)])
 
 
 def like_pattern(term: str) -> str:
@@ -117,7 +157,7 @@ def _limit_to_registry(scope: Scope) -> Sequence[Condition]:
     if scope.registry_id is None:
         return ()
     parameters: Parameters = {"scope_registry_id": scope.registry_id}
-    return [Condition("registry_id = %(scope_registry_id)s", parameters)]
+    return [Condition("registry_id = %(scope_registry_id)s", parameters, in_names=True)]
 
 
 def _requested(criteria: ImageCriteria) -> Sequence[Condition]:
@@ -125,6 +165,16 @@ def _requested(criteria: ImageCriteria) -> Sequence[Condition]:
     return [condition for condition in conditions if condition is not None]
 
 
+def _is_search(condition: Condition) -> bool:
+    return condition.in_names and not condition.in_counters
+
+
+def _as_filters(conditions: Sequence[Condition]) -> list[LiteralString]:
+    return [f"({condition.sql}) IS TRUE" for condition in conditions]
+
+
+_WORD = re.compile("[A-Za-z0-9]{3,}")
+_WORD_OR_TERM: LiteralString = "name LIKE coalesce((SELECT word FROM rare_word), %(search)s)"
 _IN_REGISTRY: LiteralString = """registry_id IN (
         SELECT registry.id
         FROM registries AS registry

@@ -58,6 +58,8 @@ def find_inventory_version(conn: Connection, scope: Scope) -> int:
 
 
 def _choose_reader(query: ImageQuery, page: Page, *, use_counters: bool) -> Reader:
+    if use_counters and query.is_search:
+        return _read_search
     if not (use_counters and query.uses_counters):
         return _read_window
     return _read_early_page if query.is_early(page) else _read_planned_page
@@ -85,11 +87,28 @@ def _read_planned_page(
     return Listing(_summaries(rows), counts.total, counts.version)
 
 
+def _read_search(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
+    return _with_total(
+        conn, query, page, conn.fetch(*query.search(page)), is_counted=query.uses_names
+    )
+
+
 def _read_window(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
-    rows = conn.fetch(*query.window(page))
+    return _with_total(conn, query, page, conn.fetch(*query.window(page)))
+
+
+def _with_total(
+    conn: Connection,
+    query: ImageQuery,
+    page: Page,
+    rows: list[tuple[Any, ...]],
+    *,
+    is_counted: bool = False,
+) -> Listing[ImageSummary] | None:
     version, total = _version_and_total(rows)
     # The window stopped at its limit, or the page is empty and has no total.
-    if total == window_limit(page) or (total is None and page.offset > 0):
+    is_stopped = not is_counted and total is not None and total >= window_limit(page)
+    if is_stopped or (total is None and page.offset > 0):
         [(counted_version, total)] = conn.fetch(*query.count())
         if counted_version != version:
             return None

@@ -24,11 +24,13 @@ from harborguard.model import Scope
 from harborguard.store.images.columns import IMAGE_COLUMNS
 from harborguard.store.images.filters import TENANT, ImageFilters, Parameters
 from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
+from harborguard.store.images.search import PARAMETERS, count_names, find_names
 
 Statement = tuple[LiteralString, Parameters]
 
 DEFAULT_SORT = Sort(SortKey.CREATED_AT, descending=True)
 MAX_COUNTED_AFTER_PAGE = 1000  # rows after the page that a window counts at most
+MAX_BIGINT = 2**63 - 1
 MAX_EARLY_OFFSET = 1000  # below this, skipping index entries is faster than reading counters
 
 # The only ORDER BY texts. All end in id, in the direction of the sort, so that no page repeats or
@@ -95,25 +97,39 @@ WHERE inventory.organization_id = %(organization_id)s
         parameters = dict(self._filters.parameters)
         for index_range in plan:
             parameters |= _range_parameters(index_range)
-        rows: LiteralString = "\n        UNION ALL".join([self._scan(each) for each in plan])
+        rows: LiteralString = _UNION.join([self._scan(each) for each in plan])
         return self._with_version(_with_columns(rows), "NULL"), parameters
+
+    def search(self, page: Page) -> Statement:
+        """Return a page and its total: version, total, columns.
+
+        The images of few names are fetched and sorted. Otherwise the page is read as by `window`.
+        The total is exact if the names have the columns of all conditions; see `window`.
+        """
+        is_counted = self._filters.uses_names
+        few: LiteralString = f"""
+            SELECT id, name, created_at, risk_score
+            FROM ({_with_columns(_FEW_NAMES, key="name")}
+            ) AS candidate
+            WHERE {self._filters.remaining_conditions}"""
+        scans = self._ordered_scans("NOT EXISTS (SELECT FROM few)")
+        rows = self._slice_of([few, *scans], "NULL" if is_counted else "count(*) OVER ()")
+        total = count_names(self._filters) if is_counted else "image.total"
+        page_rows = self._with_version(_with_columns(rows, "found.*, page.total"), total)
+        limit = _end(page) if is_counted else window_limit(page)
+        return find_names(self._filters) + page_rows, {
+            **self._slice(page.size, page.offset),
+            **PARAMETERS,
+            "words": self._filters.words,
+            "window_limit": limit,
+        }
 
     def window(self, page: Page) -> Statement:
         """Return a page and its total: version, total, columns (null if it is empty).
 
-        Counting stops at `window_limit`, so a total of that number may be too small.
+        Counting stops at `window_limit`, so a total of that number or more may not be exact.
         """
-        rows: LiteralString = f"""
-        SELECT id, count(*) OVER () AS total
-        FROM (
-            SELECT id, name, created_at, risk_score
-            FROM images
-            WHERE {self._filters.filter_conditions()}
-            ORDER BY {self._order}
-            LIMIT %(window_limit)s
-        ) AS counted
-        ORDER BY {self._order}
-        LIMIT %(limit)s OFFSET %(offset)s"""
+        rows = self._slice_of(self._ordered_scans(), "count(*) OVER ()")
         parameters = self._slice(page.size, page.offset)
         return self._with_version(_with_columns(rows, "found.*, page.total"), "image.total"), {
             **parameters,
@@ -131,6 +147,16 @@ WHERE inventory.organization_id = %(organization_id)s
 """,
             self._filters.parameters,
         )
+
+    @property
+    def is_search(self) -> bool:
+        """Return whether `search` can find the matches."""
+        return self._filters.is_search
+
+    @property
+    def uses_names(self) -> bool:
+        """Return whether the names have the columns of all conditions."""
+        return self._filters.uses_names
 
     @property
     def _is_plain(self) -> bool:
@@ -175,6 +201,30 @@ WHERE inventory.organization_id = %(organization_id)s
         return f"""
         (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
 
+    def _ordered_scans(self, *gate: LiteralString) -> list[LiteralString]:
+        """Return scans of at most `window_limit` matches in the order of the sort."""
+        by_score = self.sort.key is SortKey.RISK_SCORE
+        partitions: list[list[LiteralString]] = [[*gate]]
+        if by_score:
+            partitions = [["risk_score >= 0", *gate], ["risk_score IS NULL", *gate]]
+        return [
+            f"""
+            (SELECT id, name, created_at, risk_score
+            FROM images
+            WHERE {self._filters.filter_conditions(*conditions)}
+            ORDER BY {_INDEX_ORDERS[self.sort]}
+            LIMIT %(window_limit)s)"""
+            for conditions in partitions
+        ]
+
+    def _slice_of(self, rows: list[LiteralString], total: LiteralString) -> LiteralString:
+        return f"""
+        SELECT id, {total} AS total
+        FROM ({_UNION.join(rows)}
+        ) AS counted
+        ORDER BY {self._order}
+        LIMIT %(limit)s OFFSET %(offset)s"""
+
     def _with_version(self, rows: LiteralString, total: LiteralString) -> LiteralString:
         return f"""
 SELECT
@@ -191,7 +241,11 @@ ORDER BY {self._order}
 
 def window_limit(page: Page) -> int:
     """Return the maximum number of rows that `window` counts for a page."""
-    return min(page.offset + page.size + MAX_COUNTED_AFTER_PAGE, 2**63 - 1)
+    return min(_end(page) + MAX_COUNTED_AFTER_PAGE, MAX_BIGINT)
+
+
+def _end(page: Page) -> int:
+    return min(page.offset + page.size, MAX_BIGINT)
 
 
 # The version of a scope that is limited to a registry (contract 1.6).
@@ -215,6 +269,11 @@ _BOUNDS: dict[tuple[Partition, bool], list[LiteralString]] = {
     (Partition.UNSCORED, False): ["risk_score IS NULL"],
     (Partition.UNSCORED, True): ["risk_score IS NULL"],
 }
+_FEW_NAMES: LiteralString = """
+        SELECT name
+        FROM few
+        CROSS JOIN unnest(few.names) AS name"""
+_UNION: LiteralString = "\n        UNION ALL"
 _SLICE: tuple[LiteralString, LiteralString] = ("%(limit)s", "%(offset)s")
 _UNSCORED_SLICE: tuple[LiteralString, LiteralString] = (
     "%(unscored_limit)s",
@@ -222,9 +281,12 @@ _UNSCORED_SLICE: tuple[LiteralString, LiteralString] = (
 )
 
 
-def _with_columns(rows: LiteralString, columns: LiteralString = "found.*") -> LiteralString:
+def _with_columns(
+    rows: LiteralString, columns: LiteralString = "found.*", *, key: LiteralString = "id"
+) -> LiteralString:
     # `id >= page.id ORDER BY id LIMIT 1` can only use the primary key. With `id = page.id`, a
     # generic plan made while the table was small reads the whole table for each row of the page.
+    # The name is unique too.
     return f"""
     SELECT {columns}
     FROM ({rows}
@@ -232,8 +294,8 @@ def _with_columns(rows: LiteralString, columns: LiteralString = "found.*") -> Li
     CROSS JOIN LATERAL (
         SELECT *
         FROM images AS full_row
-        WHERE {TENANT} AND id >= page.id
-        ORDER BY id
+        WHERE {TENANT} AND {key} >= page.{key}
+        ORDER BY {key}
         LIMIT 1
     ) AS found"""
 

@@ -52,6 +52,13 @@ FROM generate_series(1::bigint, %(images)s) AS n,
     LATERAL (SELECT CASE WHEN n %% 8 > 0 THEN n * 61 %% 101 END AS score) AS s
 """
 
+NAMES = """
+INSERT INTO image_names (organization_id, name, registry_id)
+SELECT organization_id, name, registry_id
+FROM images
+WHERE organization_id = %(organization_id)s
+"""
+
 
 @dataclass
 class BenchTenant:
@@ -70,7 +77,7 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
     # Creating the indexes after the rows is faster: inserting a million random ids takes minutes.
     indexes = conn.execute(
         "SELECT indexname, indexdef FROM pg_indexes"
-        " WHERE tablename = 'images' AND indexname LIKE 'images%%idx'"
+        " WHERE tablename IN ('images', 'image_names') AND indexname LIKE 'image%%idx'"
     ).fetchall()
     for name, _ in indexes:
         conn.execute(f"DROP INDEX {name}".encode())
@@ -87,6 +94,8 @@ def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
     organization_id = create_organization(conn, f"bench-{size}", actor=OPERATOR)
     parameters = {"organization_id": organization_id, "images": images}
     conn.execute(REGISTRIES, parameters)
-    conn.execute(IMAGES, parameters)
+    with conn.transaction():
+        conn.execute(IMAGES, parameters)
+        conn.execute(NAMES, parameters)
     _, key = add_key(conn, organization_id, Role.VIEWER)
     return BenchTenant(organization_id, images, key)
