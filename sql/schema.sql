@@ -134,7 +134,8 @@ CREATE TABLE tags (
     first_observed_at timestamp with time zone NOT NULL,
     last_observed_at timestamp with time zone NOT NULL,
     CONSTRAINT tags_name_check CHECK ((name <> ''::text))
-);
+)
+WITH (fillfactor='90');
 
 CREATE VIEW current_tags AS
  SELECT DISTINCT ON (organization_id, image_id, name) organization_id,
@@ -172,13 +173,15 @@ CREATE TABLE image_counts (
     registry_id text NOT NULL COLLATE pg_catalog."C",
     risk_score smallint,
     n bigint NOT NULL
-);
+)
+WITH (fillfactor='50');
 
 CREATE TABLE image_names (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     name text NOT NULL COLLATE pg_catalog."C",
     registry_id text NOT NULL COLLATE pg_catalog."C"
-);
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.02');
 
 CREATE TABLE images (
     organization_id text NOT NULL COLLATE pg_catalog."C",
@@ -208,14 +211,16 @@ CREATE TABLE images (
     CONSTRAINT images_name_check CHECK ((name <> ''::text)),
     CONSTRAINT images_risk_score_check CHECK (((risk_score >= 0) AND (risk_score <= 100))),
     CONSTRAINT images_tag_count_check CHECK ((tag_count >= 0))
-);
+)
+WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02');
 ALTER TABLE ONLY images ALTER COLUMN registry_id SET (n_distinct=-0.001);
 
 CREATE TABLE inventories (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
     image_count bigint DEFAULT 0 NOT NULL
-);
+)
+WITH (fillfactor='50');
 
 CREATE TABLE organizations (
     id text DEFAULT ('org-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",

@@ -83,6 +83,10 @@ ALTER TABLE images
 -- do not read a list of pending entries.
 CREATE INDEX image_names_trigram_idx ON image_names
     USING gin (organization_id COLLATE "POSIX", name gin_trgm_ops) WITH (fastupdate = off);
+-- Most scans change no indexed column of an image. With free space in the page, such an update adds
+-- no index entries. Vacuum soon, because index-only scans read the row if its page changed.
+ALTER TABLE images SET (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02);
+ALTER TABLE image_names SET (autovacuum_vacuum_insert_scale_factor = 0.02);
 
 -- One row for each digest that a tag was observed with (null: unknown digest), with the first and
 -- last time. This time range can only grow, so observations may arrive in any order. Observations
@@ -318,3 +322,8 @@ CREATE TABLE image_counts (
     UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id),
     FOREIGN KEY (organization_id, registry_id) REFERENCES registries (organization_id, id)
 );
+
+-- Each recorded scan updates rows of these tables, but no indexed column.
+ALTER TABLE tags SET (fillfactor = 90);
+ALTER TABLE inventories SET (fillfactor = 50);
+ALTER TABLE image_counts SET (fillfactor = 50);

@@ -13,6 +13,7 @@ from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.connection import Connection
 from harborguard.store.counters import repair_counters
+from harborguard.store.images import search
 from harborguard.store.images.list import list_images
 from harborguard.store.images.plan import IndexRange, Partition, SortMatches
 from harborguard.store.images.query import ImageQuery, Statement
@@ -159,6 +160,64 @@ def test_search_for_common_term_stops_window_and_counts_exactly(
         assert scan["Actual Rows"] == rows
 
 
+def scans_of(nodes: list[dict[str, Any]], table: str) -> set[tuple[str, int]]:
+    """Return the indexes that were used for a table, with the rows fetched by index-only scans."""
+    executed = [node for node in nodes if node["Actual Loops"] > 0]
+    bitmaps = {n["Index Name"] for n in executed if n["Node Type"] == "Bitmap Index Scan"}
+    found = {
+        (node.get("Index Name") or bitmaps.pop(), node.get("Heap Fetches", 0))
+        for node in executed
+        if node.get("Relation Name") == table and "full_row" not in node["Alias"]
+    }
+    assert "Seq Scan" not in {node["Node Type"] for node in executed}
+    return found
+
+
+TRIGRAM, PRIMARY_KEY = ("image_names_trigram_idx", 0), ("image_names_pkey", 0)
+SAMPLE, CREATED_AT = "images_pkey", "images_created_at_idx"
+
+
+# The organization, the term, and the indexes that find the names and the images.
+SEARCHES: list[tuple[str, str, tuple[str, int], set[str]]] = [
+    ("org-1", "service-77777", TRIGRAM, {SAMPLE}),
+    ("org-1", "nowhere", TRIGRAM, {SAMPLE}),
+    ("org-1", "team-77", TRIGRAM, {SAMPLE, CREATED_AT}),  # 1 percent
+    ("org-1", "service", PRIMARY_KEY, {SAMPLE, CREATED_AT}),
+    ("org-1", "e-", PRIMARY_KEY, {SAMPLE, CREATED_AT}),
+    ("org-1", "_%\\", PRIMARY_KEY, {SAMPLE}),
+    ("org-2", "service-77700", PRIMARY_KEY, set()),
+    ("org-2", "service", PRIMARY_KEY, {CREATED_AT}),
+]
+
+
+def check_searches(conn: Connection) -> None:
+    """Check the scans of each search; org-2 has few images and never uses the trigrams of all."""
+    for organization, term, in_names, in_images in SEARCHES:
+        statement = ImageQuery(Scope(organization), ImageCriteria(search=term)).search(Page())
+        nodes = explain(conn, statement)
+        assert scans_of(nodes, "image_names") == {in_names}, term
+        assert {index for index, _ in scans_of(nodes, "images")} == in_images, term
+
+
+def test_search_uses_the_index_for_its_term(
+    large_database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_searches(large_database)
+    monkeypatch.setitem(search.PARAMETERS, "min_images", 0)
+    with pytest.raises(AssertionError):  # otherwise the check could not fail
+        check_searches(large_database)
+
+
+def test_search_after_a_rescan_of_all_images_reads_no_row_to_find_names(
+    large_database: Connection,
+) -> None:
+    try:
+        large_database.execute("UPDATE images SET last_scanned_at = now() WHERE scan_id <> ''")
+        check_searches(large_database)
+    finally:
+        large_database.execute("VACUUM images")
+
+
 @pytest.fixture(params=[0, 5, 1100])
 def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Config]:
     """Yield the settings of a database with few images and without statistics about them."""
@@ -168,6 +227,25 @@ def small_database(request: pytest.FixtureRequest, server_url: str) -> Iterator[
         conn.execute(with_names(FILL).encode(), {"images": request.param})
         repair_counters(conn, "org-1")
         yield Config(database_url=url)
+
+
+def test_search_planned_for_small_table_suits_large_table(small_database: Config) -> None:
+    for term, in_names in (
+        ("service-7777", TRIGRAM[0]),
+        ("service", PRIMARY_KEY[0]),
+    ):
+        with pool_connection(small_database) as conn, conn.transaction(force_rollback=True):
+            conn.execute("SET LOCAL statement_timeout = 0")
+            statement = ImageQuery(Scope("org-1"), ImageCriteria(search=term)).search(Page())
+            prepare(conn, statement)
+            fill = with_names(FILL.replace("/acme/", "/late/"))
+            conn.execute(fill.encode(), {"images": 20_000})
+            conn.execute("UPDATE inventories SET image_count = 20000")
+            nodes = explain_prepared(conn, statement)
+            scans = scans_of(nodes, "image_names")
+            assert {index for index, _ in scans} == {in_names}
+            [lookup] = [n for n in nodes if n.get("Alias", "").startswith("full_row_")]
+            assert (lookup["Index Name"], lookup["Actual Rows"]) == ("images_pkey", 1)
 
 
 def test_generic_plan_made_for_small_table_suits_large_table(small_database: Config) -> None:
@@ -189,9 +267,9 @@ def test_generic_plan_made_for_small_table_suits_large_table(small_database: Con
         conns = [stack.enter_context(pool_connection(small_database)) for _ in statements]
         for conn, statement in zip(conns, statements, strict=True):
             prepare(conn, statement)
-        stack.enter_context(pool_connection(small_database)).execute(
-            with_names(FILL.replace("/acme/", "/late/")).encode(), {"images": 20_000}
-        )
+        filling = stack.enter_context(pool_connection(small_database))
+        filling.execute("SET statement_timeout = 0")
+        filling.execute(with_names(FILL.replace("/acme/", "/late/")).encode(), {"images": 20_000})
         for conn, statement in zip(conns, statements, strict=True):
             [lookup] = [
                 n for n in explain_prepared(conn, statement) if n.get("Alias") == "full_row"

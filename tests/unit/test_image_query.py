@@ -17,7 +17,13 @@ ACME = Scope("org-acme")
 TENANT = "organization_id = %(organization_id)s"
 FIRST = Page(1, 20)
 TABLES = {"images", "image_names", "inventories", "image_counts", "registries"}
-DERIVED = {"sample", "rare_word", "matches", "few", "unnest"}  # sources that are read from these tables
+DERIVED = {
+    "sample",
+    "rare_word",
+    "matches",
+    "few",
+    "unnest",
+}  # sources that are read from these tables
 
 
 def conditions(criteria: ImageCriteria, scope: Scope = ACME) -> tuple[str, Parameters]:

@@ -32,8 +32,8 @@ def find_names(filters: ImageFilters) -> LiteralString:
     """Return the common table expressions `matches` and `few`.
 
     `few` has a row with the matching names if sorting their images is faster than scanning the
-    index of the sort, as in `plan.plan_page`. Otherwise it has no row. `matches.result` is an array:
-    the number of matches, or null if it is not known, and some of the names.
+    index of the sort, as in `plan.plan_page`. Otherwise it has no row. `matches.result` is an
+    array: the number of matches, or null if it is not known, and some of the names.
     """
     in_trigram_index = _count_and_select(filters.trigram_conditions)
     is_rare: LiteralString = f"""cardinality(%(words)s::text[]) > 0

@@ -59,6 +59,15 @@ FROM images
 WHERE organization_id = %(organization_id)s
 """
 
+# What a new scan with the same score changes in the rows of images.
+RESCAN = """
+UPDATE images
+SET scan_id = CASE WHEN scan_id IS NOT NULL THEN 'scan-' || left(md5(id || scan_id), 16) END,
+    last_scanned_at = last_scanned_at + interval '1 day'
+WHERE organization_id = %(organization_id)s AND id = ANY (%(ids)s)
+"""
+_BATCH = 1000
+
 
 @dataclass
 class BenchTenant:
@@ -88,6 +97,16 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
         repair_counters(conn, tenant.organization_id)
     conn.execute("VACUUM (ANALYZE)")
     return tenants
+
+
+def rescan(conn: Connection, tenants: dict[str, BenchTenant]) -> None:
+    """Change all images as new scans with the same scores do, in many transactions."""
+    for tenant in tenants.values():
+        key = {"organization_id": tenant.organization_id}
+        query = "SELECT id FROM images WHERE organization_id = %(organization_id)s ORDER BY id"
+        ids = [row[0] for row in conn.execute(query, key)]
+        for start in range(0, len(ids), _BATCH):
+            conn.execute(RESCAN, {**key, "ids": ids[start : start + _BATCH]})
 
 
 def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
