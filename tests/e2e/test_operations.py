@@ -78,7 +78,7 @@ def test_restored_dump_lists_the_same_images_and_keeps_the_old_database(tmp_path
         modes = [oct(path.stat().st_mode)[-3:] for path in (dump, dump.parent)]
         assert (dump.suffix, modes) == (".dump", ["600", "700"])
 
-        database.execute("UPDATE images SET name = name || '-spoiled'")
+        database.execute("UPDATE images SET latest_tag = 'spoiled'")
         shell(f"DUMP={dump}\n{block('systemctl stop')}", tmp_path, database)
         assert list_images(database, key) == before
         names = {name for (name,) in database.execute("SELECT datname FROM pg_database")}

@@ -9,12 +9,16 @@ counts      For other pages: the numbers of matching images from the counters, b
             sort uses it. `plan.plan_page` then plans how to read the page.
 page        The planned page: one or two index scans in the order of the sort, which check filters
             on the index entries, or a sort of few matches.
-window      For a filter that the counters cannot answer (search): the page and a count of matches
-            from one index scan. It stops a limited number of rows after the page, because a window
+search      The page and the total of a search by name. The names come from `image_names`, see
+            `search.find_names`. Few matches are sorted; for more, the index of the sort is scanned.
+            With a filter that `image_names` lacks, it counts the matches like `window`.
+window      For other filters that the counters cannot answer: the page and a count of matches from
+            one index scan. It stops a limited number of rows after the page, because a window
             function stores all rows that it counts.
 count       The total, if the window stopped at its limit, or if a page after the first is empty.
 
-`page` and `window` find the ids of a page first, and then fetch the other columns of its rows only.
+`page`, `search` and `window` find the ids of a page first, and then fetch the other columns of its
+rows only.
 """
 
 from typing import LiteralString
