@@ -8,6 +8,15 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 
 COMMENT ON EXTENSION pg_trgm IS 'text similarity measurement and index searching based on trigrams';
 
+CREATE TABLE scan_findings (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    image_id text NOT NULL COLLATE pg_catalog."C",
+    tag_key text NOT NULL COLLATE pg_catalog."C",
+    scan_id text NOT NULL COLLATE pg_catalog."C",
+    set_id bigint
+)
+WITH (autovacuum_vacuum_scale_factor='0.05');
+
 CREATE TABLE scans (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     id text DEFAULT ('scan-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
@@ -18,6 +27,7 @@ CREATE TABLE scans (
     digest text COLLATE pg_catalog."C",
     scanners text[] NOT NULL,
     status text NOT NULL,
+    is_finished boolean GENERATED ALWAYS AS ((status = ANY (ARRAY['SUCCESS'::text, 'PARTIAL'::text]))) STORED NOT NULL,
     started_at timestamp with time zone,
     finished_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -38,34 +48,56 @@ CREATE TABLE scans (
     CONSTRAINT scans_status_check CHECK ((status = ANY (ARRAY['SUCCESS'::text, 'PARTIAL'::text, 'FAILED'::text, 'CANCELLED'::text])))
 );
 
-CREATE VIEW finished_scans AS
- SELECT organization_id,
-    id,
-    image_id,
-    external_id,
-    content_sha256,
-    tag,
-    digest,
-    scanners,
-    status,
-    started_at,
-    finished_at,
-    recorded_at,
-    critical,
-    high,
-    medium,
-    low,
-    risk_score,
-    grade,
-    COALESCE(tag, ''::text) AS tag_key
-   FROM scans
-  WHERE (status = ANY (ARRAY['SUCCESS'::text, 'PARTIAL'::text]));
+CREATE VIEW current_scans AS
+ SELECT scan_findings.organization_id,
+    scan_findings.image_id,
+    scan_findings.tag_key,
+    scan_findings.set_id,
+    scan.id,
+    scan.external_id,
+    scan.digest,
+    scan.scanners,
+    scan.status,
+    scan.finished_at,
+    scan.risk_score,
+    scan.grade,
+    scan.critical,
+    scan.high,
+    scan.medium,
+    scan.low,
+    scan.whole_row
+   FROM (scan_findings
+     CROSS JOIN LATERAL ( SELECT scans.organization_id,
+            scans.id,
+            scans.image_id,
+            scans.external_id,
+            scans.content_sha256,
+            scans.tag,
+            scans.digest,
+            scans.scanners,
+            scans.status,
+            scans.is_finished,
+            scans.started_at,
+            scans.finished_at,
+            scans.recorded_at,
+            scans.critical,
+            scans.high,
+            scans.medium,
+            scans.low,
+            scans.risk_score,
+            scans.grade,
+            scans.*::scans AS whole_row
+           FROM scans
+          WHERE ((scans.organization_id = scan_findings.organization_id) AND (scans.id >= scan_findings.scan_id))
+          ORDER BY scans.id
+         LIMIT 1) scan)
+  WHERE (scan.id = scan_findings.scan_id);
 
 CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text) RETURNS TABLE(rank bigint, newest_finished_at timestamp with time zone, id text, status text, scanners text[], finished_at timestamp with time zone, risk_score smallint, grade text, critical integer, high integer, medium integer, low integer)
     LANGUAGE sql STABLE
     BEGIN ATOMIC
  SELECT row_number() OVER (ORDER BY scan.risk_score DESC, scan.finished_at DESC, scan.external_id DESC) AS row_number,
-     newest.finished_at,
+     scan.newest_finished_at,
      scan.id,
      scan.status,
      scan.scanners,
@@ -76,35 +108,54 @@ CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text
      scan.high,
      scan.medium,
      scan.low
-    FROM (( SELECT scan_1.digest,
-             scan_1.finished_at
-            FROM finished_scans scan_1
-           WHERE ((scan_1.organization_id = compared_scans.organization_id) AND (scan_1.image_id = compared_scans.image_id) AND (scan_1.tag_key = compared_scans.tag_key))
-           ORDER BY scan_1.finished_at DESC, scan_1.external_id DESC
-          LIMIT 1) newest
-      CROSS JOIN LATERAL ( SELECT DISTINCT ON (candidate.scanners) candidate.organization_id,
-             candidate.id,
+    FROM ( SELECT DISTINCT ON (candidate.scanners) candidate.organization_id,
              candidate.image_id,
+             candidate.tag_key,
+             candidate.set_id,
+             candidate.id,
              candidate.external_id,
-             candidate.content_sha256,
-             candidate.tag,
              candidate.digest,
              candidate.scanners,
              candidate.status,
-             candidate.started_at,
              candidate.finished_at,
-             candidate.recorded_at,
+             candidate.risk_score,
+             candidate.grade,
              candidate.critical,
              candidate.high,
              candidate.medium,
              candidate.low,
-             candidate.risk_score,
-             candidate.grade,
-             candidate.tag_key
-            FROM finished_scans candidate
-           WHERE ((candidate.organization_id = compared_scans.organization_id) AND (candidate.image_id = compared_scans.image_id) AND (candidate.tag_key = compared_scans.tag_key) AND ((candidate.finished_at >= (newest.finished_at - '24:00:00'::interval)) AND (candidate.finished_at <= newest.finished_at)) AND COALESCE((candidate.digest = newest.digest), true))
-           ORDER BY candidate.scanners, candidate.finished_at DESC, candidate.external_id DESC) scan);
+             candidate.whole_row,
+             candidate.newest_digest,
+             candidate.newest_finished_at
+            FROM ( SELECT current.organization_id,
+                     current.image_id,
+                     current.tag_key,
+                     current.set_id,
+                     current.id,
+                     current.external_id,
+                     current.digest,
+                     current.scanners,
+                     current.status,
+                     current.finished_at,
+                     current.risk_score,
+                     current.grade,
+                     current.critical,
+                     current.high,
+                     current.medium,
+                     current.low,
+                     current.whole_row,
+                     first_value(current.digest) OVER by_time AS newest_digest,
+                     first_value(current.finished_at) OVER by_time AS newest_finished_at
+                    FROM current_scans current
+                   WHERE ((current.organization_id = compared_scans.organization_id) AND (current.image_id = compared_scans.image_id) AND (current.tag_key = compared_scans.tag_key))
+                   WINDOW by_time AS (ORDER BY current.finished_at DESC, current.external_id DESC)) candidate
+           WHERE ((candidate.finished_at >= (candidate.newest_finished_at - '24:00:00'::interval)) AND COALESCE((candidate.digest = candidate.newest_digest), true))
+           ORDER BY candidate.scanners, candidate.finished_at DESC, candidate.external_id DESC) scan;
 END;
+
+CREATE FUNCTION supersedes(newer scans, older scans) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN ((ROW((newer).finished_at, (newer).external_id) > ROW((older).finished_at, (older).external_id)) AND (((newer).finished_at > ((older).finished_at + '24:00:00'::interval)) OR (((newer).scanners = (older).scanners) AND (((newer).digest IS NULL) OR COALESCE(((newer).digest = (older).digest), false)))));
 
 CREATE TABLE api_keys (
     id text DEFAULT ('key-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
@@ -123,6 +174,19 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_sha256_check CHECK ((octet_length(sha256) = 32))
 );
 
+CREATE TABLE audit_log (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    id text DEFAULT ('aud-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
+    actor text NOT NULL COLLATE pg_catalog."C",
+    action text NOT NULL COLLATE pg_catalog."C",
+    target text NOT NULL COLLATE pg_catalog."C",
+    ip text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT audit_log_action_check CHECK ((action <> ''::text)),
+    CONSTRAINT audit_log_actor_check CHECK ((actor <> ''::text)),
+    CONSTRAINT audit_log_target_check CHECK ((target <> ''::text))
+);
+
 CREATE TABLE tags (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     id text DEFAULT ('tag-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
@@ -130,6 +194,7 @@ CREATE TABLE tags (
     name text NOT NULL COLLATE pg_catalog."C",
     digest text COLLATE pg_catalog."C",
     is_confirmed boolean NOT NULL,
+    is_synced boolean NOT NULL,
     built_at timestamp with time zone,
     first_observed_at timestamp with time zone NOT NULL,
     last_observed_at timestamp with time zone NOT NULL,
@@ -148,9 +213,27 @@ CREATE VIEW current_tags AS
    FROM tags
   ORDER BY organization_id, image_id, name, is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
 
+CREATE TABLE finding_sets (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    image_id text NOT NULL COLLATE pg_catalog."C",
+    sha256 bytea NOT NULL,
+    id bigint NOT NULL,
+    CONSTRAINT finding_sets_sha256_check CHECK ((octet_length(sha256) = 32))
+)
+WITH (autovacuum_vacuum_scale_factor='0.05');
+
+ALTER TABLE finding_sets ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME finding_sets_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE findings (
     organization_id text NOT NULL COLLATE pg_catalog."C",
-    scan_id text NOT NULL COLLATE pg_catalog."C",
+    set_id bigint NOT NULL,
     "position" integer NOT NULL,
     vulnerability_id text NOT NULL,
     package text NOT NULL,
@@ -166,7 +249,8 @@ CREATE TABLE findings (
     CONSTRAINT findings_cvss_score_check CHECK (((cvss_score >= (0)::double precision) AND (cvss_score <= (10)::double precision))),
     CONSTRAINT findings_epss_check CHECK (((epss >= (0)::double precision) AND (epss <= (1)::double precision))),
     CONSTRAINT findings_severity_check CHECK ((severity = ANY (ARRAY['CRITICAL'::text, 'HIGH'::text, 'MEDIUM'::text, 'LOW'::text, 'NEGLIGIBLE'::text, 'INFO'::text, 'UNKNOWN'::text])))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.05');
 
 CREATE TABLE image_counts (
     organization_id text NOT NULL COLLATE pg_catalog."C",
@@ -226,6 +310,7 @@ CREATE TABLE organizations (
     id text DEFAULT ('org-'::text || "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 16)) NOT NULL COLLATE pg_catalog."C",
     name text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    deleted_at timestamp with time zone,
     CONSTRAINT organizations_name_check CHECK ((name <> ''::text))
 );
 
@@ -283,8 +368,14 @@ ALTER TABLE ONLY api_keys
 ALTER TABLE ONLY api_keys
     ADD CONSTRAINT api_keys_sha256_key UNIQUE (sha256);
 
+ALTER TABLE ONLY audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (organization_id, id);
+
+ALTER TABLE ONLY finding_sets
+    ADD CONSTRAINT finding_sets_pkey PRIMARY KEY (organization_id, image_id, sha256);
+
 ALTER TABLE ONLY findings
-    ADD CONSTRAINT findings_pkey PRIMARY KEY (organization_id, scan_id, "position");
+    ADD CONSTRAINT findings_pkey PRIMARY KEY (organization_id, set_id, "position");
 
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_risk_score_registry_id_key UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id);
@@ -319,6 +410,9 @@ ALTER TABLE ONLY registries
 ALTER TABLE ONLY registries
     ADD CONSTRAINT registries_pkey PRIMARY KEY (organization_id, id);
 
+ALTER TABLE ONLY scan_findings
+    ADD CONSTRAINT scan_findings_pkey PRIMARY KEY (organization_id, image_id, tag_key, scan_id);
+
 ALTER TABLE ONLY scans
     ADD CONSTRAINT scans_organization_id_external_id_key UNIQUE (organization_id, external_id);
 
@@ -342,6 +436,8 @@ ALTER TABLE ONLY users
 
 CREATE INDEX api_keys_organization_idx ON api_keys USING btree (organization_id);
 
+CREATE INDEX audit_log_created_at_idx ON audit_log USING btree (organization_id, created_at, id);
+
 CREATE INDEX image_names_trigram_idx ON image_names USING gin (organization_id COLLATE "POSIX", name gin_trgm_ops) WITH (fastupdate=off);
 
 CREATE INDEX images_created_at_idx ON images USING btree (organization_id, created_at, id) INCLUDE (name, risk_score, registry_id);
@@ -354,9 +450,7 @@ CREATE INDEX images_risk_score_idx ON images USING btree (organization_id, risk_
 
 CREATE INDEX personal_access_tokens_user_idx ON personal_access_tokens USING btree (user_id);
 
-CREATE INDEX scans_image_idx ON scans USING btree (organization_id, image_id, finished_at, external_id);
-
-CREATE INDEX scans_tag_idx ON scans USING btree (organization_id, image_id, COALESCE(tag, ''::text), finished_at, external_id) WHERE (status = ANY (ARRAY['SUCCESS'::text, 'PARTIAL'::text]));
+CREATE INDEX scans_image_idx ON scans USING btree (organization_id, image_id);
 
 CREATE INDEX users_organization_idx ON users USING btree (organization_id);
 
@@ -366,8 +460,11 @@ ALTER TABLE ONLY api_keys
 ALTER TABLE ONLY api_keys
     ADD CONSTRAINT api_keys_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);
 
-ALTER TABLE ONLY findings
-    ADD CONSTRAINT findings_organization_id_scan_id_fkey FOREIGN KEY (organization_id, scan_id) REFERENCES scans(organization_id, id) ON DELETE CASCADE;
+ALTER TABLE ONLY audit_log
+    ADD CONSTRAINT audit_log_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+
+ALTER TABLE ONLY finding_sets
+    ADD CONSTRAINT finding_sets_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id);
 
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);
@@ -393,11 +490,14 @@ ALTER TABLE ONLY personal_access_tokens
 ALTER TABLE ONLY registries
     ADD CONSTRAINT registries_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 
+ALTER TABLE ONLY scan_findings
+    ADD CONSTRAINT scan_findings_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY scans
-    ADD CONSTRAINT scans_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id);
+    ADD CONSTRAINT scans_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY tags
-    ADD CONSTRAINT tags_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id);
+    ADD CONSTRAINT tags_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);

@@ -323,6 +323,10 @@ CREATE TABLE image_counts (
     FOREIGN KEY (organization_id, registry_id) REFERENCES registries (organization_id, id)
 );
 
+-- Recorded scans delete rows of these tables. Vacuum them soon, so that new rows reuse the space.
+ALTER TABLE findings SET (autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE finding_sets SET (autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE scan_findings SET (autovacuum_vacuum_scale_factor = 0.05);
 -- Each recorded scan updates rows of these tables, but no indexed column.
 ALTER TABLE tags SET (fillfactor = 90);
 ALTER TABLE inventories SET (fillfactor = 50);
