@@ -52,6 +52,8 @@ _IMAGE_CONFIG_TYPES = {
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 }
+# The distribution specification's codes for a missing repository or tag, and Harbor's.
+_MISSING_CODES = {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"}
 # Tags of signatures and attestations: the specification's referrers tag schema, and cosign's.
 _REFERRERS_TAG = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 
@@ -105,7 +107,7 @@ class RegistryClient:
         """
         self._validate(repository)
         first = self._first_page(f"/v2/{repository}/tags/list", repository)
-        if _is_missing(first):
+        if self._is_missing(first):
             return []
         names: dict[str, None] = {}
         for response in self._iter_pages(first, repository):
@@ -127,7 +129,7 @@ class RegistryClient:
             if head.status == 200 and digest:
                 return digest
         response = self._request("GET", path, repository, _ACCEPT_MANIFESTS)
-        if _is_missing(response):
+        if self._is_missing(response):
             return None
         self._require_success(response)
         digest = _reported_digest(response) or _compute_digest(response.body)
@@ -236,6 +238,27 @@ class RegistryClient:
             response = send()
         return response
 
+    def _is_missing(self, response: HttpResponse) -> bool:
+        """Return whether the registry reports that a repository or a tag does not exist.
+
+        Raise RegistryError for a 404 without that statement: of a proxy without a route to the
+        registry, of a storage service after a redirect, or with the code of another error.
+        """
+        if response.status != 404:
+            return False
+        origin = parse_origin(response.url)
+        if origin != self._origin:
+            raise RegistryError(f"{origin.host} returned HTTP status 404 after a redirect")
+        codes: set[str] = set()
+        with suppress(RegistryError):
+            codes = {error.code for error in decode(response.body, ErrorDocument).errors}
+        if not codes or codes - _MISSING_CODES:
+            raise RegistryError(
+                "the response with HTTP status 404 does not say that the repository or tag is "
+                "unknown"
+            )
+        return True
+
     @property
     def _attempt(self) -> str:
         return "with these credentials" if self._has_credentials else "without credentials"
@@ -247,22 +270,6 @@ class RegistryClient:
             )
         if response.status != 200:
             raise RegistryError(f"the registry returned HTTP status {response.status}")
-
-
-def _is_missing(response: HttpResponse) -> bool:
-    """Return whether the registry reports that a repository or a tag does not exist.
-
-    A 404 of a proxy without a route to the registry does not count: its body is no error document
-    of the distribution specification.
-    """
-    if response.status != 404:
-        return False
-    if response.body.strip():
-        with suppress(RegistryError):
-            decode(response.body, ErrorDocument)
-            return True
-        raise RegistryError("the response with HTTP status 404 is not one of a registry")
-    return True
 
 
 def _reported_digest(response: HttpResponse) -> str | None:

@@ -1,6 +1,6 @@
 """JSON documents of a registry, reduced to the fields that the client reads."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,10 +22,16 @@ class Tags(Struct):
     tags: list[str] | None
 
 
-class ErrorDocument(Struct):
-    """The body of a registry's error response."""
+class ErrorCode(Struct):
+    """One error of an error response."""
 
-    errors: list[Any]
+    code: str
+
+
+class ErrorDocument(Struct):
+    """The body of a registry's error response (distribution specification, error codes)."""
+
+    errors: list[ErrorCode]
 
 
 class Token(Struct):

@@ -43,6 +43,11 @@ class Reply:
 Handler = Callable[[Request], Reply]
 
 
+def report_error(*codes: str) -> Reply:
+    """Return a 404 with a registry's error document."""
+    return Reply({"errors": [{"code": code, "message": code.lower()} for code in codes]}, 404)
+
+
 class FakeRegistry:
     """A server that replies by path, or with `fallback`, and records its requests."""
 
@@ -141,7 +146,7 @@ class MemoryRegistry:
 
     def handle_tags(self, request: Request, name: str, rest: str) -> Reply:
         if name not in self.tags:
-            return Reply(status=404)
+            return report_error("NAME_UNKNOWN")
         return Reply({"name": name, "tags": sorted(self.tags[name]) or None})
 
     def handle_blobs(self, request: Request, name: str, rest: str) -> Reply:
@@ -163,7 +168,7 @@ class MemoryRegistry:
             return Reply(status=201)
         digest = tags.get(rest, rest)
         if digest not in manifests:
-            return Reply(status=404)
+            return report_error("MANIFEST_UNKNOWN")
         if request.method == "DELETE":
             del manifests[digest]
             self.tags[name] = {tag: target for tag, target in tags.items() if target != digest}

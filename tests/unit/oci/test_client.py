@@ -10,7 +10,14 @@ import pytest
 
 from harborguard.errors import InvalidReference, RegistryError, RegistryUnavailable
 from harborguard.oci import RegistryClient
-from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of, run_fake_registry
+from tests.support.fake_registry import (
+    FakeRegistry,
+    Reply,
+    Request,
+    digest_of,
+    report_error,
+    run_fake_registry,
+)
 from tests.support.registry import BUILT_AT, running_registry
 from tests.unit.oci.certificates import server_context, write_certificate
 from tests.unit.oci.conftest import TAGS, MakeClient
@@ -191,35 +198,65 @@ def test_empty_page_does_not_end_a_list(server: FakeRegistry, make_client: MakeC
     assert make_client(server).list_tags("api") == ["1", "3"]
 
 
-ERRORS = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}'
-NOT_FOUND_PAGES = [
+UNKNOWN = report_error("MANIFEST_UNKNOWN")
+NOT_PROVEN = [
+    b"",
+    b" \r\n",
     b"404 page not found\n",
     b"<html>Not Found</html>",
-    b'{"message": "no Route matched with those values"}',
-    b'{"errors": "none"}',
     b"[]",
+    ["Not Found"],
+    {"status": 404},
+    {"message": "no Route matched with those values"},
+    {"errors": "none"},
+    {"errors": None},
+    {"errors": []},
+    {"errors": ["Not Found"]},
+    {"errors": [{"status": 404, "message": "Not Found"}]},
+    {"errors": [{"code": 7003, "message": "Could not route to /v2"}]},
+    {"errors": [{"code": "manifest_unknown"}]},
+    *(
+        {"errors": [{"code": code}]}
+        for code in ("UNAUTHORIZED", "DENIED", "TOOMANYREQUESTS", "UNKNOWN", "UNSUPPORTED")
+    ),
+    {"errors": [{"code": "NAME_UNKNOWN"}, {"code": "DENIED"}]},
 ]
 
 
-@pytest.mark.parametrize("body", [b"", b"\n", ERRORS, b'{"errors": []}'])
+@pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"])
 def test_repository_or_tag_that_the_registry_does_not_know_is_missing(
-    server: FakeRegistry, make_client: MakeClient, body: bytes
+    server: FakeRegistry, make_client: MakeClient, code: str
 ) -> None:
-    server.fallback = lambda request: Reply(body, status=404)
+    server.fallback = lambda request: report_error(code)
     client = make_client(server)
     assert client.list_tags("api") == []
     assert client.find_digest("api", "1") is None
 
 
-@pytest.mark.parametrize("body", NOT_FOUND_PAGES)
-def test_404_that_is_not_from_a_registry_fails(
-    server: FakeRegistry, make_client: MakeClient, body: bytes
+@pytest.mark.parametrize("body", NOT_PROVEN, ids=str)
+@pytest.mark.parametrize("head", [404, 200])
+def test_404_without_the_code_of_a_missing_tag_fails(
+    server: FakeRegistry, make_client: MakeClient, body: object, head: int
 ) -> None:
-    server.fallback = lambda request: Reply(body, status=404)
+    server.fallback = lambda request: Reply(body, head if request.method == "HEAD" else 404)
     client = make_client(server)
-    with pytest.raises(RegistryError, match="404 is not one of a registry"):
+    with pytest.raises(RegistryError, match="404 does not say that the repository or tag is"):
         client.list_tags("api")
-    with pytest.raises(RegistryError, match="404 is not one of a registry"):
+    with pytest.raises(RegistryError, match="404 does not say that the repository or tag is"):
+        client.find_digest("api", "1")
+
+
+def test_404_of_another_host_after_a_redirect_fails(
+    server: FakeRegistry, other: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.fallback = lambda request: Reply(
+        status=307, headers={"Location": f"{other.url}{request.target}"}
+    )
+    other.fallback = lambda request: UNKNOWN
+    client = make_client(server)
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.2 returned HTTP status 404 after"):
+        client.list_tags("api")
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.2 returned HTTP status 404 after"):
         client.find_digest("api", "1")
 
 
@@ -371,7 +408,7 @@ def test_manifest_of_any_type_is_accepted(
 
     def handle(request: Request) -> Reply:
         accepted = [item.partition(";")[0].strip() for item in request.headers["accept"].split(",")]
-        return with_digest(DIGEST) if media_type in accepted else Reply(ERRORS, status=404)
+        return with_digest(DIGEST) if media_type in accepted else UNKNOWN
 
     server.fallback = handle
     assert make_client(server).find_digest("api", "1") == DIGEST

@@ -8,7 +8,7 @@ from harborguard.errors import RegistryUnavailable
 from harborguard.model import ObservedTag
 from harborguard.oci.sync import read_repository
 from harborguard.store.repositories import RecordedTags
-from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of
+from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of, report_error
 from tests.support.registry import BUILT_AT
 from tests.unit.oci.conftest import TAGS, MakeClient
 from tests.unit.oci.images import add_image
@@ -47,7 +47,7 @@ def test_read_repository_requests_no_known_build_time(
         Reply({"tags": []}),
         Reply({"tags": ["1"]}),
         Reply({"tags": ["sha256-" + "a" * 64 + ".sig"]}),
-        Reply(status=404),
+        report_error("NAME_UNKNOWN"),
     ],
 )
 def test_recorded_tag_that_the_list_lacks_is_missing_only_if_the_registry_says_so(
@@ -55,6 +55,7 @@ def test_recorded_tag_that_the_list_lacks_is_missing_only_if_the_registry_says_s
 ) -> None:
     digest = add_image(server, CONFIG)
     server.routes |= {TAGS: tags, path("1"): head(digest), path("2"): head(digest)}
+    server.routes[path("3")] = report_error("MANIFEST_UNKNOWN")
     reading = read_repository(make_client(server), "api", RecordedTags({"1", "2", "3"}))
     assert reading.error is None
     assert reading.observed.tags == (
@@ -70,6 +71,8 @@ def test_recorded_tag_that_the_list_lacks_is_missing_only_if_the_registry_says_s
         *(Reply(status=status) for status in (400, 401, 403, 410, 412, 429, 500, 503)),
         Reply(b"<html>Sign in</html>"),
         Reply(b"404 page not found", status=404),
+        Reply(status=404),
+        report_error("DENIED"),
         Reply(status=302, headers={"Location": "http://192.0.0.8/"}),
     ],
 )

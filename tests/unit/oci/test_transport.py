@@ -12,7 +12,13 @@ import pytest
 
 from harborguard.errors import RegistryError, RegistryUnavailable
 from harborguard.oci import Limits
-from tests.support.fake_registry import FakeRegistry, Reply, Request, run_fake_registry
+from tests.support.fake_registry import (
+    FakeRegistry,
+    Reply,
+    Request,
+    report_error,
+    run_fake_registry,
+)
 from tests.unit.oci.certificates import server_context, write_certificate
 from tests.unit.oci.conftest import TAGS, MakeClient
 
@@ -178,6 +184,7 @@ def test_response_with_malformed_header_line_is_unavailable(
 def test_connection_is_reused_also_after_head(make_client: MakeClient) -> None:
     with run_fake_registry(keep_alive=True) as server:
         server.routes[CATALOG] = Reply({"repositories": ["a"]})
+        server.fallback = lambda request: report_error("MANIFEST_UNKNOWN")
         client = make_client(server)
         for _ in range(2):
             assert client.list_repositories() == ["a"]
