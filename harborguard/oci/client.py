@@ -100,15 +100,15 @@ class RegistryClient:
             _add_names(names, decode(response.body, Catalog).repositories)
         return list(names)
 
-    def list_tags(self, repository: str) -> list[str]:
-        """Return a repository's tags without those of signatures; none if it does not exist.
+    def list_tags(self, repository: str) -> list[str] | None:
+        """Return a repository's tags without those of signatures; None if it does not exist.
 
         Raise InvalidReference for a malformed repository. Malformed tags are returned too.
         """
         self._validate(repository)
         first = self._first_page(f"/v2/{repository}/tags/list", repository)
         if self._is_missing(first):
-            return []
+            return None
         names: dict[str, None] = {}
         for response in self._iter_pages(first, repository):
             _add_names(names, decode(response.body, Tags).tags)

@@ -146,10 +146,14 @@ def synchronize(
     with that error: no response, or status 429 or 5xx after all retries. The registry client is
     closed when the reading ends.
     """
+    unlisted = set(plan.unlisted)
 
     def read(repository: str) -> RepositoryReading:
         name = Reference(registry.host, repository).name
-        return read_repository(registry, repository, plan.recorded.get(name, RecordedTags()))
+        recorded = plan.recorded.get(name, RecordedTags())
+        return read_repository(
+            registry, repository, recorded, is_in_catalog=repository not in unlisted
+        )
 
     consecutive_failures = 0
     try:
@@ -169,23 +173,39 @@ def synchronize(
 
 
 def read_repository(
-    registry: RegistryClient, repository: str, recorded: RecordedTags
+    registry: RegistryClient,
+    repository: str,
+    recorded: RecordedTags,
+    *,
+    is_in_catalog: bool = True,
 ) -> RepositoryReading:
     """Read the digests and missing build times of a repository's listed and recorded tags.
 
-    A tag is missing only if the registry reports so for this tag by name. A list alone is no proof:
-    it may be incomplete without an error. A tag that cannot be read is left out; its name and the
-    reason are in the error of the result, a RegistryDenied if access to all tags is denied. Raise
-    RegistryUnavailable if three consecutive tags, or all, cannot be read for that reason.
+    A tag is missing only if the registry reports so for this tag by name, and for a listed tag once
+    more after all others. A list alone is no proof: it may be incomplete without an error. A tag
+    that cannot be read is left out; its name and the reason are in the error of the result, a
+    RegistryDenied if access to all tags is denied.
+
+    Raise RegistryUnavailable if three consecutive tags, or all, cannot be read for that reason.
+    Raise RegistryError if the registry contradicts itself: it does not know a repository that is in
+    its catalog, or any tag that it lists.
     """
     observed_at = datetime.now(UTC)
     build_times = _BuildTimes(registry, repository, recorded.build_times)
-    names = list(dict.fromkeys([*registry.list_tags(repository), *sorted(recorded.names)]))
+    listed = registry.list_tags(repository)
+    if listed is None and is_in_catalog:
+        raise RegistryError(
+            "left unchanged: the registry contradicts itself. Its catalog contains the repository, "
+            "but the list of its tags reports that it does not exist"
+        )
+    names = list(dict.fromkeys([*(listed or ()), *sorted(recorded.names)]))
+    queue, unconfirmed = deque(names), set(listed or ())
     tags: list[ObservedTag] = []
     missing: list[str] = []
     failures: list[tuple[str, HarborGuardError]] = []
     consecutive_failures = 0
-    for name in names:
+    while queue:
+        name = queue.popleft()
         try:
             digest = registry.find_digest(repository, name)
         except HarborGuardError as error:
@@ -196,10 +216,15 @@ def read_repository(
                 raise
             continue
         consecutive_failures = 0
-        if digest is None:
-            missing.append(name)
-        else:
+        if digest is not None:
             tags.append(ObservedTag(name, digest, build_times.find(digest)))
+        elif name in unconfirmed:
+            # A replica or a storage that lags behind does not know some listed tags for a moment.
+            unconfirmed.remove(name)
+            queue.append(name)
+        else:
+            missing.append(name)
+    _check_listed(listed or [], tags, missing)
     name = Reference(registry.host, repository).name
     observed = ObservedRepository(name, tuple(tags), observed_at, tuple(missing))
     if not failures:
@@ -209,6 +234,16 @@ def read_repository(
     )
     kind = RegistryDenied if is_denied else RegistryError
     return RepositoryReading(observed, kind(_describe_failures(failures)))
+
+
+def _check_listed(listed: list[str], tags: list[ObservedTag], missing: list[str]) -> None:
+    """Raise RegistryError if listed tags are missing and no listed tag exists."""
+    unknown = len({*listed} & {*missing})
+    if unknown and not {*listed} & {tag.name for tag in tags}:
+        raise RegistryError(
+            f"left unchanged: the registry contradicts itself. It lists {len(listed)} tags, but "
+            f"reports that {unknown} of them do not exist, and the digest of none"
+        )
 
 
 class _BuildTimes:

@@ -353,7 +353,8 @@ def next_page(path: str, key: str, name: str) -> Reply:
         ({f"{API}/tags/list": Reply({"tags": None})}, 0),
         ({f"{API}/tags/list": Reply({"tags": []})}, 0),
         ({f"{API}/tags/list": Reply({"tags": ["1"]})}, 0),
-        ({f"{API}/tags/list": ERROR}, 0),
+        ({f"{API}/tags/list": ERROR}, 1),
+        ({f"{API}/manifests/1": ERROR, f"{API}/manifests/2": ERROR}, 1),
         ({f"{API}/tags/list": next_page("/v2/api/tags/list", "tags", "1")}, 1),
         ({f"{API}/tags/list": next_page(f"{API}/tags/list", "tags", "1")}, 1),
         ({f"{API}/tags/list": Reply({"tags": ["1"]}, headers={"Link": "<next"})}, 1),
@@ -516,6 +517,33 @@ def test_tag_deleted_in_the_registry_is_removed_though_head_is_not_supported(
     pusher.delete("api", digest)
     assert summary(sync(run, server.host)) == (1, 1, 0, 0, 1, 0)
     assert set(tags(conn)) == {"1"}
+
+
+def test_deleted_tag_that_the_registry_still_lists_is_removed(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    for tag in ("1", "2"):
+        pusher.push("api", tag)
+    sync(run, server.host)
+    server.routes["/v2/api/manifests/1"] = ERROR
+    assert summary(sync(run, server.host)) == (1, 1, 0, 0, 1, 0)
+    assert set(tags(conn)) == {"2"}
+
+
+def test_repository_whose_listed_tags_are_all_unknown_is_reported(
+    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection, acme: str
+) -> None:
+    for tag in ("1", "2"):
+        pusher.push("api", tag)
+    sync(run, server.host)
+    before = tables(conn)
+    server.routes |= {"/v2/api/manifests/1": ERROR, "/v2/api/manifests/2": ERROR}
+    result = sync(run, server.host)
+    assert result.stderr.splitlines()[0] == (
+        "api: left unchanged: the registry contradicts itself. It lists 2 tags, but reports that 2 "
+        "of them do not exist, and the digest of none"
+    )
+    assert tables(conn) == before
 
 
 def test_failed_repository_is_reported_and_left_unchanged(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harborguard.errors import RegistryUnavailable
+from harborguard.errors import RegistryError, RegistryUnavailable
 from harborguard.model import ObservedTag
 from harborguard.oci.sync import read_repository
 from harborguard.store.repositories import RecordedTags
@@ -56,7 +56,8 @@ def test_recorded_tag_that_the_list_lacks_is_missing_only_if_the_registry_says_s
     digest = add_image(server, CONFIG)
     server.routes |= {TAGS: tags, path("1"): head(digest), path("2"): head(digest)}
     server.routes[path("3")] = report_error("MANIFEST_UNKNOWN")
-    reading = read_repository(make_client(server), "api", RecordedTags({"1", "2", "3"}))
+    recorded = RecordedTags({"1", "2", "3"})
+    reading = read_repository(make_client(server), "api", recorded, is_in_catalog=False)
     assert reading.error is None
     assert reading.observed.tags == (
         ObservedTag("1", digest, BUILT_AT),
@@ -92,6 +93,77 @@ def test_tag_that_cannot_be_read_is_neither_observed_nor_missing(
     assert [tag.name for tag in reading.observed.tags] == ["1", "2"]
     assert reading.observed.missing == ()
     assert str(reading.error).startswith("left unchanged: tag bad: ")
+
+
+UNKNOWN = report_error("MANIFEST_UNKNOWN")
+
+
+def fail_once(tag: str, digest: str, failure: Reply) -> Callable[[Request], Reply]:
+    """Return a handler that fails for one tag until another path was requested after it."""
+    order: list[str] = []
+
+    def handle(request: Request) -> Reply:
+        if request.path != path(tag) or order[-1:] not in ([], [path(tag)]):
+            order.append(request.path)
+            return head(digest)
+        order.append(request.path)
+        return failure
+
+    return handle
+
+
+@pytest.mark.parametrize("listed", [["1", "2", "3"], ["3", "2", "1"]])
+def test_listed_tag_that_is_unknown_for_a_moment_is_observed(
+    server: FakeRegistry, make_client: MakeClient, listed: list[str]
+) -> None:
+    digest = add_image(server, CONFIG)
+    server.routes[TAGS] = Reply({"tags": listed})
+    server.fallback = fail_once(listed[0], digest, UNKNOWN)
+    reading = read_repository(make_client(server), "api", RecordedTags({"1", "2", "3"}))
+    assert (reading.error, reading.observed.missing) == (None, ())
+    assert [tag.name for tag in reading.observed.tags] == [*listed[1:], listed[0]]
+
+
+def test_listed_tag_is_missing_after_a_second_request_behind_all_others(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    digest = add_image(server, CONFIG)
+    server.routes |= {TAGS: Reply({"tags": ["1", "2"]}), path("1"): UNKNOWN, path("3"): UNKNOWN}
+    server.routes[path("2")] = head(digest)
+    reading = read_repository(make_client(server), "api", RecordedTags({"1", "2", "3"}))
+    assert (reading.error, reading.observed.missing) == (None, ("3", "1"))
+    assert [tag.name for tag in reading.observed.tags] == ["2"]
+    requested = [each.path for each in server.requests if each.method == "GET"]
+    tags = [each for each in requested if each in {path("1"), path("2"), path("3")}]
+    assert tags == [path("1"), path("3"), path("1")]
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {path("2"): UNKNOWN}, {path("2"): Reply(status=412), path("1"): UNKNOWN}]
+)
+def test_registry_that_knows_no_tag_of_its_list_contradicts_itself(
+    server: FakeRegistry, make_client: MakeClient, others: dict[str, Reply]
+) -> None:
+    listed = ["1", "2"] if others else ["1"]
+    server.routes |= {TAGS: Reply({"tags": listed}), path("1"): UNKNOWN, path("9"): UNKNOWN}
+    server.routes |= others
+    with pytest.raises(RegistryError, match=rf"contradicts itself\. It lists {len(listed)} tags"):
+        read_repository(make_client(server), "api", RecordedTags({"1", "2", "9"}))
+
+
+@pytest.mark.parametrize("is_in_catalog", [True, False])
+def test_repository_of_the_catalog_without_tag_list_contradicts_it(
+    server: FakeRegistry, make_client: MakeClient, is_in_catalog: bool
+) -> None:
+    server.fallback = lambda request: report_error("NAME_UNKNOWN")
+    client, recorded = make_client(server), RecordedTags({"1", "2"})
+    if is_in_catalog:
+        with pytest.raises(RegistryError, match="Its catalog contains the repository, but"):
+            read_repository(client, "api", recorded, is_in_catalog=True)
+        assert server.paths() == [TAGS]
+    else:
+        reading = read_repository(client, "api", recorded, is_in_catalog=False)
+        assert (reading.error, reading.observed.missing) == (None, ("1", "2"))
 
 
 def test_malformed_tags_are_named_up_to_a_limit(
