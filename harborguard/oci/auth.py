@@ -1,6 +1,7 @@
 """Registry authentication: Basic and Bearer challenges."""
 
 import re
+import threading
 from base64 import b64encode
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -11,6 +12,7 @@ from harborguard.oci.headers import parse_challenges
 from harborguard.oci.transport import HttpResponse, Transport
 from harborguard.oci.urls import parse_origin, resolve_url
 
+_CATALOG_SCOPE = "registry:catalog:*"
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -32,16 +34,50 @@ class Authenticator:
     """Handle a registry's challenges and cache one Authorization header per repository.
 
     Credentials are sent only after a challenge, and only to the registry itself or to a token
-    service of the same domain.
+    service of the same domain. With credentials, the first request is `/v2/`, whose challenge is
+    handled for every repository. Other paths may respond 404 to anonymous requests.
     """
 
     def __init__(
-        self, transport: Transport, registry_host: str, credentials: Credentials | None
+        self, transport: Transport, base_url: str, credentials: Credentials | None
     ) -> None:
         self._transport = transport
-        self._registry_host = registry_host
+        self._base_url = base_url
+        self._origin = parse_origin(base_url)
         self._credentials = credentials
         self._authorizations: dict[str, str] = {}
+        self._version_response: HttpResponse | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a response to an anonymous request is no proof: there are credentials to send.
+
+        False without credentials, and for a registry that allows anonymous access to `/v2/`.
+        """
+        return self._credentials is not None and self._request_version().status != 200
+
+    def prepare(self, repository: str) -> None:
+        """Handle the challenge of `/v2/` for a repository, or for the catalog if it is "".
+
+        Raise RegistryError as `handle_challenge` does. Do nothing without credentials, without a
+        challenge, or if the repository has an authorization.
+        """
+        if self._credentials is None or repository in self._authorizations:
+            return
+        response = self._request_version()
+        # After a redirect, a challenge of another host must not receive the credentials.
+        if response.status == 401 and parse_origin(response.url) == self._origin:
+            scope = f"repository:{repository}:pull" if repository else _CATALOG_SCOPE
+            self.handle_challenge(repository, response, scope=scope)
+
+    def _request_version(self) -> HttpResponse:
+        """Return the response of `/v2/` to an anonymous request, which is sent once."""
+        with self._lock:
+            if self._version_response is None:
+                url = f"{self._base_url}/v2/"
+                self._version_response = self._transport.fetch("GET", url, {})
+            return self._version_response
 
     def headers(self, repository: str) -> dict[str, str]:
         """Return the headers for a repository, or for the catalog if it is "".
@@ -51,11 +87,14 @@ class Authenticator:
         authorization = self._authorizations.get(repository)
         return {"Authorization": authorization} if authorization else {}
 
-    def handle_challenge(self, repository: str, response: HttpResponse) -> None:
+    def handle_challenge(
+        self, repository: str, response: HttpResponse, *, scope: str | None = None
+    ) -> None:
         """Obtain the authorization that a 401 response requires.
 
-        A token is preferred, because it may be given without credentials. Raise RegistryError if
-        no scheme of the response can be used, or if the token service returns no token.
+        `scope` replaces the scope of the challenge. A token is preferred, because it may be given
+        without credentials. Raise RegistryError if no scheme of the response can be used, or if the
+        token service returns no token.
         """
         challenges = parse_challenges(response.headers.get("www-authenticate", []))
         schemes = {challenge.scheme for challenge in challenges}
@@ -65,7 +104,8 @@ class Authenticator:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm")
         ]
         if bearer:
-            token = self._fetch_token(response.url, bearer[0])
+            parameters = {**bearer[0], "scope": scope} if scope else bearer[0]
+            token = self._fetch_token(response.url, parameters)
             self._authorizations[repository] = f"Bearer {token}"
         elif "basic" in schemes and self._credentials:
             self._authorizations[repository] = self._credentials.header
@@ -85,7 +125,7 @@ class Authenticator:
         headers = {}
         if self._credentials:
             realm_host = parse_origin(realm).host
-            if not shares_domain(self._registry_host, realm_host):
+            if not shares_domain(self._origin.host, realm_host):
                 raise RegistryError(
                     f"the token service {realm_host} belongs to another domain; "
                     "credentials are not sent there"

@@ -79,7 +79,7 @@ class RegistryClient:
         self._origin = parse_origin(self._base_url)
         self._transport = Transport(self._origin.host, limits or Limits())
         self._has_credentials = credentials is not None
-        self._authenticator = Authenticator(self._transport, self._origin.host, credentials)
+        self._authenticator = Authenticator(self._transport, self._base_url, credentials)
 
     def close(self) -> None:
         """Close the connections. Requests in other threads fail at their next attempt."""
@@ -231,6 +231,7 @@ class RegistryClient:
             headers = {"Accept": accept, **self._authenticator.headers(repository)}
             return self._transport.fetch(method, f"{self._base_url}{path}", headers)
 
+        self._authenticator.prepare(repository)
         response = send()
         # After a redirect, a challenge of another host must not receive the credentials.
         if response.status == 401 and parse_origin(response.url) == self._origin:
@@ -242,13 +243,16 @@ class RegistryClient:
         """Return whether the registry reports that a repository or a tag does not exist.
 
         Raise RegistryError for a 404 without that statement: of a proxy without a route to the
-        registry, of a storage service after a redirect, or with the code of another error.
+        registry, of a storage service after a redirect, or with the code of another error. Raise it
+        also if the request lacked the credentials: registries hide private repositories by a 404.
         """
         if response.status != 404:
             return False
         origin = parse_origin(response.url)
         if origin != self._origin:
             raise RegistryError(f"{origin.host} returned HTTP status 404 after a redirect")
+        if not response.is_authorized and self._authenticator.is_required:
+            raise RegistryError("the registry returned HTTP status 404 without authentication")
         codes: set[str] = set()
         with suppress(RegistryError):
             codes = {error.code for error in decode(response.body, ErrorDocument).errors}

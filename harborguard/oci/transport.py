@@ -24,10 +24,15 @@ _USER_AGENT = "harborguard-images"
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A complete response, and the URL it came from after redirects."""
+    """A complete response, and the URL it came from after redirects.
+
+    `is_authorized` is whether the last request had an Authorization header, which a redirect to
+    another origin drops.
+    """
 
     url: str
     status: int
+    is_authorized: bool
     headers: dict[str, list[str]]  # the values of a header's lines, by lower-case name
     body: bytes
 
@@ -108,7 +113,7 @@ class Transport:
         lines: dict[str, list[str]] = {}
         for name, value in response.headers.items():
             lines.setdefault(name.lower(), []).append(value)
-        return HttpResponse(url, response.status, lines, body)
+        return HttpResponse(url, response.status, "Authorization" in headers, lines, body)
 
     def _read_body(self, response: BaseHTTPResponse) -> bytes:
         body = bytearray()

@@ -1,13 +1,14 @@
 """Registry authentication: Basic and Bearer challenges, and who receives credentials."""
 
 from base64 import b64encode
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from harborguard.errors import RegistryError
 from harborguard.oci import Credentials
 from harborguard.oci.auth import shares_domain
-from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of
+from tests.support.fake_registry import FakeRegistry, Reply, Request, digest_of, report_error
 from tests.support.registry import BUILT_AT
 from tests.unit.oci.conftest import TAGS, MakeClient
 from tests.unit.oci.images import add_image
@@ -40,11 +41,89 @@ def test_bearer_challenge_fetches_one_token_per_scope(
     assert client.list_tags("api") == ["1"]
     assert client.list_tags("api") == ["1"]
 
-    assert server.paths() == [TAGS, "/token", TAGS, TAGS]
-    token_request = server.requests[1]
+    version = ["/v2/"] if credentials else []
+    assert server.paths() == [*version, TAGS, "/token", TAGS, TAGS]
+    token_request = server.requests[-3]
     assert token_request.target == "/token?account=x&service=reg&scope=repository%3Aapi%3Apull"
     assert token_request.headers.get("authorization") == (BASIC if credentials else None)
     assert "authorization" not in server.requests[0].headers
+
+
+SCOPES = {
+    "/v2/_catalog": "registry:catalog:*",
+    TAGS: "repository:api:pull",
+    "/v2/api/manifests/1": "repository:api:pull",
+}
+
+
+def hide_without_authorization(
+    server: FakeRegistry, challenge: str, authorization: str, version_status: int = 401
+) -> None:
+    """Let the server challenge at `/v2/` only, and hide private repositories by a 404."""
+
+    def handle(request: Request) -> Reply:
+        if request.path == "/v2/" and version_status == 401:
+            return Reply(status=401, headers={"WWW-Authenticate": challenge})
+        if request.path == "/v2/":
+            return Reply({}, version_status)
+        if request.path == "/token":
+            return Reply({"token": parse_qs(urlsplit(request.target).query)["scope"][0]})
+        expected = authorization.replace("SCOPE", SCOPES[request.path])
+        if request.headers.get("authorization") == expected:
+            headers = {"Docker-Content-Digest": digest_of(b"")}
+            return Reply({"repositories": ["api", "public"], "tags": ["1"]}, headers=headers)
+        if request.path == "/v2/_catalog":
+            return Reply({"repositories": ["public"]})
+        return report_error("NAME_UNKNOWN")
+
+    server.fallback = handle
+
+
+@pytest.mark.parametrize(
+    ("challenge", "authorization"),
+    [
+        ("Basic realm=x", BASIC),
+        ('Bearer realm="/token",service="reg"', "Bearer SCOPE"),
+        ('Bearer realm="/token",scope="repository:user/image:pull"', "Bearer SCOPE"),
+    ],
+)
+def test_credentials_are_sent_to_paths_without_challenge(
+    server: FakeRegistry, make_client: MakeClient, challenge: str, authorization: str
+) -> None:
+    hide_without_authorization(server, challenge, authorization)
+    client = make_client(server, credentials=ALICE)
+    assert client.list_repositories() == ["api", "public"]
+    assert client.list_tags("api") == ["1"]
+    assert client.find_digest("api", "1") == digest_of(b"")
+    assert server.paths().count("/v2/") == 1
+
+
+@pytest.mark.parametrize("version_status", [200, 403, 404])
+def test_404_without_authorization_is_a_proof_only_if_the_registry_is_open(
+    server: FakeRegistry, make_client: MakeClient, version_status: int
+) -> None:
+    hide_without_authorization(server, "", BASIC, version_status)
+    anonymous, client = make_client(server), make_client(server, credentials=ALICE)
+    assert (anonymous.list_tags("api"), anonymous.find_digest("api", "1")) == (None, None)
+    if version_status == 200:
+        assert (client.list_tags("api"), client.find_digest("api", "1")) == (None, None)
+        return
+    with pytest.raises(RegistryError, match="status 404 without authentication"):
+        client.list_tags("api")
+    with pytest.raises(RegistryError, match="status 404 without authentication"):
+        client.find_digest("api", "1")
+
+
+def test_404_after_a_redirect_that_dropped_the_credentials_is_no_proof(
+    server: FakeRegistry, other: FakeRegistry, make_client: MakeClient
+) -> None:
+    hide_without_authorization(server, "Basic", BASIC)
+    server.routes[TAGS] = Reply(status=307, headers={"Location": f"{other.url}/back"})
+    other.routes["/back"] = Reply(
+        status=307, headers={"Location": f"{server.url}/v2/api/manifests/1"}
+    )
+    with pytest.raises(RegistryError, match="status 404 without authentication"):
+        make_client(server, credentials=ALICE).list_tags("api")
 
 
 def test_expired_token_is_fetched_again(server: FakeRegistry, make_client: MakeClient) -> None:
@@ -78,7 +157,7 @@ def test_token_service_without_valid_token_fails(
     with pytest.raises(RegistryError) as caught:
         make_client(server, credentials=ALICE).list_tags("api")
     assert "hunter2" not in str(caught.value)
-    assert len(server.requests) <= 3
+    assert len(server.requests) <= 4
 
 
 @pytest.mark.parametrize(
@@ -139,7 +218,8 @@ def test_basic_challenge_sends_credentials(server: FakeRegistry, make_client: Ma
 
     server.routes[TAGS] = handle
     assert make_client(server, credentials=ALICE).list_tags("api") == []
-    assert [request.headers.get("authorization") for request in server.requests] == [None, BASIC]
+    sent = [request.headers.get("authorization") for request in server.requests]
+    assert (server.paths(), sent) == (["/v2/", TAGS, TAGS], [None, None, BASIC])
     with pytest.raises(RegistryError, match="requires a user name and a password"):
         make_client(server).list_tags("api")
     with pytest.raises(RegistryError, match="denies access with these credentials"):
@@ -193,7 +273,7 @@ def test_credentials_are_sent_for_a_basic_challenge_in_any_form(
 
     server.routes[TAGS] = handle
     assert make_client(server, credentials=ALICE).list_tags("api") == ["1"]
-    assert len(server.requests) == 2
+    assert server.paths() == ["/v2/", TAGS, TAGS]
 
 
 @pytest.mark.parametrize(
