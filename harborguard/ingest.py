@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from harborguard.errors import Forbidden, InvalidReport, Issue
-from harborguard.model import RecordedScan, Reference, Scan
+from harborguard.model import RecordedScan, Reference, Report, Scan
 from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
@@ -65,7 +65,7 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
     counts = count_severities(report.findings)
     score = risk_score(counts)
     return Scan(
-        external_id=report.external_id or f"sha256:{content.hex()[:32]}",
+        external_id=report.external_id or _make_external_id(content, report, received_at),
         content_sha256=content,
         report=report,
         finished_at=finished_at,
@@ -73,6 +73,18 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
         risk_score=score,
         grade=grade(score),
     )
+
+
+def _make_external_id(content: bytes, report: Report, received_at: datetime) -> str:
+    """Return the external id of a scan whose report has none, from its content.
+
+    A report without a time is equal to the one of another scan with the same results. Its id also
+    depends on the hour (UTC) of receipt, so that only a repetition within the hour is a replay.
+    """
+    if report.finished_at is None:
+        hour = received_at.astimezone(UTC).strftime("%Y-%m-%dT%H")
+        content = hashlib.sha256(content + hour.encode()).digest()
+    return f"sha256:{content.hex()[:32]}"
 
 
 def _content_sha256(reference: Reference, body: bytes) -> bytes:

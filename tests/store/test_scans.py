@@ -191,7 +191,7 @@ def test_findings_with_special_characters_are_stored_unchanged(conn: Connection,
         reports.envelope(status="FAILED"),
         reports.trivy(counts=(0, 4), built_at=SCANNED_AT - DAY),
         reports.trivy(f"{NAME}@{manifest('a')}"),
-        reports.grype(finished_at=None),
+        reports.grype(),
     ],
 )
 def test_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> None:
@@ -202,6 +202,30 @@ def test_replay_changes_nothing(conn: Connection, acme: str, body: bytes) -> Non
 
     assert again == replace(first, is_new=False)
     assert stored_rows(conn) == before
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype])
+def test_former_results_without_time_are_a_new_scan_after_an_hour(
+    conn: Connection, acme: str, make: Any
+) -> None:
+    """A build is replaced and then deployed again; old scanners write no time."""
+    vulnerable = make(counts=(1,), finished_at=None, digest=manifest("a"))
+    ingest(conn, acme, vulnerable)
+    ingest(conn, acme, vulnerable, received_at=RECEIVED_AT + timedelta(minutes=59))
+    assert len(rows_of(conn, "scans")) == 1
+    clean = make(finished_at=None, digest=manifest("b"))
+    ingest(conn, acme, clean, received_at=RECEIVED_AT + DAY)
+    assert (row_of(conn, acme)["grade"], row_of(conn, acme)["latest_digest"]) == (
+        "A",
+        manifest("b"),
+    )
+    assert ingest(conn, acme, vulnerable, received_at=RECEIVED_AT + 2 * DAY).is_new
+    row = row_of(conn, acme)
+    assert (row["grade"], row["latest_digest"], row["last_scanned_at"]) == (
+        "D",
+        manifest("a"),
+        RECEIVED_AT + 2 * DAY,
+    )
 
 
 def test_replay_of_older_scan_changes_nothing(conn: Connection, acme: str) -> None:

@@ -1,8 +1,9 @@
 """Reading a scan from a report: identity, time, counts, score and grade."""
 
 import hashlib
+import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -200,8 +201,26 @@ def test_report_without_image_is_rejected_unless_caller_names_it(make: type) -> 
 def test_report_without_time_is_finished_when_received(make: type) -> None:
     scan = read(make(finished_at=None))
     assert (scan.finished_at, scan.report.finished_at) == (RECEIVED_AT, None)
-    later = read(make(finished_at=None), received_at=RECEIVED_AT + 60 * MINUTES)
-    assert later == replace(scan, finished_at=RECEIVED_AT + 60 * MINUTES)
+    later = read(make(finished_at=None), received_at=RECEIVED_AT + 59 * MINUTES)
+    assert later == replace(scan, finished_at=RECEIVED_AT + 59 * MINUTES)
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype])
+@pytest.mark.parametrize("minutes", [-1, 60, 24 * 60, 365 * 24 * 60])
+def test_report_without_time_is_another_scan_in_another_hour(make: type, minutes: int) -> None:
+    scan = read(make(finished_at=None))
+    received_at = RECEIVED_AT + minutes * MINUTES
+    other = read(make(finished_at=None), received_at=received_at)
+    assert re.fullmatch(r"sha256:[0-9a-f]{32}", other.external_id)
+    assert other.external_id != scan.external_id
+    assert other == replace(scan, finished_at=received_at, external_id=other.external_id)
+    zone = timezone(timedelta(hours=5, minutes=30))
+    assert read(make(finished_at=None), received_at=received_at.astimezone(zone)) == other
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype])
+def test_report_with_time_is_the_same_scan_in_another_hour(make: type) -> None:
+    assert read(make(), received_at=RECEIVED_AT + 60 * MINUTES) == read(make())
 
 
 @pytest.mark.parametrize(
