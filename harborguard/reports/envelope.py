@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
+from harborguard.errors import InvalidReport, Issue
 from harborguard.model import Finding, Reference, Report, ScanStatus
 from harborguard.references import parse_digest
 from harborguard.reports.decoding import (
@@ -36,6 +37,11 @@ from harborguard.reports.image_metadata import (
 
 # The scanners of a report that does not name any.
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
+# The sensor runs trivy, grype and osv. Its other scanners (dive, dockle, syft) find no
+# vulnerabilities.
+_VULNERABILITY_SCANNERS = {
+    *("anchore", "clair", "docker-scout", "grype", "osv", "osv-scanner", "snyk", "trivy"),
+}
 
 _IDENTIFIER: dict[str, Any] = {
     "type": "string",
@@ -185,11 +191,13 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
     reference = select_reference(override, names)
     finished_at = parse_report_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
+    named = _read_scanners(document.sensor)
+    status = scan.status if findings else _check_empty_scan(scan.status, named)
     return Report(
         reference=reference,
         findings=findings,
-        scanners=_list_scanners(findings, document.sensor),
-        status=scan.status,
+        scanners=_list_scanners(findings, named),
+        status=status,
         external_id=scan.id,
         digest=(override and override.digest) or digest or select_digest(reference, names),
         started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
@@ -226,15 +234,32 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
     )
 
 
-def _list_scanners(findings: tuple[Finding, ...], sensor: Raw) -> tuple[str, ...]:
+def _read_scanners(sensor: Raw) -> list[str]:
+    """Return the names of the sensor's scanners; none if they are missing or malformed."""
+    reported = decode_optional_part(sensor, _SENSOR)
+    return [name for name in (reported and reported.scanner_versions) or () if name]
+
+
+def _check_empty_scan(status: ScanStatus, scanners: list[str]) -> ScanStatus:
+    """Return the status to record for a scan without vulnerabilities.
+
+    A partial one has failed: the scanner that failed may be the one for vulnerabilities. Raise
+    InvalidReport for a finished scan if none of its scanners looks for vulnerabilities.
+    """
+    known = {name.strip().lower() for name in scanners} & _VULNERABILITY_SCANNERS
+    if status.is_finished and scanners and not known:
+        names = ", ".join(sorted(_VULNERABILITY_SCANNERS))
+        raise InvalidReport(
+            "The report says nothing about vulnerabilities: none of its scanners looks for them.",
+            [Issue("sensor.scannerVersions", f"has none of the scanners {names}")],
+        )
+    return ScanStatus.FAILED if status is ScanStatus.PARTIAL else status
+
+
+def _list_scanners(findings: tuple[Finding, ...], named: list[str]) -> tuple[str, ...]:
     """Return the scanners of the sensor, else the sources of the findings, else the default.
 
     The set must not depend on which findings there are: contract 6.6 compares scans by it.
     """
-    reported = decode_optional_part(sensor, _SENSOR)
     sources = (source for finding in findings for source in finding.sources)
-    return (
-        list_scanners((reported and reported.scanner_versions) or ())
-        or list_scanners(sources)
-        or _DEFAULT_SCANNERS
-    )
+    return list_scanners(named) or list_scanners(sources) or _DEFAULT_SCANNERS

@@ -110,6 +110,19 @@ def test_upload_of_an_unfinished_scan_has_no_score_and_no_grade(
     assert (replayed.status_code, replayed.json) == (200, recorded.json)
 
 
+def test_partial_scan_without_vulnerabilities_leaves_the_grade(
+    client: FlaskClient, tenants: Tenants, key: str
+) -> None:
+    """The scanner that failed may be the one that found the vulnerabilities."""
+    upload(client, key, envelope(counts=(1,), finished_at=SCANNED_AT - timedelta(days=2)))
+    partial = upload(client, key, envelope(scan_id="partial", status="PARTIAL"))
+    assert (partial.status_code, partial.json["grade"]) == (201, None)
+    dockle = upload(client, key, envelope(scan_id="dockle", scanners=("dockle",)))
+    assert (dockle.status_code, dockle.json["error"]["code"]) == (400, "VALIDATION_ERROR")
+    [image] = list_images(client, tenants.acme)["data"]
+    assert (image["grade"], image["riskScore"]) == ("D", 75)
+
+
 def test_upload_of_an_older_scan_has_the_results_of_that_scan(
     client: FlaskClient, tenants: Tenants, conn: Connection, key: str
 ) -> None:

@@ -30,7 +30,7 @@ from tests.support.tenants import OPERATOR
 NAMES = ["ghcr.io/acme/api", "quay.io/acme/api"]
 TAGS = [None, "1.9", "1.10", "Latest"]
 DIGESTS = [None, manifest("a"), manifest("b"), manifest("c")]
-SCANNERS = [("trivy",), ("grype",), ("dive",), ("grype", "trivy")]
+SCANNERS = [("trivy",), ("grype",), ("osv",), ("grype", "trivy")]
 # Few distinct times: two scans, or a build and an observation, often have the same time. Others
 # differ by 24 hours, or by a little more or less.
 TIMES = [

@@ -85,7 +85,7 @@ class Scan:
     @property
     def is_finished(self) -> bool:
         """Whether scores can come from the scan (contract 6)."""
-        return self.status in {"SUCCESS", "PARTIAL"}
+        return self.status == "SUCCESS" or (self.status == "PARTIAL" and any(self.counts))
 
 
 def score_of(counts: tuple[int, int, int, int]) -> int:

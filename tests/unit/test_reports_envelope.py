@@ -109,8 +109,8 @@ def test_finding_of_two_scanners_is_merged() -> None:
         ({"scannerVersions": {}}, ("harborguard-sensor",)),
         ({"scannerVersions": None}, ("harborguard-sensor",)),
         ({"scannerVersions": ["trivy"]}, ("harborguard-sensor",)),
-        ({"scannerVersions": {"a\0": "1", "": "1"}}, ("a\ufffd",)),
-        ({"scannerVersions": {"x" * 5000: "1"}}, ("x" * 100,)),
+        ({"scannerVersions": {"trivy": "1", "a\0": "1", "": "1"}}, ("a\ufffd", "trivy")),
+        ({"scannerVersions": {"trivy": "1", "x" * 5000: "1"}}, ("trivy", "x" * 100)),
         ({"scannerVersions": {"": "1"}}, ("harborguard-sensor",)),
         ({"version": "0.1.0"}, ("harborguard-sensor",)),
         ("sensor", ("harborguard-sensor",)),
@@ -146,7 +146,7 @@ def test_scan_and_finding_have_at_most_sixteen_scanners(name: str) -> None:
         *(make_vulnerability(source=each, cveId=f"CVE-{each[:5]}") for each in names), sensor=None
     )
     assert parse(many_findings).scanners == expected
-    sensor = {"scannerVersions": dict.fromkeys(names[:150], "1")}
+    sensor = {"scannerVersions": dict.fromkeys([*names[:150], "trivy"], "1")}
     assert parse(make_document(sensor=sensor)).scanners == expected
 
 
@@ -157,7 +157,48 @@ def test_scanners_of_findings_without_source_are_those_of_the_sensor() -> None:
 
 @pytest.mark.parametrize("status", list(ScanStatus))
 def test_status_is_parsed(status: ScanStatus) -> None:
-    assert status is parse(change_scan(status=status.value)).status
+    document = change_scan(status=status.value)
+    document["findings"]["vulnerabilities"] = [make_vulnerability(severity="NEGLIGIBLE")]
+    assert status is parse(document).status
+
+
+@pytest.mark.parametrize("vulnerabilities", [[], None])
+@pytest.mark.parametrize("status", list(ScanStatus))
+def test_partial_scan_without_vulnerabilities_has_failed(
+    vulnerabilities: object, status: ScanStatus
+) -> None:
+    document = change_scan(status=status.value)
+    document["findings"]["vulnerabilities"] = vulnerabilities
+    expected = ScanStatus.FAILED if status is ScanStatus.PARTIAL else status
+    assert parse(document).status is expected
+
+
+OTHERS = ["dockle", "dive", "syft"]
+
+
+@pytest.mark.parametrize("status", list(ScanStatus))
+def test_finished_scan_without_scanner_of_vulnerabilities_is_rejected(status: ScanStatus) -> None:
+    sensor = {"scannerVersions": dict.fromkeys(OTHERS, "1")}
+    document = {**change_scan(status=status.value), "sensor": sensor}
+    document["findings"]["vulnerabilities"] = []
+    if not status.is_finished:
+        assert parse(document).status is status
+        return
+    with pytest.raises(InvalidReport, match="none of its scanners looks for them") as caught:
+        parse(document)
+    [issue] = caught.value.issues
+    assert issue.path == "sensor.scannerVersions"
+    assert issue.message.startswith("has none of the scanners anchore, clair, docker-scout, grype,")
+    document["findings"]["vulnerabilities"] = [make_vulnerability()]
+    assert parse(document).status is status
+
+
+@pytest.mark.parametrize("name", ["trivy", "grype", "osv", "osv-scanner", " Trivy ", "snyk"])
+def test_scan_without_vulnerabilities_of_a_scanner_for_them_is_accepted(name: str) -> None:
+    # More scanners than a scan can have, so that the name is not among the recorded ones.
+    names = [*(f"{number:02}" for number in range(20)), name]
+    report = parse(make_document(sensor={"scannerVersions": dict.fromkeys(names, "1")}))
+    assert (report.status, report.findings, len(report.scanners)) == (ScanStatus.SUCCESS, (), 16)
 
 
 @pytest.mark.parametrize(
