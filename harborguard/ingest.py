@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from harborguard.errors import Forbidden, InvalidReport, Issue
 from harborguard.model import RecordedScan, Reference, Report, Scan
@@ -13,8 +13,7 @@ from harborguard.store.connection import Connection
 from harborguard.store.errors import retry_once
 from harborguard.store.registries import find_registry
 from harborguard.store.scans import record_scan
-
-_CLOCK_TOLERANCE = timedelta(minutes=5)
+from harborguard.timestamps import CLOCK_TOLERANCE
 
 
 def ingest_report(
@@ -56,7 +55,7 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
     reference = None if image is None else parse_reference(image)
     report = parse_report(body, reference=reference)
     finished_at = report.finished_at or received_at
-    if finished_at > received_at + _CLOCK_TOLERANCE:
+    if finished_at > received_at + CLOCK_TOLERANCE:
         message = f"is {finished_at.isoformat()}, more than five minutes in the future"
         raise InvalidReport(
             "The scan's finish time is in the future.", [Issue(report.finished_at_path, message)]

@@ -1,8 +1,10 @@
 """Parse RFC 3339 times as scanners and registries write them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+# How far the clock of another machine may be ahead.
+CLOCK_TOLERANCE = timedelta(minutes=5)
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,30})?"
     r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?"

@@ -6,6 +6,7 @@ from datetime import datetime
 from harborguard.model import ObservedTag
 from harborguard.store.connection import Connection
 from harborguard.store.statements import STATEMENTS
+from harborguard.timestamps import CLOCK_TOLERANCE
 
 
 def observe_tags(
@@ -20,7 +21,8 @@ def observe_tags(
 ) -> None:
     """Record that an image's tags had these digests at `observed_at`.
 
-    The stored time range of a digest can only grow, so observations may arrive in any order.
+    The stored time range of a digest can only grow, so observations may arrive in any order. A
+    build time after the observation is not stored: it would make its tag the latest for years.
     `is_confirmed` is False for the tags of an unfinished scan (contract 6). `is_synced` is True for
     the tags that a registry sync observed: the deletion of a scan keeps them (contract 8.7).
     """
@@ -29,9 +31,16 @@ def observe_tags(
         "image_id": image_id,
         "names": [tag.name for tag in tags],
         "digests": [tag.digest for tag in tags],
-        "built_at": [tag.built_at for tag in tags],
+        "built_at": [_plausible_build_time(tag, observed_at) for tag in tags],
         "observed_at": observed_at,
         "is_confirmed": is_confirmed,
         "is_synced": is_synced,
     }
     conn.execute(STATEMENTS["observe_tags"], parameters)
+
+
+def _plausible_build_time(tag: ObservedTag, observed_at: datetime) -> datetime | None:
+    """Return a tag's build time; None if it is unknown or after the observation."""
+    if tag.built_at is None or tag.built_at > observed_at + CLOCK_TOLERANCE:
+        return None
+    return tag.built_at

@@ -6,7 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -165,6 +165,17 @@ def test_sync_of_an_index_records_the_build_time_of_linux_amd64(
     built = dict(conn.execute("SELECT digest, built_at FROM tags").fetchall())
     assert built[arm] == BUILT_AT + DAY
     assert sorted(built.values()) == [BUILT_AT - 5 * DAY, BUILT_AT, BUILT_AT + DAY]
+
+
+def test_build_time_in_the_future_does_not_make_a_tag_the_latest(
+    run: Commands, registry: Pusher, conn: Connection, acme: str
+) -> None:
+    registry.push("api", "1", built_at=BUILT_AT.replace(year=2099))
+    sync(run, registry.host)
+    new = registry.push("api", "2", built_at=datetime.now(UTC))
+    sync(run, registry.host)
+    assert images(conn, acme, registry.host) == {"api": (2, "2", new, None)}
+    assert dict(conn.execute("SELECT name, built_at FROM tags").fetchall())["1"] is None
 
 
 @pytest.mark.skipif(not (PROGRAM and which("skopeo")), reason="needs docker-registry and skopeo")

@@ -126,6 +126,33 @@ def test_time_of_digest_is_its_build_time_else_first_observation(
     assert row_of(conn, acme)["latest_tag"] == "undated"
 
 
+@pytest.mark.parametrize(
+    ("ahead", "is_known"),
+    [
+        (timedelta(minutes=5), True),
+        (timedelta(minutes=5, microseconds=1), False),
+        (timedelta(days=70 * 365), False),
+    ],
+)
+def test_build_time_after_the_observation_is_unknown(
+    conn: Connection, acme: str, ahead: timedelta, is_known: bool
+) -> None:
+    built_at = SCANNED_AT + ahead
+    ingest(conn, acme, reports.trivy(f"{NAME}:1", digest=manifest("a"), built_at=built_at))
+    later = SCANNED_AT + timedelta(seconds=1)
+    ingest(conn, acme, reports.trivy(f"{NAME}:2", digest=manifest("b"), finished_at=later))
+    assert row_of(conn, acme)["latest_tag"] == ("1" if is_known else "2")
+    # A later observation of the same digest is compared with its own time.
+    ingest(
+        conn,
+        acme,
+        reports.trivy(f"{NAME}:1", digest=manifest("a"), built_at=later, finished_at=later + DAY),
+    )
+    assert [row["built_at"] for row in rows_of(conn, "tags") if row["name"] == "1"] == [
+        built_at if is_known else later
+    ]
+
+
 def test_digest_with_several_build_times_uses_latest_one(conn: Connection, acme: str) -> None:
     """If scanners disagree on the build time, the order of arrival must not decide."""
     for days, tag in ((9, "1"), (5, "2"), (7, "1"), (3, "1"), (8, "1")):

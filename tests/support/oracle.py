@@ -254,7 +254,13 @@ def _latest_tag(scans: Sequence[Scan]) -> tuple[str | None, str | None]:
 
 def _digest_time(scans: Sequence[Scan]) -> datetime:
     """Return the build time of the digest of these scans, else its first observation."""
-    built = [scan.built_at for scan in scans if scan.built_at and scan.built_at.year >= 2000]
+    built = [
+        scan.built_at
+        for scan in scans
+        if scan.built_at
+        and scan.built_at.year >= 2000
+        and scan.built_at <= scan.finished_at + timedelta(minutes=5)
+    ]
     return max(built) if built else min(scan.finished_at for scan in scans)
 
 
