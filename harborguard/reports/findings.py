@@ -15,17 +15,25 @@ MAX_SCANNER = 100  # characters
 MAX_SCANNERS = 16  # of a scan or a finding
 
 _SEVERITIES = {severity.value.lower(): severity for severity in Severity} | {
+    "crit": Severity.CRITICAL,
+    "important": Severity.HIGH,  # Red Hat's word, as is "moderate"
+    "moderate": Severity.MEDIUM,
     "informational": Severity.INFO,
     "none": Severity.INFO,
 }
+_MAX_SEVERITY = 100  # characters that are compared
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _key = attrgetter("vulnerability_id", "package", "installed_version")
 _T = TypeVar("_T")
 
 
 def parse_severity(text: str | None) -> Severity:
-    """Parse a scanner's severity, in any case. Return `unknown` for an unknown one."""
-    return _SEVERITIES.get((text or "").strip().lower(), Severity.UNKNOWN)
+    """Parse a scanner's severity, in any case. Return `unknown` for an unknown one.
+
+    White space around the word and invisible characters are ignored.
+    """
+    visible = "".join(filter(str.isprintable, (text or "").strip()[:_MAX_SEVERITY]))
+    return _SEVERITIES.get(visible.strip().lower(), Severity.UNKNOWN)
 
 
 def parse_score(score: float | None) -> float | None:

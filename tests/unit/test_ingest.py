@@ -116,6 +116,23 @@ def test_severities_below_low_are_kept_and_not_counted(make: type) -> None:
     )
 
 
+@pytest.mark.parametrize("make", [reports.envelope, reports.trivy, reports.grype])
+@pytest.mark.parametrize(
+    ("word", "counts"),
+    [
+        ("Important", SeverityCounts(high=1)),
+        ("moderate\u200b", SeverityCounts(medium=1)),
+        ("Severe", SeverityCounts()),
+    ],
+)
+def test_severity_words_of_other_sources_are_counted_in_each_format(
+    make: type, word: str, counts: SeverityCounts
+) -> None:
+    pattern = re.compile(rb'("severity": )"low"', re.IGNORECASE)
+    body, replaced = pattern.subn(rf'\1"{word}"'.encode(), make(counts=(0, 0, 0, 1)))
+    assert (replaced, read(body).counts) == (1, counts)
+
+
 def test_finding_reported_twice_counts_once_at_its_worst_severity() -> None:
     body = reports.trivy(counts=(0, 0, 1, 0))
     [medium] = read(body).report.findings
