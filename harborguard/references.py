@@ -6,8 +6,8 @@ from harborguard.errors import InvalidReference, Issue
 from harborguard.model import Reference
 
 _DOCKER_HUB = "docker.io"
-# Other hosts of Docker Hub: the legacy index and the registry API.
-_DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io"}
+# Other hosts of Docker Hub: the legacy index, the registry API, and a name that redirects to it.
+_DOCKER_HUB_ALIASES = {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 _MAX_NAME = 255
 
 # Schemes that tools and container runtimes write before a name. `docker:24` and `registry:2` are
@@ -45,10 +45,11 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{12,128}|sha(?:256|512):[0-9a-f]*")
 def parse_reference(text: str) -> Reference:
     """Parse an image reference such as `nginx` or `https://GHCR.io/acme/api:1.4`.
 
-    The host is lower-cased; Docker Hub's short names are completed (`docker.io/library/nginx`). A
-    reference without tag and digest has the tag `latest`; a reference with only a digest has no
-    tag. The grammar is that of the OCI distribution specification. Schemes of tools and runtimes
-    are dropped. Raise InvalidReference if the text is malformed, an image id, or a path.
+    The host is lower-cased, without the default port 443; Docker Hub's short names are completed
+    (`docker.io/library/nginx`). A reference without tag and digest has the tag `latest`; a
+    reference with only a digest has no tag. The grammar is that of the OCI distribution
+    specification. Schemes of tools and runtimes are dropped. Raise InvalidReference if the text is
+    malformed, an image id, or a path.
     """
     without_scheme = _drop_scheme(text)
     if _IMAGE_ID.fullmatch(without_scheme):
@@ -131,6 +132,10 @@ def _normalize_host(text: str) -> str:
     host = text.lower()
     if not _HOST.fullmatch(host):
         raise _invalid(f"has a malformed registry host; expected {_HOST_FORMS}")
+    without_port = host.removesuffix(":443")
+    # `registry:443` remains, because `registry` is no host in a name.
+    if _has_host(f"{without_port}/"):
+        host = without_port
     return _DOCKER_HUB if host in _DOCKER_HUB_ALIASES else host
 
 

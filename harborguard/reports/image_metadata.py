@@ -142,7 +142,9 @@ def _parse_tags(tags: Sequence[tuple[str, str]]) -> tuple[list[Reference], list[
 
 def _parse_scanned(text: str, names: ReportedNames, tags: list[Reference]) -> Reference:
     """Return the reference in a scanned text; raise InvalidReference for an id or a path."""
-    if is_file_name(text):
+    # `ghcr.io/acme/api:rel.zip` has a host and a tag. `build.d/api.tar` may be a path.
+    has_tag = ":" in text.rpartition("/")[2]
+    if is_file_name(text) and (is_short_name(text) or not has_tag):
         raise _make_path_error("is the name of a file")
     is_listed = any(text == tag for _, tag in names.tags)
     reference = _parse_listed(text) if is_listed else _parse_reported_reference(text)
