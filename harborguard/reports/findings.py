@@ -37,13 +37,17 @@ def parse_severity(text: str | None) -> Severity:
 
 
 def parse_score(score: float | None) -> float | None:
-    """Return a CVSS base score, 0.0..10.0; None if it is missing or out of range."""
-    return score if score is not None and 0 <= score <= 10 else None
+    """Return a CVSS base score, 0.0..10.0 with one decimal; None if missing or out of range.
+
+    PostgreSQL's type real rejects numbers that are too close to zero.
+    """
+    return round(abs(score), 1) if score is not None and 0 <= score <= 10 else None
 
 
 def parse_epss(probability: float | None) -> float | None:
     """Return an EPSS probability, 0.0..1.0; None if it is missing or out of range."""
-    return probability if probability is not None and 0 <= probability <= 1 else None
+    # `abs` turns a negative zero into zero.
+    return abs(probability) if probability is not None and 0 <= probability <= 1 else None
 
 
 def clip(text: str, max_length: int) -> str:

@@ -1,13 +1,14 @@
 """Translation of psycopg errors into `harborguard.errors`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
 from psycopg import errors as sqlstate
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from harborguard.errors import HarborGuardError, StatementTimeout, StoreUnavailable
+from harborguard.errors import HarborGuardError, InvalidReport, StatementTimeout, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -41,6 +42,18 @@ def retry_once(work: Callable[[], T]) -> T:
             return work()
         except sqlstate.ForeignKeyViolation as error:
             raise StoreUnavailable(_DELETED) from error
+
+
+@contextmanager
+def reject_unstorable_values() -> Iterator[None]:
+    """Raise InvalidReport for a value that a column cannot store (SQLSTATE class 22).
+
+    Parsing limits every value; this keeps a value that it misses from failing other reports.
+    """
+    try:
+        yield
+    except psycopg.DataError as error:
+        raise InvalidReport("The report has a value that cannot be stored.") from error
 
 
 def translate_error(error: BaseException) -> HarborGuardError | None:

@@ -8,6 +8,7 @@ from typing import Any
 from harborguard.errors import Conflict
 from harborguard.model import Finding, ObservedTag, RecordedScan, Scan, ScanStatus, SeverityCounts
 from harborguard.store.connection import Connection
+from harborguard.store.errors import reject_unstorable_values
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.images.rows import ensure_image
 from harborguard.store.registries import ensure_registry
@@ -29,9 +30,10 @@ def record_scan(
     of a scan that is no longer superseded (contract 6.9). `before_new` is called for any other
     scan; an exception that it raises cancels the transaction. Raise Conflict if the external id is
     recorded with other content. It has the recorded scan's id, unless the caller is limited to
-    `scope_registry_id` and the scan is of another registry (contract 8.5).
+    `scope_registry_id` and the scan is of another registry (contract 8.5). Raise InvalidReport if
+    the database cannot store a value.
     """
-    with conn.transaction():
+    with reject_unstorable_values(), conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
         name = scan.report.reference.name
         image_id, is_new = ensure_image(conn, organization_id, registry_id, name)

@@ -17,6 +17,7 @@ from harborguard import __version__
 from harborguard.cli import main
 from harborguard.store.connection import Connection
 from harborguard.store.statements import MIGRATIONS
+from tests.support import reports
 from tests.support.commands import Commands
 from tests.support.postgres import scratch_database
 
@@ -323,6 +324,33 @@ def test_ingest_continues_after_files_that_cannot_be_recorded(
         "recorded as ",
     ]
     assert lines[4] == "3 of 4 files were not recorded"
+    assert conn.execute("SELECT count(*) FROM scans").fetchone() == (1,)
+
+
+def test_ingest_continues_after_a_report_that_the_database_rejects(
+    run: Commands, report: Path, tmp_path: Path, conn: Connection
+) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(reports.envelope("ghcr.io/acme/bad:1", (1,), scan_id="bad"))
+    conn.execute(
+        """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'out of range' USING ERRCODE = 'numeric_value_out_of_range'; END $$
+        """
+    )
+    conn.execute(
+        """
+        CREATE TRIGGER fail BEFORE INSERT ON scans FOR EACH ROW
+        WHEN (new.external_id = 'bad') EXECUTE FUNCTION fail()
+        """
+    )
+    try:
+        result = run(f"ingest {bad} {report} --org acme")
+    finally:
+        conn.execute("DROP FUNCTION fail CASCADE")
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{bad}: not recorded: The report has a value that cannot be stored."
+    assert (result.exit_code, lines[2]) == (1, "1 of 2 files were not recorded")
     assert conn.execute("SELECT count(*) FROM scans").fetchone() == (1,)
 
 

@@ -1,5 +1,6 @@
 """Recording scans: the stored rows, replays, conflicts and failures."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -390,6 +391,74 @@ def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: st
     assert isinstance(translate_error(caught.value), StoreUnavailable)
     assert stored_rows(conn) == before
     assert ingest(conn, acme, body).is_new
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cvss_score": 1e-50}, {"epss": "x"}, {"package": "a\0"}],
+)
+def test_value_that_the_database_cannot_store_rejects_the_report(
+    conn: Connection, acme: str, change: dict[str, Any]
+) -> None:
+    """Parsing prevents these values; the report must not end a command if it misses one."""
+    scan = make_scan(reports.envelope(counts=(1, 1)), received_at=RECEIVED_AT)
+    first, second = scan.report.findings
+    report = replace(scan.report, findings=(first, replace(second, **change)))
+    before = stored_rows(conn)
+    with pytest.raises(InvalidReport, match="has a value that cannot be stored"):
+        record_scan(conn, acme, replace(scan, report=report))
+    assert stored_rows(conn) == before
+    assert ingest(conn, acme, reports.envelope(counts=(1, 1))).is_new
+
+
+NUMBERS = ["1e-50", "5e-324", "1e-39", "-0.0", "-1e-300", "9.9999999999999999999", "1e308"]
+TIMES = [
+    *("0001-01-01T00:00:00Z", "0002-01-01T00:00:00+00:30", "1969-12-31T23:59:59.999999999Z"),
+    *("2026-01-01T00:00:00.123456789-12:00", "2026-04-26T14:22:11-23:59"),
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_extreme_numbers_of_findings_are_stored(conn: Connection, acme: str, number: str) -> None:
+    field = f'"severity": "LOW", "epss": {number}, "cvssScore": {number}, "x": '
+    envelope = reports.envelope(counts=(0, 0, 0, 1)).replace(
+        b'"severity": "LOW", "cvssScore": ', field.encode()
+    )
+    trivy = reports.trivy(counts=(0, 0, 0, 1)).replace(
+        b'"Severity"', f'"CVSS": {{"nvd": {{"V3Score": {number}}}}}, "Severity"'.encode()
+    )
+    grype = reports.grype(counts=(0, 0, 0, 1)).replace(
+        b'"severity"',
+        f'"cvss": [{{"version": "3.1", "metrics": {{"baseScore": {number}}}}}],'
+        f'"epss": [{{"epss": {number}}}], "severity"'.encode(),
+    )
+    for body in (envelope, trivy, grype):
+        assert number.encode() in body
+        ingest(conn, acme, body)
+    for row in rows_of(conn, "findings"):
+        assert str(row["cvss_score"]) in {"0.0", "10.0", "None"}
+        assert row["epss"] is None or 0 <= row["epss"] <= 1
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_extreme_times_of_reports_are_stored(conn: Connection, acme: str, time: str) -> None:
+    bodies = [
+        reports.envelope(scan_id="1").replace(
+            b'"finishedAt"', f'"startedAt": "{time}", "finishedAt"'.encode()
+        ),
+        *(
+            re.sub(
+                rb'"(finishedAt|CreatedAt|timestamp|created)": (null|"[^"]*")',
+                rf'"\1": "{time}"'.encode(),
+                body,
+            )
+            for body in (reports.trivy(), reports.grype())
+        ),
+    ]
+    for body in bodies:
+        assert time.encode() in body
+        assert ingest(conn, acme, body).is_new
+    assert row_of(conn, acme)["last_scanned_at"] is not None
 
 
 def test_finding_that_violates_a_constraint_stores_nothing(conn: Connection, acme: str) -> None:

@@ -217,10 +217,22 @@ def test_score_out_of_range_is_none(reported: float | None, score: float | None)
 
 
 @pytest.mark.parametrize(
+    ("reported", "score"),
+    [(1e-50, 0.0), (5e-324, 0.0), (0.04, 0.0), (7.449, 7.4), (9.96, 10.0), (-0.0, 0.0)],
+)
+def test_score_has_one_decimal_and_no_negative_zero(reported: float, score: float) -> None:
+    assert str(parse_score(reported)) == str(score)
+
+
+@pytest.mark.parametrize(
     ("reported", "epss"), [(None, None), (0, 0), (0.5, 0.5), (1, 1), (1.01, None), (-0.1, None)]
 )
 def test_epss_out_of_range_is_none(reported: float | None, epss: float | None) -> None:
     assert epss == parse_epss(reported)
+
+
+def test_epss_has_no_negative_zero() -> None:
+    assert str(parse_epss(-0.0)) == "0.0"
 
 
 def test_long_title_and_url_are_clipped() -> None:
