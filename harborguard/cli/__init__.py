@@ -1,4 +1,4 @@
-"""The command line: schema, organizations, credentials, scan reports and registries.
+"""The command line: schema, organizations, credentials, reports, registries and pruning.
 
 Secrets and tables go to standard output, messages and errors to standard error.
 """
@@ -6,7 +6,7 @@ Secrets and tables go to standard output, messages and errors to standard error.
 import click
 
 from harborguard import __version__
-from harborguard.cli import credentials, organizations, registries, scans, schema
+from harborguard.cli import credentials, organizations, prune, registries, scans, schema
 from harborguard.cli.terminal import Commands
 from harborguard.config import Config
 from harborguard.observability.logs import configure_logging
@@ -32,5 +32,6 @@ for command in (
     credentials.token,
     scans.ingest,
     registries.registry,
+    prune.prune,
 ):
     main.add_command(command)

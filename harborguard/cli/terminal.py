@@ -15,6 +15,7 @@ from harborguard.references import parse_host, parse_reference
 from harborguard.store.errors import translate_error
 
 MAX_NAME = 200
+MAX_DAYS = 36500
 PROGRESS_BAR_FROM = 5  # files
 ALL_ORGANIZATIONS_HELP = "Id or name of the organization. Default: all organizations."
 EXPIRES_HELP = "Days from now (90d) or a date or time, in UTC if it has no offset. Default: never."
@@ -46,6 +47,27 @@ class Expiry(click.ParamType[datetime]):
         if moment <= now:
             self.fail(f"{value!r} is in the past")
         return moment
+
+
+class Age(click.ParamType[datetime | None]):
+    """The time a number of days ago (90d), at least one; None for `never`, if that is allowed."""
+
+    name = "90d"
+
+    def __init__(self, *, allow_never: bool = False) -> None:
+        self._allow_never = allow_never
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | None:
+        """Return the time; fail if the value is malformed, less than a day or too long."""
+        if self._allow_never and value.lower() == "never":
+            return None
+        days = _parse_days(value)
+        if days is None or not 1 <= days <= MAX_DAYS:
+            alternative = ", or never" if self._allow_never else ""
+            self.fail(f"{value!r} is not a number of days from 1d to {MAX_DAYS}d{alternative}")
+        return datetime.now(UTC) - timedelta(days=days)
 
 
 class Name(click.ParamType[str]):
@@ -170,10 +192,15 @@ def _cell(value: Any) -> str:
 
 
 def _parse_moment(text: str, now: datetime) -> datetime:
-    if text[-1:] in {"d", "D"} and text[:-1].isdecimal():
-        return now + timedelta(days=int(text[:-1]))
+    if (days := _parse_days(text)) is not None:
+        return now + timedelta(days=days)
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parse_days(text: str) -> int | None:
+    """Return the number of a text like 90d, or None if it has another form."""
+    return int(text[:-1]) if text[-1:] in {"d", "D"} and text[:-1].isdecimal() else None
 
 
 def _is_host_of_image_names(value: str) -> bool:

@@ -7,10 +7,10 @@ from harborguard.store.images.details import without_total
 from harborguard.store.statements import STATEMENTS
 
 
-def record_action(  # noqa: PLR0917 - the types differ, and it is called in every change
-    conn: Connection, organization_id: str, actor: Actor, action: Action, target: str
+def record_action(
+    conn: Connection, organization_id: str, actor: Actor, action: Action, *targets: str
 ) -> None:
-    """Record that an actor did something to a target, such as `apikey/key-3f2a9c0d71e84b55`.
+    """Record that an actor did something to targets, such as `apikey/key-3f2a9c0d71e84b55`.
 
     Call it in the transaction of the change, so that both are stored or neither is.
     """
@@ -18,7 +18,7 @@ def record_action(  # noqa: PLR0917 - the types differ, and it is called in ever
         "organization_id": organization_id,
         "actor": actor.name,
         "action": action.value,
-        "target": target,
+        "targets": list(targets),
         "ip": actor.ip,
     }
     conn.execute(STATEMENTS["record_action"], parameters)

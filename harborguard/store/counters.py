@@ -44,6 +44,13 @@ def change_counters(
     conn.execute(STATEMENTS["change_counters"], parameters)
 
 
+def find_image_count(conn: Connection, organization_id: str) -> int:
+    """Return the number of images of an organization, from the counters."""
+    key = {"organization_id": organization_id}
+    row = conn.execute(STATEMENTS["find_image_count"], key).fetchone()
+    return row[0] if row else 0
+
+
 def find_incorrect_counters(conn: Connection, organization_id: str) -> list[IncorrectCounter]:
     """Return the counters of an organization that differ from its images."""
     rows = conn.execute(STATEMENTS["find_incorrect_counters"], {"organization_id": organization_id})

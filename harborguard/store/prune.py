@@ -1,22 +1,40 @@
 """Prune an organization: delete unseen images, old scans, old observations and audit entries.
 
-Everything is deleted in batches, each in a transaction of its own, so that readers and writers do
-not wait for long. A run that was interrupted leaves nothing half deleted, and the next run goes on.
+Images are examined in windows, in the order of their ids. Rows are deleted in batches, each in one
+short transaction, so that readers and recorders do not wait for long. A run that was interrupted
+leaves nothing half deleted, and the next run deletes the rest.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from harborguard.model import Action, Actor, Scope
 from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
+from harborguard.store.counters import find_image_count
+from harborguard.store.errors import retry_once
 from harborguard.store.images.rows import delete_images, list_image_ids, lock_images
 from harborguard.store.statements import STATEMENTS
 
-WINDOW = 200  # images that are examined at once
+WINDOW = 2000  # images that are examined at once, and at most deleted in one transaction
+SLICE = 200  # images whose scans or observations are listed at once
 BATCH = 2000  # scans, observations or audit entries in one transaction
+MAX_LISTED = 20_000  # scans or observations that are listed at once
+MAX_NAMES = 20
+# A transaction with images of many scans and findings is long, so the number of images adapts.
+TARGET_SECONDS = 0.2
+# Each deletion of images changes the version, and lists that take several statements start again
+# (docs/design.md). So pause after each transaction, for this multiple of its duration.
+PAUSE_FACTOR = 4
+MAX_PAUSE = 2  # seconds
+# The fraction of the images after whose deletion the table is vacuumed, and the least number. The
+# index-only scans of lists read the table where it is not vacuumed.
+VACUUM_FRACTION = 0.05
+MIN_VACUUM = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +54,18 @@ class PrunePolicy:
 
 @dataclass(slots=True)
 class PruneCounts:
-    """The number of rows that a run deleted, or would delete; `examined` is a number of images."""
+    """The number of rows that a run deleted, or would delete; `examined` is a number of images.
+
+    Scans and observations of the deleted images are not counted. `image_names` are the names of
+    some of these images.
+    """
 
     examined: int = 0
     images: int = 0
     scans: int = 0
     observations: int = 0
     audit_entries: int = 0
+    image_names: list[str] = field(default_factory=list)
 
 
 class Prune:
@@ -63,109 +86,135 @@ class Prune:
         self._policy = policy
         self._actor = actor
         self._dry_run = dry_run
-        self._is_recorded = dry_run
+        self._is_recorded = False
+        self._batch = SLICE  # images in the next transaction
+        self._duration = 0.0  # seconds of the last transaction
+        self._deleted_images = 0  # since the last VACUUM
 
     def run(self) -> Iterator[int]:
         """Prune; yield the number of examined images after each window of images."""
+        since, keep = self._policy.unseen_since, self._policy.keep_scans
         after = ""
-        while window := list_image_ids(self._conn, self._scope, after=after, limit=WINDOW):
-            self._prune_images(window)
-            self._prune_scans(window)
-            self._prune_observations(window)
+        while window := self._next_window(after):
+            remaining = window if since is None else self._prune_images(window, since)
+            for start in range(0, len(remaining), SLICE):
+                image_ids = remaining[start : start + SLICE]
+                if keep is not None:
+                    self.counts.scans += self._prune_rows("scans", image_ids, keep=keep)
+                if since is not None:
+                    observations = self._prune_rows("observations", image_ids, since=since)
+                    self.counts.observations += observations
             self.counts.examined += len(window)
             yield len(window)
             after = window[-1]
-        self._prune_audit_log()
+        if self._policy.audit_since is not None:
+            self._prune_audit_log(self._policy.audit_since)
 
-    def _prune_images(self, window: Sequence[str]) -> None:
-        if self._policy.unseen_since is None:
-            return
-        unseen = self._list("list_unseen_images", window, since=self._policy.unseen_since)
-        image_ids = [image_id for (image_id,) in unseen]
-        if image_ids and not self._dry_run:
-            with self._conn.transaction():
-                locked = lock_images(self._conn, self._scope, image_ids)
-                # A scan or a sync may have seen some of them before the lock.
-                unseen = self._list("list_unseen_images", locked, since=self._policy.unseen_since)
-                image_ids = [image_id for (image_id,) in unseen]
-                self._record_run()
-                for image_id in image_ids:
-                    self._record(Action.IMAGE_DELETED, f"image/{image_id}")
-                delete_images(self._conn, self._scope.organization_id, image_ids)
-        self.counts.images += len(image_ids)
+    def _next_window(self, after: str) -> list[str]:
+        if self._policy.unseen_since is None and self._policy.keep_scans is None:
+            return []
+        return list_image_ids(self._conn, self._scope, after=after, limit=WINDOW)
 
-    def _prune_scans(self, window: Sequence[str]) -> None:
-        if self._policy.keep_scans is not None:
-            self.counts.scans += self._delete_rows(
-                window, "list_old_scans", "delete_scans", "scan_ids", keep=self._policy.keep_scans
-            )
-
-    def _prune_observations(self, window: Sequence[str]) -> None:
-        if self._policy.unseen_since is not None:
-            self.counts.observations += self._delete_rows(
-                window,
-                "list_old_observations",
-                "delete_observations",
-                "tag_ids",
-                since=self._policy.unseen_since,
-            )
-
-    def _delete_rows(
-        self, window: Sequence[str], list_name: str, delete_name: str, ids: str, **parameters: Any
-    ) -> int:
-        """Delete the listed rows of a window of images in batches; return their number."""
+    def _prune_images(self, window: Sequence[str], since: datetime) -> list[str]:
+        """Delete the unseen images of a window; return the ids of the others."""
+        unseen = dict(self._list_unseen(window, since))
+        image_ids = list(unseen)
+        while image_ids and not self._dry_run:
+            batch, image_ids = image_ids[: self._batch], image_ids[self._batch :]
+            self.counts.images += self._delete(partial(self._delete_unseen, batch, since))
+            self._batch = min(WINDOW, max(1, int(len(batch) * TARGET_SECONDS / self._duration)))
+            self._vacuum_if_due(len(batch))
         if self._dry_run:
-            return len(self._list(list_name, window, limit=None, **parameters))
+            self.counts.images += len(unseen)
+        missing_names = MAX_NAMES - len(self.counts.image_names)
+        self.counts.image_names += list(unseen.values())[:missing_names]
+        return [image_id for image_id in window if image_id not in unseen]
+
+    def _vacuum_if_due(self, deleted: int) -> None:
+        self._deleted_images += deleted
+        images = find_image_count(self._conn, self._scope.organization_id)
+        if self._deleted_images >= max(MIN_VACUUM, VACUUM_FRACTION * images):
+            self._conn.execute(STATEMENTS["vacuum_images"])
+            self._deleted_images = 0
+
+    def _list_unseen(self, image_ids: Sequence[str], since: datetime) -> list[tuple[str, str]]:
+        """Return the ids and names of the unseen images."""
+        cursor = self._execute("list_unseen_images", image_ids=list(image_ids), since=since)
+        return cursor.fetchall()
+
+    def _delete_unseen(self, image_ids: Sequence[str], since: datetime) -> int:
+        locked = lock_images(self._conn, self._scope, image_ids)
+        # A scan or a sync may have seen some of them before the lock.
+        unseen = [image_id for image_id, _ in self._list_unseen(locked, since)]
+        if unseen:
+            self._record_run()
+            self._record(Action.IMAGE_DELETED, *(f"image/{image_id}" for image_id in unseen))
+            delete_images(self._conn, self._scope.organization_id, unseen)
+        return len(unseen)
+
+    def _prune_rows(self, kind: str, image_ids: Sequence[str], **condition: Any) -> int:
+        """Delete the old scans or observations of images; return their number."""
+        parameters = {"image_ids": list(image_ids), **condition}
+        if self._dry_run:
+            statement, parameters = self._statement(f"list_old_{kind}", **parameters, limit=None)
+            return sum(1 for _ in self._conn.cursor().stream(statement, parameters))
         deleted = 0
-        while found := self._list(list_name, window, limit=BATCH, **parameters):
-            with self._conn.transaction():
-                # A recorder of one of these images could make a listed row current before the lock.
-                image_ids = sorted({image_id for _, image_id in found})
-                locked = lock_images(self._conn, self._scope, image_ids)
-                found = self._list(list_name, locked, limit=BATCH, **parameters)
-                self._record_run()
-                self._execute(delete_name, **{ids: [row_id for row_id, _ in found]})
-            deleted += len(found)
+        while True:
+            found = self._execute(f"list_old_{kind}", **parameters, limit=MAX_LISTED).fetchall()
+            for start in range(0, len(found), BATCH):
+                batch = found[start : start + BATCH]
+                deleted += self._delete(partial(self._delete_rows, kind, batch, **condition))
+            if len(found) < MAX_LISTED:
+                return deleted
+
+    def _delete_rows(self, kind: str, rows: Sequence[tuple[str, str]], **condition: Any) -> int:
+        """Delete rows, which are their ids and those of their images, if they are still old."""
+        # A recorder or a deletion may have made one of them current before the lock.
+        lock_images(self._conn, self._scope, sorted({image_id for _, image_id in rows}))
+        row_ids = [row_id for row_id, _ in rows]
+        deleted = self._execute(f"delete_old_{kind}", ids=row_ids, **condition).rowcount
+        if deleted:
+            self._record_run()
         return deleted
 
-    def _prune_audit_log(self) -> None:
-        if self._policy.audit_since is None:
-            return
-        since = self._policy.audit_since
+    def _prune_audit_log(self, since: datetime) -> None:
         if self._dry_run:
-            [(self.counts.audit_entries,)] = self._execute("count_old_audit_entries", since=since)
+            [(count,)] = self._execute("count_old_audit_entries", since=since).fetchall()
+            self.counts.audit_entries = count
             return
-        while True:
-            with self._conn.transaction():
-                deleted = self._conn.execute(
-                    STATEMENTS["delete_old_audit_entries"],
-                    {
-                        "organization_id": self._scope.organization_id,
-                        "since": since,
-                        "limit": BATCH,
-                    },
-                ).rowcount
-                if deleted:
-                    self._record_run()
+        while deleted := self._delete(partial(self._delete_audit_entries, since)):
             self.counts.audit_entries += deleted
-            if deleted < BATCH:
-                return
 
-    def _list(
-        self, name: str, image_ids: Sequence[str], **parameters: Any
-    ) -> list[tuple[Any, ...]]:
-        return self._execute(name, image_ids=list(image_ids), **parameters)
+    def _delete_audit_entries(self, since: datetime) -> int:
+        deleted = self._execute("delete_old_audit_entries", since=since, limit=BATCH).rowcount
+        if deleted:
+            self._record_run()
+        return deleted
 
-    def _execute(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        key = {"organization_id": self._scope.organization_id}
-        cursor = self._conn.execute(STATEMENTS[name], {**key, **parameters})
-        return cursor.fetchall() if cursor.description else []
+    def _delete(self, delete: Callable[[], int]) -> int:
+        """Call a function in a transaction, again after a deadlock; return its number of rows."""
+
+        def attempt() -> int:
+            with self._conn.transaction():
+                return delete()
+
+        started = time.monotonic()
+        deleted = retry_once(attempt)
+        self._duration = time.monotonic() - started
+        self._is_recorded = self._is_recorded or deleted > 0
+        time.sleep(min(MAX_PAUSE, PAUSE_FACTOR * self._duration))
+        return deleted
 
     def _record_run(self) -> None:
         """Record the run in its first transaction that deletes something."""
         if not self._is_recorded:
             self._record(Action.INVENTORY_PRUNED, f"organization/{self._scope.organization_id}")
-            self._is_recorded = True
 
-    def _record(self, action: Action, target: str) -> None:
-        record_action(self._conn, self._scope.organization_id, self._actor, action, target)
+    def _record(self, action: Action, *targets: str) -> None:
+        record_action(self._conn, self._scope.organization_id, self._actor, action, *targets)
+
+    def _execute(self, name: str, **parameters: Any) -> Any:
+        return self._conn.execute(*self._statement(name, **parameters))
+
+    def _statement(self, name: str, **parameters: Any) -> tuple[Any, dict[str, Any]]:
+        return STATEMENTS[name], {"organization_id": self._scope.organization_id, **parameters}

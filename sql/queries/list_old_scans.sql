@@ -22,5 +22,7 @@ WHERE ranked.rank > %(keep)s
             AND kept.image_id = ranked.image_id
             AND kept.tag_key = ranked.tag_key
             AND kept.scan_id = ranked.id
+        OFFSET 0  -- a lookup for each scan, not a join
     )
+ORDER BY ranked.image_id
 LIMIT %(limit)s

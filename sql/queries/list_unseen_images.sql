@@ -1,5 +1,6 @@
--- List those of the images that neither a scan nor a sync has seen since a time.
-SELECT image.id
+-- List those of the images that neither a scan nor a sync has seen since a time. A scan that was
+-- recorded since then has seen its image, even if it finished before.
+SELECT image.id, image.name
 FROM images AS image
 WHERE image.organization_id = %(organization_id)s
     AND image.id = ANY (%(image_ids)s)
@@ -10,6 +11,7 @@ WHERE image.organization_id = %(organization_id)s
         WHERE tags.organization_id = %(organization_id)s
             AND tags.image_id = image.id
             AND tags.last_observed_at >= %(since)s
+        OFFSET 0  -- a lookup for each image, not a join
     )
     AND NOT EXISTS (
         SELECT
@@ -17,5 +19,6 @@ WHERE image.organization_id = %(organization_id)s
         WHERE scans.organization_id = %(organization_id)s
             AND scans.image_id = image.id
             AND greatest(scans.finished_at, scans.recorded_at) >= %(since)s
+        OFFSET 0
     )
 ORDER BY image.id

@@ -1,3 +1,4 @@
--- Record an action in the audit log.
+-- Record that an actor did something to each of the targets.
 INSERT INTO audit_log (organization_id, actor, action, target, ip)
-VALUES (%(organization_id)s, %(actor)s, %(action)s, %(target)s, %(ip)s)
+SELECT %(organization_id)s, %(actor)s, %(action)s, target, %(ip)s
+FROM unnest(%(targets)s::text[]) AS target

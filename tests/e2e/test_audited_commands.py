@@ -43,6 +43,7 @@ COMMANDS: list[tuple[list[str], str, list[tuple[str, str]]]] = [
      [("registry.updated", "registry")]),
     ([], f"ingest {SAMPLE} --org acme", []),
     ([f"ingest {SAMPLE} --org acme"], "recount --repair", []),
+    ([f"ingest {SAMPLE} --org acme"], "prune --org acme --unseen-for 1d --keep-scans 1", []),
     ([], "key list --org acme", []),
     ([], "org list", []),
     ([], "user list", []),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from flask.testing import FlaskClient
 
 from harborguard import __version__
 from harborguard.cli import main
+from harborguard.cli import prune as cli_prune
 from harborguard.store.connection import Connection
 from harborguard.store.statements import MIGRATIONS
 from tests.support import reports
 from tests.support.commands import Commands
 from tests.support.postgres import scratch_database
+from tests.support.reports import stored_rows
 
 ROOT = Path(__file__).parents[2]
 ENVELOPE = {
@@ -413,3 +416,133 @@ def test_unusable_database_url_is_reported_without_its_password(url: str) -> Non
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert "hunter2" not in result.output
+
+
+@pytest.fixture
+def old_data(run: Commands, report: Path, conn: Connection) -> None:
+    """Record an unseen image, an image with two scans, and an old entry of the audit log."""
+    for number, (name, finished_at) in enumerate(
+        [("api", "2026-04-01"), ("web", "2026-04-01"), ("web", "2026-04-02")]
+    ):
+        image = {"ref": f"ghcr.io/acme/{name}:1.4", "name": name, "tag": "1.4"}
+        scan = {**ENVELOPE["scan"], "id": str(number), "finishedAt": f"{finished_at}T12:00:00Z"}
+        report.write_text(json.dumps({**ENVELOPE, "image": image, "scan": scan}))
+        assert run(f"ingest {report} --org acme").exit_code == 0
+    conn.execute("UPDATE images SET created_at = '2026-01-01' WHERE name = 'ghcr.io/acme/api'")
+    conn.execute("UPDATE scans SET recorded_at = '2026-01-01' WHERE external_id = '0'")
+    conn.execute("UPDATE audit_log SET created_at = now() - interval '401 days'")
+
+
+def count_rows(conn: Connection) -> tuple[int, ...]:
+    """Return the numbers of images, scans and audit entries."""
+    query = "SELECT (TABLE i), (TABLE s), (TABLE a)"
+    counts = ", ".join(
+        f"{alias} AS (SELECT count(*) FROM {table})"
+        for alias, table in (("i", "images"), ("s", "scans"), ("a", "audit_log"))
+    )
+    [row] = conn.execute(f"WITH {counts} {query}".encode()).fetchall()
+    return row
+
+
+@pytest.mark.usefixtures("old_data")
+def test_prune_deletes_what_its_dry_run_prints(run: Commands, conn: Connection) -> None:
+    line = "prune --org acme --unseen-for 90d --keep-scans 1"
+    what = "1 images, 1 scans, 0 observations and 1 audit entries\n"
+    before = stored_rows(conn), count_rows(conn)
+    planned = run(f"{line} --dry-run")
+    assert (planned.exit_code, planned.stdout) == (0, "ghcr.io/acme/api\n")
+    assert planned.stderr == f"would delete {what}"
+    assert (stored_rows(conn), count_rows(conn)) == before == (before[0], (2, 3, 1))
+
+    result = run(line)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"deleted {what}")
+    # Of the audit log, the entries of the run and the deleted image are left.
+    assert count_rows(conn) == (1, 1, 2)
+    assert run("recount").exit_code == 0
+
+
+@pytest.mark.usefixtures("old_data")
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ("", (2, 3, 1)),
+        ("--audit-for never --keep-scans 1", (2, 2, 2)),
+        ("--audit-for 402d", (2, 3, 1)),
+        ("--audit-for never --unseen-for 90D", (1, 2, 3)),
+        ("--audit-for NEVER --keep-scans 2", (2, 3, 1)),
+    ],
+)
+def test_prune_deletes_only_what_its_options_name(
+    run: Commands, conn: Connection, options: str, left: tuple[int, ...]
+) -> None:
+    """Without options it deletes the old audit entry and records the run."""
+    assert run(f"prune --org acme {options}").exit_code == 0
+    assert count_rows(conn) == left
+
+
+@pytest.mark.usefixtures("old_data")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--audit-for never", "nothing to delete: give --unseen-for, --keep-scans or --audit-for"),
+        ("--unseen-for 0d", "'--unseen-for': '0d' is not a number of days from 1d to 36500d"),
+        ("--unseen-for 36501d", "'36501d' is not a number of days from 1d to 36500d"),
+        ("--unseen-for never", "'never' is not a number of days from 1d to 36500d"),
+        ("--unseen-for 2026-01-01", "'2026-01-01' is not a number of days from 1d to 36500d"),
+        ("--unseen-for 90", "'--unseen-for': '90' is not a number of days from 1d to 36500d"),
+        (
+            "--audit-for 1h",
+            "'--audit-for': '1h' is not a number of days from 1d to 36500d, or never",
+        ),
+        ("--keep-scans 0", "'--keep-scans': 0 is not in the range x>=1"),
+    ],
+)
+def test_prune_invalid_options_delete_nothing(
+    run: Commands, conn: Connection, options: str, message: str
+) -> None:
+    before = count_rows(conn)
+    result = run(f"prune --org acme {options}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"{message}\n") or f"{message}." in result.stderr
+    assert count_rows(conn) == before
+
+
+@pytest.mark.usefixtures("old_data")
+def test_prune_dry_run_prints_twenty_names_and_the_number_of_others(
+    run: Commands, conn: Connection
+) -> None:
+    conn.execute(
+        "INSERT INTO images (organization_id, registry_id, name, created_at)"
+        " SELECT organization_id, registry_id, 'ghcr.io/acme/' || n, '2026-01-01'"
+        " FROM images, generate_series(1, 12) AS n".replace("|| n", "|| images.name || n")
+    )
+    result = run("prune --org acme --unseen-for 90d --dry-run")
+    assert len(result.stdout.splitlines()) == 20
+    assert result.stderr.startswith("and 5 more images\nwould delete 25 images, ")
+
+
+def test_prune_help_names_what_is_deleted_and_the_default_age_of_audit_entries(
+    run: Commands,
+) -> None:
+    text = " ".join(run("prune --help").stdout.split())
+    for option in ("--unseen-for 90d", "--keep-scans N", "[default: 400d]", "--dry-run"):
+        assert option in text
+
+
+@pytest.mark.usefixtures("old_data")
+def test_prune_shows_a_progress_bar_on_a_terminal_and_lines_otherwise(
+    run: Commands, conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_prune, "_PROGRESS_INTERVAL", 1)
+    assert run("prune --org acme --keep-scans 5").stderr.startswith("examined 2 of 2 images\n")
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "harborguard", "prune", "--org", "acme", "--keep-scans", "5"]
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
+    subprocess.run(command, cwd=ROOT, env=environment, stderr=terminal, check=True)
+    os.close(terminal)
+    output = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert "examining images" in output
+    assert "100%" in output
+    assert output.endswith("0 audit entries\r\n")

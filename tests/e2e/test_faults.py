@@ -57,11 +57,12 @@ def test_nginx_compresses_forwards_paths_unchanged_and_limits_each_key() -> None
         lambda: scenarios.more_clients_than_connections(2, count=100),
         lambda: scenarios.migrations_race(2, 4),
         lambda: scenarios.through_a_pooler(["tests/api/test_list_images.py"]),
+        lambda: scenarios.prune_is_killed(5),
         lambda: scenarios.workers_are_killed(6),
         lambda: scenarios.workers_are_replaced(6),
         lambda: scenarios.service_restarts(8),
     ],
-    ids=["D1", "D2", "D3", "D5", "D7", "D10", "D11", "P1", "HUP", "TERM"],
+    ids=["D1", "D2", "D3", "D5", "D7", "D10", "D11", "D12", "P1", "HUP", "TERM"],
 )
 def test_fault_scenario_meets_its_requirement(scenario: Callable[[], Outcome]) -> None:
     outcome = scenario()

@@ -66,8 +66,15 @@ def test_nginx_errors_agree_with_those_of_the_api() -> None:
     assert set(codes) <= set(messages)
 
 
-def test_systemd_units_are_valid_and_confined() -> None:
-    paths = [str(DEPLOY / f"harborguard.{kind}") for kind in ("socket", "service")]
+@pytest.mark.parametrize(
+    ("trigger", "service"),
+    [
+        ("harborguard.socket", "harborguard.service"),
+        ("harborguard-prune.timer", "harborguard-prune.service"),
+    ],
+)
+def test_systemd_units_are_valid_and_confined(trigger: str, service: str) -> None:
+    paths = [str(DEPLOY / trigger), str(DEPLOY / service)]
     problems = [
         line
         for line in run("systemd-analyze", "verify", *paths).splitlines()
@@ -91,6 +98,25 @@ def test_unit_waits_for_gunicorn_and_reads_secrets_from_files() -> None:
         assert f"LoadCredential={credential}:/etc/harborguard/{credential}\n" in UNIT
         assert f"Environment={name}_FILE=%d/{credential}\n" in UNIT
         assert f"Environment={name}=" not in UNIT
+
+
+def test_unit_that_prunes_uses_the_settings_and_the_confinement_of_the_service() -> None:
+    unit = (DEPLOY / "harborguard-prune.service").read_text()
+    for line in (
+        "LoadCredential=database-url:/etc/harborguard/database-url",
+        "Environment=DATABASE_URL_FILE=%d/database-url",
+        "EnvironmentFile=-/etc/harborguard/environment",
+    ):
+        assert f"\n{line}\n" in unit
+        assert f"\n{line}\n" in UNIT
+    confinement = re.findall(
+        r"^(?:(?:Private|Protect|Restrict|SystemCall|Dynamic|Capability).*)$", UNIT, re.MULTILINE
+    )
+    assert len(confinement) > 15
+    assert set(confinement) <= set(unit.splitlines())
+    # The script that the unit runs keeps the variable that names the secret.
+    assert "DATABASE_URL_FILE=${DATABASE_URL_FILE:-" in (DEPLOY / "harborguard.sh").read_text()
+    assert "\nEnvironmentFile=/etc/harborguard/prune\n" in unit
 
 
 def test_units_nginx_and_compose_use_the_same_socket() -> None:

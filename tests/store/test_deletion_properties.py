@@ -17,7 +17,7 @@ from harborguard.store.counters import find_incorrect_counters
 from harborguard.store.images.findings import list_findings
 from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
-from harborguard.store.prune import Prune, PrunePolicy
+from harborguard.store.prune import Prune, PruneCounts, PrunePolicy
 from harborguard.store.registries import find_registry
 from tests.store.test_scans_properties import NAMES, Upload, uploads
 from tests.support import oracle
@@ -53,7 +53,14 @@ class PruneScans:
     keep: int
 
 
-Step = Upload | DeleteScan | DeleteImage | RemoveRegistry | PruneScans
+@dataclass(frozen=True)
+class PruneUnseen:
+    """Prune what was not seen since now, or since the next day: all images."""
+
+    days: int
+
+
+Step = Upload | DeleteScan | DeleteImage | RemoveRegistry | PruneScans | PruneUnseen
 
 
 def steps(number: int) -> st.SearchStrategy[Step]:
@@ -64,6 +71,7 @@ def steps(number: int) -> st.SearchStrategy[Step]:
         st.builds(DeleteImage, st.sampled_from(NAMES)),
         st.builds(RemoveRegistry, st.sampled_from(NAMES)),
         st.builds(PruneScans, st.integers(1, 2)),
+        st.builds(PruneUnseen, st.sampled_from([0, 0, 0, 1])),
     )
     return st.integers(0, 2).flatmap(lambda kind: others if kind == 2 else uploads(number))
 
@@ -98,11 +106,28 @@ class History:
             case RemoveRegistry():
                 self._remove_registry(step.name.partition("/")[0])
             case PruneScans():
-                policy = PrunePolicy(keep_scans=step.keep)
-                prune = Prune(self.conn, self.organization_id, policy, actor=OPERATOR)
-                examined = sum(prune.run())
+                counts = self._prune(PrunePolicy(keep_scans=step.keep))
                 expected = sum(image.prune(step.keep) for image in self.images.values())
-                assert (examined, prune.counts.scans) == (len(self.images), expected)
+                assert counts == PruneCounts(examined=len(self.images), scans=expected)
+            case PruneUnseen():
+                self._prune_unseen(step.days)
+
+    def _prune(self, policy: PrunePolicy) -> PruneCounts:
+        prune = Prune(self.conn, self.organization_id, policy, actor=OPERATOR)
+        assert sum(prune.run()) == prune.counts.examined
+        return prune.counts
+
+    def _prune_unseen(self, days: int) -> None:
+        """Images are created, and scans recorded, at the time of the transaction: now."""
+        [(now,)] = self.conn.execute("SELECT now()").fetchall()
+        counts = self._prune(PrunePolicy(unseen_since=now + timedelta(days=days)))
+        assert counts.examined == len(self.images)
+        if days:
+            assert counts.images == len(self.images)
+            self.images.clear()
+        else:
+            expected = sum(image.prune_observations() for image in self.images.values())
+            assert (counts.images, counts.observations) == (0, expected)
 
     def _upload(self, upload: Upload) -> None:
         recorded = ingest_report(

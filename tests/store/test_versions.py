@@ -7,7 +7,7 @@ The version of a scope that is limited to a registry increases with changes of t
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -29,6 +29,7 @@ from harborguard.store.connection import Connection
 from harborguard.store.counters import repair_counters
 from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.images.summary import count_images
+from harborguard.store.prune import Prune, PrunePolicy
 from harborguard.store.repositories import record_repository
 from harborguard.store.statements import STATEMENTS
 from tests.support import reports
@@ -172,7 +173,22 @@ def record_same_repository(inventory: Inventory) -> None:
     inventory.sync(ObservedTag("1.0", None), days=0)
 
 
+def prune(inventory: Inventory, policy: PrunePolicy) -> None:
+    assert sum(Prune(inventory.conn, inventory.id, policy, actor=OPERATOR).run()) in {0, 2}
+
+
+def prune_older_scan(inventory: Inventory) -> None:
+    inventory.upload(reports.envelope(f"{API}:1.0", (1,), finished_at=SCANNED_AT - DAY))
+    prune(inventory, PrunePolicy(keep_scans=1))
+
+
+def prune_older_observation(inventory: Inventory) -> None:
+    inventory.sync(ObservedTag("1.0", manifest("b")), days=-1)
+    prune(inventory, PrunePolicy(unseen_since=SCANNED_AT))
+
+
 LATER = SCANNED_AT + timedelta(hours=1)
+FUTURE = datetime.now(UTC) + DAY
 WRITES_AND_EFFECTS = {
     # Uploads.
     "new score": Write(
@@ -242,6 +258,19 @@ WRITES_AND_EFFECTS = {
         ),
         NONE,
         {"add_registry", "set_registry"},
+    ),
+    # Pruning.
+    "pruned images": Write(
+        lambda i: prune(i, PrunePolicy(unseen_since=FUTURE)),
+        (ALL, GHCR, QUAY),
+        {"record_action", "delete_images", *COUNTED},
+    ),
+    "pruned scans": Write(prune_older_scan, NONE, UPLOAD | {"delete_old_scans"}),
+    "pruned observations": Write(
+        prune_older_observation, NONE, {"observe_tags", "delete_old_observations"}
+    ),
+    "pruned audit entries": Write(
+        lambda i: prune(i, PrunePolicy(audit_since=FUTURE)), NONE, {"delete_old_audit_entries"}
     ),
     # Counters.
     "repaired counters": Write(miscount, (ALL, GHCR, QUAY), {"repair_counters"}),

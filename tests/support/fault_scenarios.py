@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from harborguard.config import Config
+from harborguard.store.connection import connect
+from harborguard.store.counters import find_incorrect_counters, repair_counters
 from harborguard.store.errors import translate_error
 from harborguard.store.pool import Pool, make_pool
 from tests.support.fault_injection import (
@@ -345,6 +347,99 @@ def role_settings() -> list[str]:
     """Return the statements in docs/operations.md that replace settings a pooler drops."""
     lines = (ROOT / "docs/operations.md").read_text().splitlines()
     return [line.strip() for line in lines if line.strip().startswith("ALTER ROLE harborguard SET")]
+
+
+# Three quarters of the images are unseen. Each image has five unfinished scans and a finding.
+FILL_FOR_PRUNE = """
+    INSERT INTO images (organization_id, registry_id, name, created_at)
+    SELECT
+        organization_id, id, 'ghcr.io/old/' || n,
+        CASE WHEN n % 4 > 0 THEN '2026-01-01' ELSE now() END
+    FROM registries, generate_series(1, {images}) AS n;
+    INSERT INTO scans (
+        organization_id, image_id, external_id, content_sha256, scanners, status, finished_at,
+        recorded_at, critical, high, medium, low, risk_score, grade
+    )
+    SELECT
+        organization_id, id, id || n, sha256('x'), '{{trivy}}', 'FAILED', '2026-01-01',
+        '2026-01-01', 0, 0, 0, 0, 0, 'A'
+    FROM images, generate_series(1, 5) AS n;
+    INSERT INTO finding_sets (organization_id, image_id, sha256)
+    SELECT organization_id, id, sha256('x') FROM images;
+    INSERT INTO findings (
+        organization_id, set_id, position, vulnerability_id, package, installed_version, severity,
+        sources
+    )
+    SELECT organization_id, id, 0, 'CVE-2026-1', 'zlib', '1.0', 'LOW', '{{trivy}}'
+    FROM finding_sets;
+    ANALYZE
+"""
+# Rows without an image or a set of findings, and images without any scan or findings.
+HALF_DELETED = """
+    SELECT count(*)
+    FROM images
+    FULL JOIN (SELECT DISTINCT image_id FROM scans) AS scans ON scans.image_id = images.id
+    FULL JOIN finding_sets ON finding_sets.image_id = coalesce(images.id, scans.image_id)
+    FULL JOIN findings ON findings.set_id = finding_sets.id
+    WHERE num_nulls(images.id, scans.image_id, finding_sets.id, findings.set_id) > 0
+"""
+
+
+def prune_is_killed(kills: int) -> Outcome:
+    """D12: `harborguard prune` is killed at random moments during reads, and then runs to the end.
+
+    The counters are compared with the images after each kill.
+    """
+    images = 1200 * (kills + 1)
+    command = [sys.executable, "-m", "harborguard", "prune", "--org", "acme"]
+    command += ["--unseen-for", "90d", "--keep-scans", "1"]
+    running = incorrect = half_deleted = 0
+    with cluster() as database, connect(Config(database_url=database.url)) as conn:
+        keys = seed(database.url, images=1)
+        conn.execute("DELETE FROM images")
+        conn.execute(FILL_FOR_PRUNE.format(images=images).encode(), prepare=False)
+        [(acme,)] = conn.execute("SELECT id FROM organizations WHERE name = 'acme'").fetchall()
+        repair_counters(conn, acme)
+        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database.url}
+        start = partial(
+            subprocess.Popen, command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+        )
+        with deployed(database.url) as service, clients(service.port, keys) as calls:
+            for _ in range(kills):
+                with start() as process:
+                    running += kill_while_running(process, database)
+                incorrect += len(find_incorrect_counters(conn, acme))
+                half_deleted += database.execute(HALF_DELETED)[0][0]
+            with start() as process:
+                failed = process.wait() != 0
+        incorrect += len(find_incorrect_counters(conn, acme))
+        half_deleted += database.execute(HALF_DELETED)[0][0]
+        left = database.execute(
+            "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM scans)"
+        )
+    statuses = results(calls)
+    return Outcome(
+        f"{kills} runs killed, {running} of them before their end, and a last one, on {images} "
+        f"images, during {len(calls)} reads",
+        f"{incorrect} incorrect counters, {half_deleted} half deleted images, {left[0][0]} images "
+        f"and {left[0][1]} scans left; responses {dict(statuses)}",
+        not failed
+        and running >= kills * 0.8
+        and incorrect == half_deleted == 0
+        and left == [(images // 4, images // 4)]
+        and set(statuses) == {200},
+    )
+
+
+def kill_while_running(process: subprocess.Popen[bytes], database: Cluster) -> bool:
+    """Kill a run of prune at a random moment after its first deletion; return if it still ran."""
+    query = "SELECT count(*) FROM audit_log WHERE action = 'inventory.pruned'"
+    before = database.execute(query)
+    wait_until(lambda: process.poll() is not None or database.execute(query) > before)
+    time.sleep(random.uniform(0, 0.3))
+    is_running = process.poll() is None
+    process.kill()
+    return is_running
 
 
 # -- processes

@@ -137,6 +137,24 @@ class Image:
         self.scans = [scan for scan in self.scans if scan not in old]
         return len(old)
 
+    def prune_observations(self) -> int:
+        """Delete all observations that are not current; return the number of their rows."""
+        newest: dict[tuple[str | None, str | None, bool], datetime] = {}
+        for scan in self.observations:
+            key = _observation(scan)
+            newest[key] = max(newest.get(key, scan.finished_at), scan.finished_at)
+        old = {
+            key
+            for key, moment in newest.items()
+            if key[0] is not None
+            and any(
+                other[0] == key[0] and (other[2], time) > (key[2], moment)
+                for other, time in newest.items()
+            )
+        }
+        self.observations = [each for each in self.observations if _observation(each) not in old]
+        return len(old)
+
     def _of_tag(self, tag: str | None) -> list[Scan]:
         return [scan for scan in self.scans if scan.tag == tag]
 

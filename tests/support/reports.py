@@ -169,7 +169,7 @@ def kept_findings(conn: Connection, organization_id: str) -> list[tuple[str, int
             AND scans.id = kept.scan_id
             AND scans.image_id = kept.image_id
             AND coalesce(scans.tag, '') = kept.tag_key
-        WHERE kept.organization_id = %(organization_id)s
+        WHERE kept.organization_id = %(organization_id)s AND kept.set_id IS NOT NULL
         ORDER BY scans.external_id
     """
     return conn.execute(query, {"organization_id": organization_id}).fetchall()

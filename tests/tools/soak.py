@@ -55,6 +55,10 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
         "A pooler in transaction mode: the API tests pass",
         lambda: scenarios.through_a_pooler(["tests/api"]),
     ),
+    "D12": (
+        "Prune is killed: exact counters, nothing half deleted, no failed read",
+        lambda: scenarios.prune_is_killed(50),
+    ),
     "P1": (
         "Workers are killed: no failed read",
         lambda: scenarios.workers_are_killed(200),
