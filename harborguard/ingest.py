@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from harborguard.errors import Forbidden, InvalidReport, Issue
+from harborguard.errors import InvalidReport, Issue
 from harborguard.model import RecordedScan, Reference, Report, Scan
 from harborguard.references import parse_reference
 from harborguard.reports import parse_report
 from harborguard.risk import count_severities, grade, risk_score
 from harborguard.store.connection import Connection
 from harborguard.store.errors import retry_once
-from harborguard.store.registries import find_registry
 from harborguard.store.scans import record_scan
 from harborguard.timestamps import CLOCK_TOLERANCE
 
@@ -36,9 +35,6 @@ def ingest_report(
     nothing is stored then.
     """
     scan = make_scan(body, received_at=received_at, image=image)
-    host = scan.report.reference.host
-    if registry_id is not None and registry_id != find_registry(conn, organization_id, host):
-        raise Forbidden("This API key can record only images of its registry.")
     return retry_once(
         lambda: record_scan(
             conn, organization_id, scan, scope_registry_id=registry_id, before_new=before_new

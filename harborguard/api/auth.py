@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from flask import Response, after_this_request, g, request
@@ -20,6 +21,7 @@ R = TypeVar("R")
 
 log = structlog.get_logger()
 
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _ACTOR_KINDS = {
     PrincipalKind.API_KEY: "apikey",
     PrincipalKind.ACCESS_TOKEN: "token",
@@ -110,12 +112,37 @@ def _check(requirement: Requirement) -> Callable[[Callable[P, R]], Callable[P, R
                 raise Forbidden(requirement.sentence)
             if requirement.api_key_only and principal.kind is not PrincipalKind.API_KEY:
                 raise Forbidden("An API key is required.")
+            if principal.kind is PrincipalKind.SESSION and request.method not in _SAFE_METHODS:
+                _reject_other_sites()
             return view(*args, **kwargs)
 
         vars(checked_view)["requirement"] = requirement
         return checked_view
 
     return decorate
+
+
+def _reject_other_sites() -> None:
+    """Raise Forbidden if a page of another origin sent the request (contract 4.5).
+
+    Browsers add the session cookie to requests of any page, and Sec-Fetch-Site or Origin to those
+    that change data. Other clients send neither header.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        is_same_origin = site in {"same-origin", "none"}
+    else:
+        # Without ports: nginx passes on the host alone.
+        is_same_origin = origin is None or _host_of(origin) == _host_of(f"//{request.host}")
+    if not is_same_origin:
+        raise Forbidden("A session may change data only from a page of this service's own origin.")
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return None
 
 
 def _record_use_after_response(principal: Principal) -> None:

@@ -1,11 +1,11 @@
-"""The views under /api/images: the list and its summary, one image, its tags, its findings."""
+"""The views under /api/images: the list, its summary, one image, its tags and its findings."""
 
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from harborguard.api.auth import require
+from harborguard.api.auth import current_actor, require
 from harborguard.api.conditional import (
     CONDITION,
     is_conditional,
@@ -36,15 +36,18 @@ from harborguard.api.responses import (
     VulnerabilityResponse,
     data_of,
     json_response,
+    no_content,
     serialize_image,
     serialize_image_details,
     serialize_summary,
     serialize_tag,
     serialize_vulnerability,
 )
-from harborguard.api.services import read
+from harborguard.api.services import connection, read
 from harborguard.listing import ImageCriteria, Page
 from harborguard.model import Role
+from harborguard.store import deletion
+from harborguard.store.errors import retry_once
 from harborguard.store.images import details, findings, summary
 from harborguard.store.images import list as image_list
 
@@ -125,6 +128,19 @@ def get_image(image_id: str) -> dict[str, Any]:
     scope = g.principal.scope
     image = read(lambda conn: details.get_image(conn, scope, image_id))
     return {"data": serialize_image_details(image)}
+
+
+@blueprint.delete("/<image_id>")
+@require(Role.ADMIN)
+@documented(tag="images", path_parameters=_IMAGE_ID, responses={204: None}, errors=[404])
+def delete_image(image_id: str) -> Response:
+    """Delete an image with its tags, scans and findings.
+
+    A later report or sync of the image adds it again, with another id.
+    """
+    scope, actor = g.principal.scope, current_actor()
+    retry_once(lambda: deletion.delete_image(connection(), scope, image_id, actor=actor))
+    return no_content()
 
 
 @blueprint.get("/<image_id>/tags")

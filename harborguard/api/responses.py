@@ -51,6 +51,13 @@ def json_response(body: Any) -> Response:
     return Response(orjson.dumps(body), content_type="application/json")
 
 
+def no_content() -> Response:
+    """Return an empty 204 response."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def text(example: str | None = None, **kwargs: Any) -> fields.String:
     """Return a required string field."""
     metadata = {"examples": [example]} if example else {}

@@ -1,4 +1,4 @@
-"""The command line: schema, organizations, credentials, reports, registries and pruning.
+"""The command line: schema, organizations, credentials, reports, images, registries, pruning.
 
 Secrets and tables go to standard output, messages and errors to standard error.
 """
@@ -6,7 +6,15 @@ Secrets and tables go to standard output, messages and errors to standard error.
 import click
 
 from harborguard import __version__
-from harborguard.cli import credentials, organizations, prune, registries, scans, schema
+from harborguard.cli import (
+    credentials,
+    images,
+    organizations,
+    prune,
+    registries,
+    scans,
+    schema,
+)
 from harborguard.cli.terminal import Commands
 from harborguard.config import Config
 from harborguard.observability.logs import configure_logging
@@ -31,6 +39,7 @@ for command in (
     credentials.key,
     credentials.token,
     scans.ingest,
+    images.image,
     registries.registry,
     prune.prune,
 ):

@@ -8,13 +8,17 @@ from harborguard.cli.terminal import (
     ALL_ORGANIZATIONS_HELP,
     Email,
     Name,
+    count,
     org_option,
     print_message,
     print_table,
     printable,
+    require_terminal,
+    show_progress,
 )
 from harborguard.model import Role, UserStatus
-from harborguard.store import organizations
+from harborguard.store import deletion, organizations
+from harborguard.store.errors import retry_once
 
 ROLES = click.Choice([role.value for role in Role])
 STATUSES = click.Choice([status.value for status in UserStatus])
@@ -36,9 +40,37 @@ def create_org(name: str) -> None:
 
 @org.command("list")
 def list_orgs() -> None:
-    """List all organizations by name."""
+    """List all organizations by name, also those that are being deleted."""
     with open_database() as conn:
         print_table(organizations.list_organizations(conn))
+
+
+@org.command("delete")
+@click.argument("organization", metavar="ORG")
+@click.option("--confirm", "confirmation", metavar="NAME", help="The name again; do not ask.")
+def delete_org(organization: str, confirmation: str | None) -> None:
+    """Delete an organization with everything that it has. Nothing of it remains.
+
+    Its users and credentials are deleted first, so requests with them fail at once. If the command
+    is interrupted, run it again: it continues.
+    """
+    with open_database() as conn:
+        found = organizations.get_organization_state(conn, organization)
+        name, counts = printable(found.name), deletion.count_organization(conn, found.id)
+        print_message(
+            f"organization {name} ({found.id}) has {count(counts.images, 'image')}, "
+            f"{count(counts.users, 'user')} and {count(counts.keys, 'API key')}; "
+            "all of this is deleted"
+        )
+        if confirmation is None:
+            require_terminal("--confirm NAME")
+            confirmation = click.prompt("Type the name of the organization to delete it", err=True)
+        if confirmation != found.name:
+            raise click.UsageError("the confirmation is not the organization's name")
+        retry_once(lambda: deletion.begin_organization_deletion(conn, found.id))
+        batches = deletion.delete_organization(conn, found.id)
+        deleted = show_progress(batches, counts.images, label="deleting", noun="images")
+    print_message(f"deleted organization {name}: {count(deleted, 'image')}")
 
 
 @click.group()
@@ -86,3 +118,13 @@ def set_user(email: str, role: str | None, status: str | None) -> None:
             status=None if status is None else UserStatus(status),
         )
     print_message(f"user {printable(email)}: role {new_role}, status {new_status}")
+
+
+@user.command("remove")
+@click.argument("email", type=Email())
+def remove_user(email: str) -> None:
+    """Delete a user and the user's access tokens, from the next request on."""
+    actor = command_actor()
+    with open_database() as conn:
+        retry_once(lambda: organizations.remove_user(conn, email, actor=actor))
+    print_message(f"removed user {printable(email)}")

@@ -1,4 +1,4 @@
-"""Commands for registries: add, list, sync."""
+"""Commands for registries: add, list, sync, remove."""
 
 import sys
 from collections import Counter
@@ -14,14 +14,17 @@ from harborguard.cli.database import open_database
 from harborguard.cli.terminal import (
     Host,
     Name,
+    count,
     describe,
     org_option,
     print_message,
     print_table,
     printable,
+    require_terminal,
+    show_progress,
 )
 from harborguard.config import Config
-from harborguard.errors import RegistryError, RegistryUnavailable
+from harborguard.errors import NotFound, RegistryError, RegistryUnavailable
 from harborguard.oci import Credentials, RegistryClient
 from harborguard.oci.sync import (
     Provider,
@@ -32,8 +35,9 @@ from harborguard.oci.sync import (
     plan_sync,
     synchronize,
 )
-from harborguard.store import organizations, registries
+from harborguard.store import deletion, organizations, registries
 from harborguard.store.connection import Connection
+from harborguard.store.errors import retry_once
 
 _PROGRESS_INTERVAL = 50  # repositories per progress line without a terminal
 _MAX_INACCESSIBLE = 10  # repositories that the message about denied access names
@@ -56,15 +60,19 @@ def registry() -> None:
 )
 def add_registry(host: str, *, organization: str, name: str | None, provider: str | None) -> None:
     """Create a registry, or change the name or provider of an existing one."""
+    actor = command_actor()
     with open_database() as conn:
-        registry_id = registries.upsert_registry(
-            conn,
-            organizations.get_organization(conn, organization),
-            host,
-            actor=command_actor(),
-            default_provider=detect_provider(host).value,
-            name=name,
-            provider=provider,
+        organization_id = organizations.get_organization(conn, organization)
+        registry_id = retry_once(
+            lambda: registries.upsert_registry(
+                conn,
+                organization_id,
+                host,
+                actor=actor,
+                default_provider=detect_provider(host).value,
+                name=name,
+                provider=provider,
+            )
         )
     print_message(f"saved registry {host}: {registry_id}")
 
@@ -122,6 +130,36 @@ def sync_registry(
         except RegistryError as error:
             raise click.ClickException(f"{host}: {describe(error)}") from error
         _synchronize(conn, client, plan)
+
+
+@registry.command("remove")
+@click.argument("host", type=Host())
+@org_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_registry(host: str, *, organization: str, yes: bool) -> None:
+    """Delete a registry, its images, and the API keys that are limited to it.
+
+    If the command is interrupted, run it again: it continues. A later report or sync of the
+    registry adds it again.
+    """
+    with open_database() as conn:
+        organization_id = organizations.get_organization(conn, organization)
+        registry_id = registries.find_registry(conn, organization_id, host)
+        if registry_id is None:
+            raise NotFound(f"The registry {host} does not exist.")
+        counts = deletion.count_registry(conn, organization_id, registry_id)
+        print_message(
+            f"registry {host} has {count(counts.images, 'image')}, "
+            f"and {count(counts.keys, 'API key')} limited to it; all of this is deleted"
+        )
+        if not yes:
+            require_terminal("--yes")
+            click.confirm("Remove the registry?", abort=True, err=True)
+        batches = deletion.remove_registry(
+            conn, organization_id, registry_id, actor=command_actor()
+        )
+        deleted = show_progress(batches, counts.images, label="deleting", noun="images")
+    print_message(f"removed registry {host}: deleted {count(deleted, 'image')}")
 
 
 def _read_credentials(username: str | None, password_file: TextIO | None) -> Credentials | None:

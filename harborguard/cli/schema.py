@@ -1,6 +1,7 @@
 """Commands for the database: migrate the schema, check the counters."""
 
 import sys
+from functools import partial
 
 import click
 
@@ -10,6 +11,7 @@ from harborguard.config import Config
 from harborguard.errors import ConfigurationError
 from harborguard.store import counters, migrations, organizations
 from harborguard.store.connection import Connection, connect
+from harborguard.store.errors import retry_once
 
 
 @click.command()
@@ -43,7 +45,7 @@ def recount(organization: str | None, *, repair: bool) -> None:
             for counter in incorrect:
                 print_message(f"{organization_id}: {_describe(counter)}")
             if incorrect and repair:
-                counters.repair_counters(conn, organization_id)
+                retry_once(partial(counters.repair_counters, conn, organization_id))
     print_message(f"{total} incorrect counters{', repaired' if total and repair else ''}")
     if total and not repair:
         sys.exit(1)

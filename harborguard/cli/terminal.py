@@ -17,6 +17,7 @@ from harborguard.store.errors import translate_error
 MAX_NAME = 200
 MAX_DAYS = 36500
 PROGRESS_BAR_FROM = 5  # files
+PROGRESS_INTERVAL = 10_000  # images per progress line without a terminal
 ALL_ORGANIZATIONS_HELP = "Id or name of the organization. Default: all organizations."
 EXPIRES_HELP = "Days from now (90d) or a date or time, in UTC if it has no offset. Default: never."
 _LINE_BREAKS = re.compile(r"[\t-\r]+")
@@ -141,6 +142,36 @@ def progress(names: Sequence[str]) -> Iterator[tuple[Iterable[str], PrintLine]]:
         yield bar, lines.append
     for line in lines:
         print_message(line)
+
+
+def show_progress(batches: Iterable[int], total: int, *, label: str, noun: str) -> int:
+    """Process batches, and return the sum of their sizes, which may differ from `total`.
+
+    Show a progress bar on a terminal, or else print a line at intervals.
+    """
+    processed = 0
+    if sys.stderr.isatty():
+        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+            for size in batches:
+                processed += size
+                bar.update(size)
+        return processed
+    for size in batches:
+        processed += size
+        if processed // PROGRESS_INTERVAL > (processed - size) // PROGRESS_INTERVAL:
+            print_message(f"{processed} of {total} {noun}")
+    return processed
+
+
+def require_terminal(option: str) -> None:
+    """Raise UsageError unless there is a terminal to ask on; `option` replaces the question."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"this needs a confirmation: use a terminal, or {option}")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if needed."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def describe(error: HarborGuardError) -> str:

@@ -16,7 +16,11 @@ from harborguard.ingest import ingest_report
 from harborguard.model import Actor, PrincipalKind, Role
 from harborguard.store.connection import Connection, connect
 from harborguard.store.migrations import migrate
-from harborguard.store.organizations import create_organization, find_organization
+from harborguard.store.organizations import (
+    create_organization,
+    find_organization_state,
+    get_organization,
+)
 from harborguard.store.principals import create_api_key, find_principal
 
 DEMO_ORGANIZATION = "demo"
@@ -43,9 +47,10 @@ def prepare_demo(config: Config) -> str:
         migrate(conn)
         key_file = config.state_directory / "demo.key"
         with conn.transaction():
-            organization_id = find_organization(conn, DEMO_ORGANIZATION)
-            if organization_id is None:
+            if find_organization_state(conn, DEMO_ORGANIZATION) is None:
                 organization_id = _create_demo_organization(conn)
+            else:
+                organization_id = get_organization(conn, DEMO_ORGANIZATION)
             return _read_key(conn, key_file) or _create_key(conn, organization_id, key_file)
 
 

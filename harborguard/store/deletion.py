@@ -1,11 +1,12 @@
 """Delete an image, a scan, a registry or an organization.
 
 Registries and organizations can have many images. These are deleted in batches, each in a
-transaction of its own, so that readers and other writers do not wait for long. A deletion that was
+separate transaction, so that readers and other writers do not wait for long. A deletion that was
 interrupted is continued by running it again.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from psycopg import errors as sqlstate
 
@@ -19,16 +20,20 @@ from harborguard.store.scans import delete_unused_findings
 from harborguard.store.statements import STATEMENTS
 
 BATCH = 200  # images in one transaction
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 # A row that refers to the deleted one was written meanwhile, or two transactions wait for each
 # other.
 _DISTURBED = (sqlstate.ForeignKeyViolation, sqlstate.DeadlockDetected)
 
 
 def delete_image(conn: Connection, scope: Scope, image_id: str, *, actor: Actor) -> None:
-    """Delete an image with its tags, scans and findings; raise NotFound if it is missing."""
+    """Delete an image with its tags, scans and findings (contract 8.10).
+
+    Raise NotFound if it is missing.
+    """
     with conn.transaction():
-        if not lock_images(conn, scope, [image_id]):
+        # PostgreSQL cannot store NUL.
+        if "\0" in image_id or not lock_images(conn, scope, [image_id]):
             raise NotFound("Image not found.")
         record_action(conn, scope.organization_id, actor, Action.IMAGE_DELETED, f"image/{image_id}")
         delete_images(conn, scope.organization_id, [image_id])
@@ -42,11 +47,10 @@ def delete_scan(conn: Connection, scope: Scope, scan_id: str, *, actor: Actor) -
     """
     key = {"organization_id": scope.organization_id, "scan_id": scan_id}
     with conn.transaction():
-        parameters = {**key, "registry_id": scope.registry_id}
-        found = conn.execute(STATEMENTS["find_scan_image"], parameters).fetchone()
-        if found is None or not lock_images(conn, scope, [found[0]]):
+        image_id = _find_scan_image(conn, scope, scan_id)
+        if image_id is None or not lock_images(conn, scope, [image_id]):
             raise NotFound("Scan not found.")
-        key["image_id"] = found[0]
+        key["image_id"] = image_id
         row = conn.execute(STATEMENTS["delete_scan"], key).fetchone()
         if row is None:  # deleted by another transaction before the lock
             raise NotFound("Scan not found.")
@@ -86,6 +90,28 @@ def remove_registry(
     raise StoreUnavailable("The registry is written to; stop its scans and syncs, and try again.")
 
 
+class DeletionCounts(NamedTuple):
+    """What a deletion will delete: numbers of images, users and API keys."""
+
+    images: int
+    users: int
+    keys: int
+
+
+def count_registry(conn: Connection, organization_id: str, registry_id: str) -> DeletionCounts:
+    """Return what `remove_registry` will delete; the number of images is that of the counters."""
+    key = {"organization_id": organization_id, "registry_id": registry_id}
+    [(images, keys)] = conn.execute(STATEMENTS["count_registry"], key).fetchall()
+    return DeletionCounts(images, 0, keys)
+
+
+def count_organization(conn: Connection, organization_id: str) -> DeletionCounts:
+    """Return what a deletion will delete; the number of images is that of the counters."""
+    key = {"organization_id": organization_id}
+    [counts] = conn.execute(STATEMENTS["count_organization"], key).fetchall()
+    return DeletionCounts(*counts)
+
+
 def begin_organization_deletion(conn: Connection, organization_id: str) -> None:
     """Delete the users and credentials of an organization, and hide it from commands."""
     key = {"organization_id": organization_id}
@@ -112,6 +138,18 @@ def delete_organization(conn: Connection, organization_id: str) -> Iterator[int]
             continue
         return
     raise StoreUnavailable("The organization is written to; stop its scans, and try again.")
+
+
+def _find_scan_image(conn: Connection, scope: Scope, scan_id: str) -> str | None:
+    parameters = {
+        "organization_id": scope.organization_id,
+        "registry_id": scope.registry_id,
+        "scan_id": scan_id,
+    }
+    if "\0" in scan_id:  # PostgreSQL cannot store it
+        return None
+    row = conn.execute(STATEMENTS["find_scan_image"], parameters).fetchone()
+    return row[0] if row else None
 
 
 def _delete_in_batches(conn: Connection, scope: Scope) -> Iterator[int]:

@@ -20,7 +20,7 @@ _UNAVAILABLE = (
     sqlstate.OperationalError,
     psycopg.InterfaceError,
 )
-_DELETED = "The organization or the registry is being deleted; try again shortly."
+_DELETED = "Another transaction deletes what this one refers to; try again shortly."
 _TIMED_OUT = (sqlstate.QueryCanceled, sqlstate.LockNotAvailable)
 
 
@@ -28,8 +28,7 @@ def retry_once(work: Callable[[], T]) -> T:
     """Return a transaction's result; run it again if other transactions disturbed the first one.
 
     That is a deadlock, a serialization failure, or a foreign key that refers to a row which another
-    transaction deleted (SQLSTATE 40P01, 40001, 23503). A second failure is raised; for a foreign
-    key as StoreUnavailable.
+    transaction deleted (SQLSTATE 40P01, 40001, 23503). A second failure is raised.
     """
     try:
         return work()
@@ -38,10 +37,7 @@ def retry_once(work: Callable[[], T]) -> T:
         sqlstate.SerializationFailure,
         sqlstate.ForeignKeyViolation,
     ):
-        try:
-            return work()
-        except sqlstate.ForeignKeyViolation as error:
-            raise StoreUnavailable(_DELETED) from error
+        return work()
 
 
 @contextmanager
@@ -57,9 +53,14 @@ def reject_unstorable_values() -> Iterator[None]:
 
 
 def translate_error(error: BaseException) -> HarborGuardError | None:
-    """Return the domain error for a timeout or an unavailable database; None for other errors."""
+    """Return the domain error for a timeout, an unavailable database or a concurrent deletion.
+
+    Return None for other errors.
+    """
     if isinstance(error, _TIMED_OUT):
         return StatementTimeout()
+    if isinstance(error, sqlstate.ForeignKeyViolation):
+        return StoreUnavailable(_DELETED)
     if isinstance(error, _UNAVAILABLE):
         return StoreUnavailable()
     return None

@@ -1,6 +1,7 @@
 """Organizations and their users."""
 
-from typing import Any
+import shlex
+from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
@@ -22,6 +23,9 @@ def create_organization(conn: Connection, name: str, *, actor: Actor) -> str:
     with conn.transaction():
         row = conn.execute(STATEMENTS["create_organization"], {"name": name}).fetchone()
         if row is None:
+            found = find_organization_state(conn, name)
+            if found is not None and found.is_being_deleted:
+                raise Conflict(_being_deleted(name))
             raise Conflict(f"The organization {name!r} already exists.")
         [organization_id] = row
         target = f"organization/{organization_id}"
@@ -29,22 +33,51 @@ def create_organization(conn: Connection, name: str, *, actor: Actor) -> str:
     return organization_id
 
 
-def find_organization(conn: Connection, id_or_name: str) -> str | None:
-    """Return the id of the organization with this id, else with this name, else None."""
+class OrganizationState(NamedTuple):
+    """An organization's id and name, and whether it is being deleted."""
+
+    id: str
+    name: str
+    is_being_deleted: bool
+
+
+def find_organization_state(conn: Connection, id_or_name: str) -> OrganizationState | None:
+    """Return the organization with this id, else with this name, else None."""
     row = conn.execute(STATEMENTS["find_organization"], {"id_or_name": id_or_name}).fetchone()
-    return row[0] if row else None
+    return OrganizationState(*row) if row else None
+
+
+def get_organization_state(conn: Connection, id_or_name: str) -> OrganizationState:
+    """Return an organization by id or name, also one that is being deleted; or raise NotFound."""
+    found = find_organization_state(conn, id_or_name)
+    if found is None:
+        raise NotFound(f"The organization {id_or_name!r} does not exist.")
+    return found
 
 
 def get_organization(conn: Connection, id_or_name: str) -> str:
-    """Return the id of an organization by id or name; raise NotFound if it does not exist."""
-    organization_id = find_organization(conn, id_or_name)
-    if organization_id is None:
-        raise NotFound(f"The organization {id_or_name!r} does not exist.")
-    return organization_id
+    """Return the id of an organization by id or name.
+
+    Raise NotFound if it does not exist, and Conflict if it is being deleted.
+    """
+    found = get_organization_state(conn, id_or_name)
+    if found.is_being_deleted:
+        raise Conflict(_being_deleted(id_or_name))
+    return found.id
+
+
+def _being_deleted(id_or_name: str) -> str:
+    return (
+        f"The organization {id_or_name!r} is being deleted. "
+        f"Complete the deletion with: harborguard org delete {shlex.quote(id_or_name)}"
+    )
 
 
 def list_organizations(conn: Connection) -> list[dict[str, Any]]:
-    """Return the id and name of every organization, ordered by name."""
+    """Return id, name and deleting_since of every organization, ordered by name.
+
+    `deleting_since` is the time when its deletion began, or else None.
+    """
     cursor = conn.cursor(row_factory=dict_row)
     return cursor.execute(STATEMENTS["list_organizations"]).fetchall()
 
@@ -96,6 +129,19 @@ def set_user(
             action = _STATUS_ACTIONS[UserStatus(status_after)]
             record_action(conn, organization_id, actor, action, target)
     return Role(role_after), UserStatus(status_after)
+
+
+def remove_user(conn: Connection, email: str, *, actor: Actor) -> None:
+    """Delete a user with all access tokens; raise NotFound if the user does not exist.
+
+    The tokens and the user's sessions fail from the next request on.
+    """
+    with conn.transaction():
+        row = conn.execute(STATEMENTS["delete_user"], {"email": email}).fetchone()
+        if row is None:
+            raise NotFound(f"The user {email} does not exist.")
+        organization_id, user_id = row
+        record_action(conn, organization_id, actor, Action.MEMBER_REMOVED, f"user/{user_id}")
 
 
 def list_users(conn: Connection, organization_id: str | None = None) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harborguard.errors import Conflict
+from harborguard.errors import Conflict, Forbidden
 from harborguard.model import Finding, ObservedTag, RecordedScan, Scan, ScanStatus, SeverityCounts
 from harborguard.store.connection import Connection
 from harborguard.store.errors import reject_unstorable_values
@@ -28,13 +28,16 @@ def record_scan(
 
     A replay (same external id, same content) changes nothing, except that it restores the findings
     of a scan that is no longer superseded (contract 6.9). `before_new` is called for any other
-    scan; an exception that it raises cancels the transaction. Raise Conflict if the external id is
-    recorded with other content. It has the recorded scan's id, unless the caller is limited to
-    `scope_registry_id` and the scan is of another registry (contract 8.5). Raise InvalidReport if
-    the database cannot store a value.
+    scan; an exception that it raises cancels the transaction. Raise Forbidden if the caller is
+    limited to `scope_registry_id` and the image is of another registry. Raise InvalidReport if the
+    database cannot store a value. Raise Conflict if the external id is recorded with other content.
+    It has the recorded scan's id, unless the caller is limited to another registry than that of the
+    recorded scan (contract 8.5).
     """
     with reject_unstorable_values(), conn.transaction():
         registry_id = ensure_registry(conn, organization_id, scan.report.reference.host)
+        if scope_registry_id not in {None, registry_id}:
+            raise Forbidden("This API key can record only images of its registry.")
         name = scan.report.reference.name
         image_id, is_new = ensure_image(conn, organization_id, registry_id, name)
         key = {"organization_id": organization_id, "image_id": image_id}
@@ -138,7 +141,9 @@ def delete_unused_findings(conn: Connection, key: dict[str, str], set_ids: set[i
     """Delete those of an image's sets of findings that no current scan has any more."""
     if set_ids:
         parameters = {**key, "set_ids": sorted(set_ids)}
-        conn.execute(STATEMENTS["delete_unused_findings"], parameters)
+        unused = conn.execute(STATEMENTS["delete_unused_findings"], parameters).fetchall()
+        findings = {**key, "set_ids": [row[0] for row in unused]}
+        conn.execute(STATEMENTS["delete_findings"], findings)
 
 
 def _finding_columns(finding: Finding) -> tuple[Any, ...]:

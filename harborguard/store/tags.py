@@ -24,7 +24,7 @@ def observe_tags(
     The stored time range of a digest can only grow, so observations may arrive in any order. A
     build time after the observation is not stored: it would make its tag the latest for years.
     `is_confirmed` is False for the tags of an unfinished scan (contract 6). `is_synced` is True for
-    the tags that a registry sync observed: the deletion of a scan keeps them (contract 8.7).
+    the tags that a registry sync observed: the deletion of a scan keeps them (contract 8.11).
     """
     parameters = {
         "organization_id": organization_id,

@@ -407,7 +407,7 @@ def test_upload_beyond_the_rate_limit_is_not_counted_as_rejected(
 def test_upload_with_get_returns_405(client: FlaskClient, key: str) -> None:
     response = client.get(URL, headers={"X-API-Key": key})
     assert response.status_code == 405
-    assert sorted(response.headers["Allow"].split(", ")) == ["OPTIONS", "POST"]
+    assert sorted(response.headers["Allow"].split(", ")) == ["DELETE", "OPTIONS", "POST"]
 
 
 def test_upload_after_a_deadlock_is_retried(

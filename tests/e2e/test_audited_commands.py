@@ -41,6 +41,13 @@ COMMANDS: list[tuple[list[str], str, list[tuple[str, str]]]] = [
      [("registry.updated", "registry")]),
     (["registry add ghcr.io --org acme"], "registry add ghcr.io --org acme --provider acr",
      [("registry.updated", "registry")]),
+    (["user add a@acme.test --org acme --role ci", "token create laptop --user a@acme.test"],
+     "user remove a@acme.test", [("member.removed", "user")]),
+    ([f"ingest {SAMPLE} --org acme"], "registry remove ghcr.io --org acme --yes",
+     [("registry.removed", "registry")]),
+    ([f"ingest {SAMPLE} --org acme"], "image delete ghcr.io/acme/api --org acme",
+     [("image.deleted", "image")]),
+    (["org create globex"], "org delete globex --confirm globex", []),
     ([], f"ingest {SAMPLE} --org acme", []),
     ([f"ingest {SAMPLE} --org acme"], "recount --repair", []),
     ([f"ingest {SAMPLE} --org acme"], "prune --org acme --unseen-for 1d --keep-scans 1", []),
@@ -54,6 +61,7 @@ TABLES = {
     "apikey": "api_keys",
     "token": "personal_access_tokens",
     "registry": "registries",
+    "image": "images",
 }
 
 
@@ -64,6 +72,16 @@ def run_with_ids(run: Commands, conn: Connection, line: str) -> None:
             line = line.replace(f" {word}", f" {newest}")
     result = run(line)
     assert result.exit_code == 0, result.output
+
+
+def list_targets(conn: Connection) -> set[tuple[str, str, str]]:
+    """Return the organization, the kind and the target of everything that a command can change."""
+    found: set[tuple[str, str, str]] = set()
+    for kind, table in TABLES.items():
+        column = "id" if kind == "organization" else "organization_id"
+        query = f"SELECT {column}, '{kind}', '{kind}/' || id FROM {table}"
+        found |= set(conn.execute(query.encode()).fetchall())
+    return found
 
 
 @pytest.mark.parametrize(("before", "line", "expected"), COMMANDS, ids=str)
@@ -78,6 +96,7 @@ def test_command_records_exactly_its_changes(
     for earlier in before:
         run_with_ids(run, conn, earlier)
     conn.execute("TRUNCATE audit_log")
+    known = list_targets(conn)
 
     run_with_ids(run, conn, line)
 
@@ -87,9 +106,7 @@ def test_command_records_exactly_its_changes(
     assert [row[:2] for row in rows] == [("cli:alice", action) for action, _ in expected]
     for (_, _, target, ip, organization_id), (_, kind) in zip(rows, expected, strict=True):
         assert ip is None
-        column = "id" if kind == "organization" else "organization_id"
-        key = f"SELECT {column}, '{kind}/' || id FROM {TABLES[kind]}"
-        assert (organization_id, target) in conn.execute(key.encode()).fetchall()
+        assert (organization_id, kind, target) in known | list_targets(conn)
 
 
 def test_failed_command_records_nothing(run: Commands, conn: Connection) -> None:
@@ -103,6 +120,11 @@ def test_failed_command_records_nothing(run: Commands, conn: Connection) -> None
         "token revoke pat-unknown",
         "token create laptop --user nobody@acme.test",
         "key create pipeline --org acme --registry not/a/host",
+        "user remove nobody@acme.test",
+        "registry remove ghcr.io --org acme --yes",
+        "image delete ghcr.io/acme/api --org acme",
+        "org delete globex --confirm globex",
+        "org delete acme --confirm globex",
     ):
         assert run(line).exit_code != 0, line
     assert conn.execute("SELECT count(*) FROM audit_log").fetchall() == [(0,)]

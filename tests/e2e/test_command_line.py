@@ -179,7 +179,7 @@ def test_org_list_prints_id_and_name_of_all_organizations(run: Commands, conn: C
     assert run("org create aardvark").exit_code == 0
     expected = conn.execute("SELECT id, name FROM organizations ORDER BY name").fetchall()
     table = read_table(run("org list").stdout)
-    assert table == [["id", "name"], *map(list, expected)]
+    assert table == [["id", "name", "deleting_since"], *([*row, "-"] for row in expected)]
 
 
 def test_user_list_prints_users_of_one_organization_or_all(run: Commands) -> None:

@@ -58,6 +58,7 @@ def test_nginx_compresses_forwards_paths_unchanged_and_limits_each_key() -> None
         lambda: scenarios.migrations_race(2, 4),
         lambda: scenarios.through_a_pooler(["tests/api/test_list_images.py"]),
         lambda: scenarios.prune_is_killed(5),
+        lambda: scenarios.org_deletions_are_killed(5, 800),
         lambda: scenarios.workers_are_killed(6),
         lambda: scenarios.workers_are_replaced(6),
         lambda: scenarios.service_restarts(8),

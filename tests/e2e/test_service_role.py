@@ -12,15 +12,16 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from harborguard.config import Config
-from harborguard.model import Action, Role
-from harborguard.store.audit import record_action
+from harborguard.model import Role
 from harborguard.store.connection import Connection, connect
 from harborguard.store.migrations import Migration, migrate, read_migrations
 from tests.support import reports
 from tests.support.fault_injection import Cluster, cluster
 from tests.support.postgres import program
+from tests.support.recording import DAY
+from tests.support.reports import SCANNED_AT
 from tests.support.service import ROOT, serving
-from tests.support.tenants import OPERATOR, Tenants
+from tests.support.tenants import Tenants
 
 ROLE = "harborguard_service"
 SCRIPT = ROOT / "sql/service_role.sql"
@@ -28,15 +29,17 @@ SCRIPT = ROOT / "sql/service_role.sql"
 PRIVILEGES = {
     "api_keys": "r",
     "audit_log": "ar",
+    "current_scans": "r",
     "current_tags": "r",
+    "finding_sets": "arwd",
     "findings": "arwd",
-    "finished_scans": "r",
     "image_counts": "arw",
     "images": "arwd",
     "inventories": "arw",
     "organizations": "r",
     "personal_access_tokens": "r",
     "registries": "arw",
+    "scan_findings": "arwd",
     "scans": "arwd",
     "schema_migrations": "r",
     "tags": "arwd",
@@ -156,25 +159,33 @@ def test_document_names_the_command_of_this_test() -> None:
     assert f"{command}/{SCRIPT.relative_to(ROOT)}\n" in text
 
 
-def test_image_can_be_deleted_and_the_deletion_recorded(
-    service: Connection, tenants: Tenants, owner: Connection
+def test_scans_and_images_are_deleted_and_recorded(
+    client: FlaskClient, tenants: Tenants, owner: Connection
 ) -> None:
-    """A route that deletes an image needs these privileges, in one transaction."""
-    acme = tenants.acme
-    tenant = acme.organization_id
-    image_id = acme.add_image("ghcr.io/acme/deleted", 3)
-    with service.transaction():
-        for statement in (
-            "DELETE FROM findings WHERE organization_id = %s AND scan_id IN"
-            " (SELECT id FROM scans WHERE image_id = %s)",
-            "DELETE FROM scans WHERE organization_id = %s AND image_id = %s",
-            "DELETE FROM tags WHERE organization_id = %s AND image_id = %s",
-            "DELETE FROM images WHERE organization_id = %s AND id = %s",
-        ):
-            service.execute(statement, [tenant, image_id])
-        record_action(service, tenant, OPERATOR, Action.IMAGE_DELETED, f"image/{image_id}")
-    query = "SELECT actor FROM audit_log WHERE target = %s"
-    assert owner.execute(query, [f"image/{image_id}"]).fetchall() == [("cli:operator",)]
+    """The newer scan supersedes the older one, which its deletion makes current again."""
+    key = {"X-API-Key": tenants.acme.add_key(Role.ADMIN)}
+    targets, uploads = [], []
+    for number, moment in enumerate((SCANNED_AT, SCANNED_AT + DAY)):
+        uploaded = client.post(
+            "/api/scans/upload",
+            data=reports.envelope(
+                "ghcr.io/acme/deleted:1", (1,), finished_at=moment, scan_id=f"deleted-{number}"
+            ),
+            content_type="application/json",
+            headers=key,
+        )
+        assert uploaded.status_code == 201, uploaded.data
+        uploads.append(uploaded.json)
+    scan_id, image_id = uploads[1]["scanId"], uploads[1]["imageId"]
+    for path, target in (
+        (f"/api/scans/{scan_id}", f"scan/{scan_id}"),
+        (f"/api/images/{image_id}", f"image/{image_id}"),
+    ):
+        response = client.delete(path, headers=key)
+        assert response.status_code == 204, response.data
+        targets.append(target)
+    query = "SELECT target FROM audit_log WHERE target = ANY (%s) ORDER BY created_at"
+    assert owner.execute(query, [targets]).fetchall() == [(target,) for target in targets]
 
 
 @pytest.mark.parametrize(

@@ -150,11 +150,11 @@ def test_command_tables_list_every_command() -> None:
 def test_routes_of_the_document_exist(name: str) -> None:
     rules = list(create_app(Config()).url_map.iter_rules())
     routes = {
-        f"{method} {rule.rule.replace('image_id', 'id').replace('<', '{').replace('>', '}')}"
+        f"{method} {rule.rule.replace('image_id', 'id').replace('scan_id', 'scanId').replace('<', '{').replace('>', '}')}"
         for rule in rules
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    documented = set(re.findall(r"`((?:GET|POST) /[^`]*)`", read(name)))
+    documented = set(re.findall(r"`((?:DELETE|GET|POST) /[^`]*)`", read(name)))
     assert documented <= routes
     if name == "docs/api.md":
         assert routes - documented == {"GET /api/docs/{name}"}

@@ -23,11 +23,12 @@ from harborguard.model import (
     Scope,
     UserStatus,
 )
-from harborguard.store import organizations, principals, registries
+from harborguard.store import deletion, organizations, principals, registries
 from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.counters import repair_counters
 from harborguard.store.images.list import find_inventory_version, list_images
+from harborguard.store.images.rows import get_image_id
 from harborguard.store.images.summary import count_images
 from harborguard.store.prune import Prune, PrunePolicy
 from harborguard.store.repositories import record_repository
@@ -78,6 +79,14 @@ class Inventory:
 
     def upload(self, body: bytes) -> None:
         ingest(self.conn, self.id, body)
+
+    def image_id(self, name: str) -> str:
+        return get_image_id(self.conn, self.id, name)
+
+    def scan_id(self, name: str) -> str:
+        query = "SELECT scan_id FROM images WHERE organization_id = %s AND name = %s"
+        [(scan_id,)] = self.conn.execute(query, [self.id, name]).fetchall()
+        return scan_id
 
     def sync(self, *tags: ObservedTag, missing: tuple[str, ...] = (), days: int = 1) -> None:
         """Record the tags of an image as a registry sync of a later day observed them."""
@@ -187,6 +196,15 @@ def prune_older_observation(inventory: Inventory) -> None:
     prune(inventory, PrunePolicy(unseen_since=SCANNED_AT))
 
 
+def delete_another_organization(inventory: Inventory) -> None:
+    """Delete an organization that is not compared."""
+    conn = inventory.conn
+    organization_id = organizations.create_organization(conn, "another", actor=OPERATOR)
+    ingest(conn, organization_id, reports.envelope(f"{API}:1.0", (0, 1)))
+    deletion.begin_organization_deletion(conn, organization_id)
+    assert sum(deletion.delete_organization(conn, organization_id)) == 1
+
+
 LATER = SCANNED_AT + timedelta(hours=1)
 FUTURE = datetime.now(UTC) + DAY
 WRITES_AND_EFFECTS = {
@@ -272,6 +290,48 @@ WRITES_AND_EFFECTS = {
     "pruned audit entries": Write(
         lambda i: prune(i, PrunePolicy(audit_since=FUTURE)), NONE, {"delete_old_audit_entries"}
     ),
+    # Deletions.
+    "deleted image": Write(
+        lambda i: deletion.delete_image(i.conn, Scope(i.id), i.image_id(API), actor=OPERATOR),
+        BOTH,
+        {"delete_finding_sets", "delete_findings", "delete_images", "record_action", *COUNTED},
+    ),
+    "deleted scan": Write(
+        lambda i: deletion.delete_scan(i.conn, Scope(i.id), i.scan_id(API), actor=OPERATOR),
+        BOTH,
+        {
+            "delete_scan",
+            "delete_unobserved_tag",
+            "remove_current_scan",
+            "restore_current_scans",
+            "delete_unused_findings",
+            "refresh_images",
+            "record_action",
+            *COUNTED,
+        },
+    ),
+    "removed registry": Write(
+        lambda i: list(deletion.remove_registry(i.conn, i.id, i.ghcr, actor=OPERATOR)),
+        (ALL,),
+        {
+            "delete_images",
+            "delete_registry_counters",
+            "delete_registry_keys",
+            "delete_registry",
+            "record_action",
+            *COUNTED,
+        },
+    ),
+    "deleted organization": Write(
+        delete_another_organization,
+        NONE,
+        {
+            "mark_organization_deleted",
+            "delete_organization_credentials",
+            "delete_organization_rows",
+            "delete_organization",
+        },
+    ),
     # Counters.
     "repaired counters": Write(miscount, (ALL, GHCR, QUAY), {"repair_counters"}),
     # Organizations, users and credentials.
@@ -286,6 +346,11 @@ WRITES_AND_EFFECTS = {
         ),
         NONE,
         {"add_user"},
+    ),
+    "removed user": Write(
+        lambda i: organizations.remove_user(i.conn, i.tenant.email, actor=OPERATOR),
+        NONE,
+        {"delete_user", "record_action"},
     ),
     "user's status": Write(
         lambda i: organizations.set_user(
@@ -336,7 +401,9 @@ def test_write_increases_the_versions_of_the_scopes_that_can_see_it(
     increased = [key for key in scopes if after[key].version > before[key].version]
     assert increased == [key for key in scopes if key in write.increased]
     for key in scopes:
-        if key not in increased:
+        is_removed = after[key].version == 0  # the registry, with the keys that are limited to it
+        assert not is_removed or (name, key) == ("removed registry", GHCR)
+        if key not in increased and not is_removed:
             assert after[key] == before[key]
 
 

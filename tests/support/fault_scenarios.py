@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from harborguard.config import Config
-from harborguard.store.connection import connect
+from harborguard.ingest import ingest_report
+from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import find_incorrect_counters, repair_counters
 from harborguard.store.errors import translate_error
+from harborguard.store.migrations import migrate
+from harborguard.store.organizations import create_organization, find_organization_state
 from harborguard.store.pool import Pool, make_pool
 from tests.support.fault_injection import (
     Call,
@@ -38,7 +42,9 @@ from tests.support.fault_injection import (
     wrk,
 )
 from tests.support.raw_requests import REQUESTS, find_problems, send
+from tests.support.reports import envelope
 from tests.support.service import PRODUCTION, ROOT, Service, running, serving
+from tests.support.tenants import OPERATOR
 from tests.support.waiting import wait_until
 
 UNIT = ROOT / "deploy/harborguard.socket"
@@ -317,6 +323,98 @@ def migrations_race(rounds: int, kills: int) -> Outcome:
         f"{'once' if applied == last else 'NOT ONCE'}; responses {dict(statuses)}",
         failed == 0 and broken == 0 and applied == last and set(statuses) == {200},
     )
+
+
+def org_deletions_are_killed(kills: int, images: int) -> Outcome:
+    """D12: `org delete` is killed at random, and its next run continues."""
+    problems: list[str] = []
+    remaining: list[int] = []
+    begun = 0
+    with cluster() as database, connect(Config(database_url=database.url)) as conn:
+        migrate(conn)
+        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database.url}
+        seconds = run_until_killed(["org", "list"], environment, None) * 2
+        while len(remaining) < kills or not begun:
+            organization_id = create_organization(conn, "acme", actor=OPERATOR)
+            fill_organization(conn, organization_id, images)
+            command = ["org", "delete", "acme", "--confirm", "acme"]
+            while find_organization_state(conn, "acme"):
+                took = run_until_killed(command, environment, random.uniform(0, seconds))
+                seconds = max(seconds, took)
+                if find_organization_state(conn, "acme"):
+                    [(left,)] = conn.execute("SELECT count(*) FROM images").fetchall()
+                    remaining.append(left)
+                    begun += 0 < left < images
+                    problems += map(str, find_incorrect_counters(conn, organization_id))
+                    problems += find_half_deleted(conn)
+            rows = [table for table, count in count_rows(conn).items() if count]
+            problems += [f"rows in {table}" for table in rows]
+    return Outcome(
+        f"`org delete` of {images} images killed {len(remaining)} times, {begun} times halfway",
+        f"problems: {', '.join(problems) or 'none'}",
+        not problems,
+    )
+
+
+def run_until_killed(
+    command: list[str], environment: dict[str, str], seconds: float | None
+) -> float:
+    """Run a command and kill it after some seconds, unless it ended; return how long it ran."""
+    started = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "harborguard", *command],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return time.monotonic() - started
+
+
+def fill_organization(conn: Connection, organization_id: str, images: int) -> None:
+    """Record a number of images in one registry, each with a tag and findings."""
+    with conn.transaction():
+        for number in range(images):
+            body = envelope(f"ghcr.io/acme/service-{number}:1", (1, 1), scan_id=f"scan-{number}")
+            ingest_report(conn, organization_id, body, received_at=datetime.now(UTC))
+
+
+def find_half_deleted(conn: Connection) -> list[str]:
+    """Return a text for each image that lost some of its rows."""
+    query = """
+        SELECT images.name
+        FROM images
+        WHERE NOT EXISTS (SELECT FROM tags WHERE image_id = images.id)
+            OR NOT EXISTS (SELECT FROM scans WHERE image_id = images.id)
+            OR NOT EXISTS (SELECT FROM scan_findings WHERE image_id = images.id)
+            OR 2 <> (
+                SELECT count(*)
+                FROM finding_sets AS own
+                JOIN findings
+                    ON findings.organization_id = own.organization_id AND findings.set_id = own.id
+                WHERE own.organization_id = images.organization_id AND own.image_id = images.id
+            )
+        UNION ALL
+        SELECT 'findings without an image'
+        FROM findings
+        WHERE set_id NOT IN (
+            SELECT finding_sets.id FROM finding_sets JOIN images ON images.id = image_id
+        )
+    """
+    return [f"half deleted: {name}" for (name,) in conn.execute(query).fetchall()]
+
+
+def count_rows(conn: Connection) -> dict[str, int]:
+    """Return the number of rows of every table but that of the migrations."""
+    names = conn.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        " AND tablename <> 'schema_migrations'"
+    ).fetchall()
+    return {name: conn.execute(f"SELECT FROM {name}".encode()).rowcount for (name,) in names}
 
 
 def through_a_pooler(tests: list[str]) -> Outcome:

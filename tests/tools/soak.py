@@ -59,6 +59,10 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
         "Prune is killed: exact counters, nothing half deleted, no failed read",
         lambda: scenarios.prune_is_killed(50),
     ),
+    "D13": (
+        "`org delete` is killed: exact counters, nothing half deleted, nothing left at the end",
+        lambda: scenarios.org_deletions_are_killed(50, 3000),
+    ),
     "P1": (
         "Workers are killed: no failed read",
         lambda: scenarios.workers_are_killed(200),

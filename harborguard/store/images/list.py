@@ -109,14 +109,14 @@ def _with_total(
     # The window stopped at its limit, or the page is empty and has no total.
     is_stopped = not is_counted and total is not None and total >= window_limit(page)
     if is_stopped or (total is None and page.offset > 0):
-        [(counted_version, total)] = conn.fetch(*query.count())
+        counted_version, total = _version_and_total(conn.fetch(*query.count()))
         if counted_version != version:
             return None
     return Listing(_summaries(rows), total or 0, version)
 
 
 def _version_and_total(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    # An organization that never had an image may have no inventory row.
+    # The organization can have been deleted after the request was authenticated.
     return rows[0][:2] if rows else (0, 0)
 
 

@@ -252,13 +252,14 @@ def _end(page: Page) -> int:
     return min(page.offset + page.size, MAX_BIGINT)
 
 
-# The version of a scope that is limited to a registry (contract 1.6).
-_REGISTRY_VERSION: LiteralString = """(
+# The version of a scope that is limited to a registry (contract 1.6); 0 if the registry was removed
+# after the request was authenticated.
+_REGISTRY_VERSION: LiteralString = """coalesce((
         SELECT registry.version
         FROM registries AS registry
         WHERE registry.organization_id = %(organization_id)s
             AND registry.id = %(scope_registry_id)s
-    )"""
+    ), 0)"""
 # The orders of the indexes. By risk score, scored and unscored rows are scanned separately.
 _INDEX_ORDERS: dict[Sort, LiteralString] = {
     **ORDERS,

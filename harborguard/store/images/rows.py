@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from harborguard.errors import NotFound
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
@@ -26,6 +27,18 @@ def lock_image(conn: Connection, organization_id: str, name: str) -> str | None:
     key = {"organization_id": organization_id, "name": name}
     row = conn.execute(STATEMENTS["lock_image"], key).fetchone()
     return row[0] if row else None
+
+
+def get_image_id(conn: Connection, organization_id: str, id_or_name: str) -> str:
+    """Return the id of an image by id or name; raise NotFound if it does not exist."""
+    key = {"organization_id": organization_id, "id_or_name": id_or_name}
+    row = conn.execute(STATEMENTS["find_image"], key).fetchone()
+    if row is None:
+        raise NotFound(
+            f"The image {id_or_name!r} does not exist. "
+            "Name it by its id, or as in the list, without a tag: ghcr.io/acme/api"
+        )
+    return row[0]
 
 
 def list_image_ids(conn: Connection, scope: Scope, *, after: str, limit: int) -> list[str]:
@@ -55,6 +68,9 @@ def delete_images(conn: Connection, organization_id: str, image_ids: Sequence[st
     Call it last in a transaction: it also changes the counters and increases the versions.
     """
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
+    sets = conn.execute(STATEMENTS["delete_finding_sets"], parameters).fetchall()
+    findings = {"organization_id": organization_id, "set_ids": [row[0] for row in sets]}
+    conn.execute(STATEMENTS["delete_findings"], findings)
     deleted = conn.execute(STATEMENTS["delete_images"], parameters).fetchall()
     if deleted:
         changes = Counter[tuple[str, int | None]]()

@@ -1,6 +1,0 @@
--- Find an organization by id or name, also one that is being deleted.
-SELECT id, name, deleted_at IS NOT NULL AS is_being_deleted
-FROM organizations
-WHERE id = %(id_or_name)s OR name = %(id_or_name)s
-ORDER BY id = %(id_or_name)s DESC
-LIMIT 1
