@@ -209,7 +209,7 @@ def test_scan_that_counts_or_is_compared_is_kept_whatever_the_number(
     conn: Connection, acme: str
 ) -> None:
     """Three scanners scanned one build within a day; the first one has the highest score."""
-    for hours, scanner in enumerate(["trivy", "grype", "other"]):
+    for hours, scanner in enumerate(["trivy", "grype", "osv"]):
         upload_days(conn, acme, 0, scanners=(scanner,))
         finished_at = SCANNED_AT + DAY + timedelta(hours=hours)
         scan = oracle.Scan(
@@ -219,7 +219,7 @@ def test_scan_that_counts_or_is_compared_is_kept_whatever_the_number(
     row = row_of(conn, acme)
     assert row["scan"] == "trivy"
     run_prune(conn, acme, PrunePolicy(keep_scans=1))
-    assert externals_of(conn, acme) == ["grype", "other", "trivy"]
+    assert externals_of(conn, acme) == ["grype", "osv", "trivy"]
     assert row_of(conn, acme) == row
 
 

@@ -20,9 +20,15 @@ FILL: list[LiteralString] = [
     VALUES ('org-1', 'reg-1', 'a.test', 'a')
     """,
     """
-    INSERT INTO images (organization_id, id, registry_id, name, created_at)
-    SELECT 'org-1', to_char(n, 'FM000000'), 'reg-1', 'a.test/' || n, '2026-01-01'
-    FROM generate_series(1, 100000) AS n
+    WITH image AS (
+        INSERT INTO images (organization_id, id, registry_id, name, created_at)
+        SELECT 'org-1', to_char(n, 'FM000000'), 'reg-1', 'a.test/' || n, '2026-01-01'
+        FROM generate_series(1, 100000) AS n
+        RETURNING organization_id, name, registry_id
+    )
+    INSERT INTO image_names (organization_id, name, registry_id)
+    SELECT organization_id, name, registry_id
+    FROM image
     """,
     """
     INSERT INTO tags (
@@ -93,6 +99,7 @@ NAMES = [
     "delete_old_scans",
     "delete_old_observations",
     "delete_old_audit_entries",
+    "delete_finding_sets",
     "delete_images",
 ]
 
@@ -115,6 +122,9 @@ def explain(conn: Connection, name: str, plan: str) -> dict[str, Any]:
     with conn.transaction(force_rollback=True):
         conn.execute(f"SET LOCAL plan_cache_mode = force_{plan}_plan".encode())
         conn.execute(f"PREPARE pruning ({types}) AS {text}".encode(), prepare=False)
+        if name == "delete_images":
+            values_by_name = {key: value for key, (_, value) in PARAMETERS.items()}
+            conn.execute(STATEMENTS["delete_finding_sets"], values_by_name)
         query = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE pruning ({})").format(values)
         [([explained],)] = conn.execute(query, prepare=False).fetchall()
         conn.execute("DEALLOCATE pruning", prepare=False)
