@@ -136,6 +136,33 @@ class TagSummary(NamedTuple):
     last_scanned_at: str | None
 
 
+class ScanVerdict(NamedTuple):
+    """A finished scan that counts for a digest or a tag. Times are text as in `ImageSummary`."""
+
+    id: str
+    status: str
+    scanners: list[str]
+    finished_at: str
+    risk_score: int
+    grade: str
+    critical: int
+    high: int
+    medium: int
+    low: int
+
+
+class ImageVerdict(NamedTuple):
+    """An image that a reference names, and the scan that counts for its digest or tag.
+
+    `digest` is that of the reference, or the tag's current one; None if it is unknown. `scan` is
+    None if there is no finished scan.
+    """
+
+    image: ImageSummary
+    digest: str | None
+    scan: ScanVerdict | None
+
+
 class FindingSummary(NamedTuple):
     """One finding of the scan that an image's counts come from, like `model.Finding`."""
 
@@ -161,6 +188,22 @@ class RegistryCount(NamedTuple):
     registry_id: str
     host: str
     name: str
+    images: int
+    grades: tuple[int, int, int, int]
+    never_scanned: int
+
+
+class RegistrySummary(NamedTuple):
+    """One registry with the numbers of its images, like `RegistryCount`.
+
+    `last_synced_at` is the time at which the last complete sync began, as text.
+    """
+
+    id: str
+    host: str
+    name: str
+    provider: str
+    last_synced_at: str | None
     images: int
     grades: tuple[int, int, int, int]
     never_scanned: int

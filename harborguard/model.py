@@ -155,6 +155,11 @@ class Reference:
         """Return the image's name: registry host and full path, in lower-case ASCII."""
         return f"{self.host}/{self.repository}"
 
+    def __str__(self) -> str:
+        """Return the normalized text: the name, `:` and the tag, `@` and the digest."""
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}{f'@{self.digest}' if self.digest else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -450,7 +450,7 @@ CREATE INDEX images_risk_score_idx ON images USING btree (organization_id, risk_
 
 CREATE INDEX personal_access_tokens_user_idx ON personal_access_tokens USING btree (user_id);
 
-CREATE INDEX scans_image_idx ON scans USING btree (organization_id, image_id);
+CREATE INDEX scans_image_idx ON scans USING btree (organization_id, image_id, digest);
 
 CREATE INDEX users_organization_idx ON users USING btree (organization_id);
 

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from marshmallow import ValidationError, fields, missing
 
+from harborguard.errors import InvalidReference
+from harborguard.model import Reference
+from harborguard.references import parse_reference
 from harborguard.timestamps import parse_time
 
 T = TypeVar("T")
@@ -195,3 +198,25 @@ class Time(Parameter[datetime]):
         self, value: datetime | None, attr: str | None, obj: Any, **_: Any
     ) -> str | None:
         return None if value is None else value.isoformat().replace("+00:00", "Z")
+
+
+class ImageReference(Parameter[Reference]):
+    """A required image reference of at most `max` characters (contract 6.2)."""
+
+    default_error_messages = {"required": "is required"}  # noqa: RUF012 - marshmallow's attribute
+
+    def __init__(self, *, max: int, **kwargs: Any) -> None:
+        super().__init__(required=True, **kwargs)
+        self.max = max
+
+    def describe(self) -> dict[str, Any]:
+        """Return the type, the maximum length and an example."""
+        return {"type": "string", "maxLength": self.max, "examples": ["ghcr.io/acme/api:1.4"]}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Reference:
+        if len(value) > self.max:
+            raise ValidationError(f"must be at most {self.max} characters")
+        try:
+            return parse_reference(value)
+        except InvalidReference as error:
+            raise ValidationError(" ".join(issue.message for issue in error.issues)) from None

@@ -1,13 +1,14 @@
 """The views under /api/images: the list, its summary, one image, its tags and its findings."""
 
 from functools import lru_cache
-from typing import Any
 
 from flask import Blueprint, Response, g, request
 
 from harborguard.api.auth import current_actor, require
 from harborguard.api.conditional import (
+    BODY_ETAG,
     CONDITION,
+    conditional_response,
     is_conditional,
     make_etag,
     matches_request,
@@ -25,12 +26,14 @@ from harborguard.api.queries import (
     ListFindingsQuery,
     ListImagesQuery,
     ListTagsQuery,
+    LookUpImageQuery,
     SummarizeImagesQuery,
     parse_query,
 )
 from harborguard.api.responses import (
     ImageDetailsResponse,
     ImageResponse,
+    ImageVerdictResponse,
     SummaryResponse,
     TagResponse,
     VulnerabilityResponse,
@@ -41,6 +44,7 @@ from harborguard.api.responses import (
     serialize_image_details,
     serialize_summary,
     serialize_tag,
+    serialize_verdict,
     serialize_vulnerability,
 )
 from harborguard.api.services import connection, read
@@ -48,7 +52,7 @@ from harborguard.listing import ImageCriteria, Page
 from harborguard.model import Role
 from harborguard.store import deletion
 from harborguard.store.errors import retry_once
-from harborguard.store.images import details, findings, summary
+from harborguard.store.images import details, findings, lookup, summary
 from harborguard.store.images import list as image_list
 
 blueprint = Blueprint("images", __name__, url_prefix="/images")
@@ -57,6 +61,7 @@ _LIST_QUERY = ListImagesQuery()
 _SUMMARY_QUERY = SummarizeImagesQuery()
 _TAGS_QUERY = ListTagsQuery()
 _FINDINGS_QUERY = ListFindingsQuery()
+_LOOKUP_QUERY = LookUpImageQuery()
 _IMAGE_ID = {"image_id": "The `id` of an image in the list."}
 
 
@@ -106,13 +111,19 @@ def list_images() -> Response:
 
 @blueprint.get("/summary")
 @require(Role.VIEWER)
-@documented(tag="images", query=SummarizeImagesQuery, responses={200: data_of(SummaryResponse)})
-def summarize_images() -> dict[str, Any]:
+@documented(
+    tag="images",
+    query=SummarizeImagesQuery,
+    request_headers=CONDITION,
+    responses={200: data_of(SummaryResponse), 304: None},
+    response_headers=BODY_ETAG,
+)
+def summarize_images() -> Response:
     """Count the matching images: in total, by grade, by registry, and those never scanned."""
     criteria = parse_query(_SUMMARY_QUERY, request.args)
     scope = g.principal.scope
     counts = read(lambda conn: summary.count_images(conn, scope, criteria))
-    return {"data": serialize_summary(counts)}
+    return conditional_response({"data": serialize_summary(counts)})
 
 
 @blueprint.get("/<image_id>")
@@ -120,14 +131,16 @@ def summarize_images() -> dict[str, Any]:
 @documented(
     tag="images",
     path_parameters=_IMAGE_ID,
-    responses={200: data_of(ImageDetailsResponse)},
+    request_headers=CONDITION,
+    responses={200: data_of(ImageDetailsResponse), 304: None},
+    response_headers=BODY_ETAG,
     errors=[404],
 )
-def get_image(image_id: str) -> dict[str, Any]:
+def get_image(image_id: str) -> Response:
     """Return an image with its registry, its last scan and the other compared scans."""
     scope = g.principal.scope
     image = read(lambda conn: details.get_image(conn, scope, image_id))
-    return {"data": serialize_image_details(image)}
+    return conditional_response({"data": serialize_image_details(image)})
 
 
 @blueprint.delete("/<image_id>")
@@ -149,16 +162,19 @@ def delete_image(image_id: str) -> Response:
     tag="images",
     path_parameters=_IMAGE_ID,
     query=ListTagsQuery,
-    responses={200: page_of(TagResponse)},
+    request_headers=CONDITION,
+    responses={200: page_of(TagResponse), 304: None},
+    response_headers=BODY_ETAG,
     errors=[404],
 )
-def list_tags(image_id: str) -> dict[str, Any]:
+def list_tags(image_id: str) -> Response:
     """List an image's tags, the latest first."""
     criteria, page = parse_query(_TAGS_QUERY, request.args)
     scope = g.principal.scope
     listing = read(lambda conn: details.list_tags(conn, scope, image_id, page))
     rows = [serialize_tag(tag) for tag in listing.items]
-    return page_response(rows, listing.total, page, _TAGS_QUERY.to_parameters(criteria, page))
+    parameters = _TAGS_QUERY.to_parameters(criteria, page)
+    return conditional_response(page_response(rows, listing.total, page, parameters))
 
 
 @blueprint.get("/<image_id>/vulnerabilities")
@@ -167,10 +183,12 @@ def list_tags(image_id: str) -> dict[str, Any]:
     tag="images",
     path_parameters=_IMAGE_ID,
     query=ListFindingsQuery,
-    responses={200: page_of(VulnerabilityResponse)},
+    request_headers=CONDITION,
+    responses={200: page_of(VulnerabilityResponse), 304: None},
+    response_headers=BODY_ETAG,
     errors=[404, 410],
 )
-def list_vulnerabilities(image_id: str) -> dict[str, Any]:
+def list_vulnerabilities(image_id: str) -> Response:
     """List the findings of an image's last scan, by default the worst first."""
     criteria, page = parse_query(_FINDINGS_QUERY, request.args)
     principal = g.principal
@@ -180,4 +198,27 @@ def list_vulnerabilities(image_id: str) -> dict[str, Any]:
         )
     )
     rows = [serialize_vulnerability(finding) for finding in listing.items]
-    return page_response(rows, listing.total, page, _FINDINGS_QUERY.to_parameters(criteria, page))
+    parameters = _FINDINGS_QUERY.to_parameters(criteria, page)
+    return conditional_response(page_response(rows, listing.total, page, parameters))
+
+
+@blueprint.get("/lookup")
+@require(Role.VIEWER)
+@documented(
+    tag="images",
+    query=LookUpImageQuery,
+    request_headers=CONDITION,
+    responses={200: data_of(ImageVerdictResponse), 304: None},
+    response_headers=BODY_ETAG,
+    errors=[404],
+)
+def look_up_image() -> Response:
+    """Return the image that a reference names, and the scan that counts for its digest.
+
+    A tag stands for its current digest. `scan` is null if no finished scan is of that digest. An
+    image, a tag or a digest that is not in the inventory gives 404.
+    """
+    reference = parse_query(_LOOKUP_QUERY, request.args)
+    scope = g.principal.scope
+    verdict = read(lambda conn: lookup.get_verdict(conn, scope, reference))
+    return conditional_response({"data": serialize_verdict(reference, verdict)})

@@ -40,6 +40,7 @@ _INFO = {
 _TAGS = {
     "images": "The images of the caller's organization, their tags and their vulnerabilities.",
     "scans": "Scan reports.",
+    "registries": "The registries of the caller's organization.",
     "audit": "The audit log of the caller's organization.",
     "service": "The service itself: health, readiness and documentation. No credential is needed.",
 }

@@ -17,7 +17,15 @@ from marshmallow import (
 )
 from werkzeug.datastructures import MultiDict
 
-from harborguard.api.fields import Flag, SortOrder, StrictInteger, Text, Time, WordList
+from harborguard.api.fields import (
+    Flag,
+    ImageReference,
+    SortOrder,
+    StrictInteger,
+    Text,
+    Time,
+    WordList,
+)
 from harborguard.errors import InvalidRequest, Issue
 from harborguard.listing import (
     AuditCriteria,
@@ -29,7 +37,7 @@ from harborguard.listing import (
     Sort,
     SortKey,
 )
-from harborguard.model import Action, Grade, Severity
+from harborguard.model import Action, Grade, Reference, Severity
 
 MAX_OFFSET = 2**63 - 1  # the maximum of a bigint
 
@@ -207,6 +215,27 @@ class UploadScanQuery(QuerySchema):
     def to_reference(self, data: dict[str, Any], **_: Any) -> str | None:
         """Return the reference as the caller wrote it, or None."""
         return data.get("image")
+
+
+class LookUpImageQuery(QuerySchema):
+    """The query of GET /api/images/lookup."""
+
+    ref = ImageReference(
+        max=1000,
+        description=(
+            "The image's reference: a name with a tag, a digest or both. Without either, the tag is"
+            " `latest`."
+        ),
+    )
+
+    @post_load
+    def to_reference(self, data: dict[str, Any], **_: Any) -> Reference:
+        """Return the normalized reference."""
+        return data["ref"]
+
+
+class ListRegistriesQuery(PageQuery):
+    """The query of GET /api/registries."""
 
 
 def parse_query(schema: Schema, arguments: MultiDict[str, str]) -> Any:

@@ -21,10 +21,12 @@ from harborguard.listing import (
     FindingSummary,
     ImageDetails,
     ImageSummary,
+    ImageVerdict,
     RegistryCount,
+    RegistrySummary,
     TagSummary,
 )
-from harborguard.model import Action, Grade, RecordedScan, ScanStatus, Severity
+from harborguard.model import Action, Grade, RecordedScan, Reference, ScanStatus, Severity
 
 _TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 
@@ -433,4 +435,79 @@ def serialize_audit_entry(entry: AuditEntry) -> dict[str, Any]:
         "target": entry.target,
         "ip": entry.ip,
         "createdAt": entry.created_at,
+    }
+
+
+class ScanVerdictResponse(LastScanResponse):
+    """The scan that counts for a digest or a tag, with its results."""
+
+    risk_score = integer(31, max=100)
+    grade = EnumField(Grade, "B")
+    vulnerabilities = fields.Nested(SeverityCountsResponse, required=True)
+
+
+class ImageVerdictResponse(ResponseSchema):
+    """The image that a reference names, and the scan that counts for its digest or tag."""
+
+    ref = text("ghcr.io/acme/api:1.4.7")
+    image = fields.Nested(ImageResponse, required=True)
+    tag = text("1.4.7", allow_none=True)
+    digest = text("sha256:abcdef", allow_none=True)
+    is_latest = boolean(example=True)
+    scan = fields.Nested(ScanVerdictResponse, required=True, allow_none=True)
+
+
+def serialize_verdict(reference: Reference, verdict: ImageVerdict) -> dict[str, Any]:
+    """Return the image of a reference, and the scan that counts for it (contract 8.12)."""
+    image, digest, scan = verdict
+    return {
+        "ref": str(reference),
+        "image": serialize_image(image),
+        "tag": reference.tag,
+        "digest": digest,
+        # The row has the latest tag and its current digest.
+        "isLatest": reference.tag in {None, image.latest_tag}
+        and reference.digest in {None, image.latest_digest},
+        "scan": scan
+        and {
+            "id": scan.id,
+            "status": scan.status,
+            "scanners": scan.scanners,
+            "finishedAt": scan.finished_at,
+            "riskScore": scan.risk_score,
+            "grade": scan.grade,
+            "vulnerabilities": {
+                "critical": scan.critical,
+                "high": scan.high,
+                "medium": scan.medium,
+                "low": scan.low,
+            },
+        },
+    }
+
+
+class RegistrySummaryResponse(ResponseSchema):
+    """A registry with the numbers of its images."""
+
+    id = text("reg-81d0c7a2be914f6a")
+    name = text("ghcr.io")
+    host = text("ghcr.io")
+    provider = text("generic")
+    images = integer(312)
+    grades = fields.Nested(GradeCountsResponse, required=True)
+    never_scanned = integer(12)
+    last_synced_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
+
+
+def serialize_registry(registry: RegistrySummary) -> dict[str, Any]:
+    """Return a registry with the numbers of its images (contract 8.13)."""
+    return {
+        "id": registry.id,
+        "name": registry.name,
+        "host": registry.host,
+        "provider": registry.provider,
+        "images": registry.images,
+        "grades": {grade.value: count for grade, count in zip(Grade, registry.grades, strict=True)},
+        "neverScanned": registry.never_scanned,
+        "lastSyncedAt": registry.last_synced_at,
     }

@@ -137,9 +137,9 @@ CREATE TABLE scans (
         ON DELETE CASCADE
 );
 
--- Finds all scans of an image, when some are deleted. Many entries are equal, and B-tree
--- deduplication keeps the index small.
-CREATE INDEX scans_image_idx ON scans (organization_id, image_id);
+-- Finds all scans of an image, when some are deleted, and those of a digest (contract 8.12). Many
+-- entries are equal, and B-tree deduplication keeps the index small.
+CREATE INDEX scans_image_idx ON scans (organization_id, image_id, digest);
 
 -- The distinct sets of findings of an image. Scans with equal findings share one set.
 CREATE TABLE finding_sets (

@@ -1,18 +1,23 @@
 """Conditional requests: 304 for an unchanged list, and only within the caller's scope."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
 
 from harborguard.api import conditional
-from harborguard.model import Role
+from harborguard.ingest import ingest_report
+from harborguard.model import ObservedRepository, ObservedTag, Role
 from harborguard.store import principals
 from harborguard.store.connection import Connection
 from harborguard.store.counters import change_counters
 from harborguard.store.images import list as image_list
-from harborguard.store.registries import upsert_registry
-from tests.support.tenants import OPERATOR, Tenants
+from harborguard.store.registries import record_sync, upsert_registry
+from harborguard.store.repositories import record_repository
+from tests.support.reports import RECEIVED_AT, SCANNED_AT, envelope, manifest
+from tests.support.tenants import OPERATOR, Tenant, Tenants
 
 
 def get_status(
@@ -227,3 +232,104 @@ def test_list_is_identical_with_and_without_counters(
             response.data,
             response.headers["ETag"],
         ), query
+
+
+# -- ETags of bodies ------------------------------------------------------------------------------
+
+API = "ghcr.io/acme/api"
+LATER = SCANNED_AT + timedelta(hours=1)
+IMAGE, REGISTRY, PAGE = "/api/images/{image}", "/api/registries/{registry}", "/api/registries"
+OLD_TAG, LATEST = f"/api/images/lookup?ref={API}:1", f"/api/images/lookup?ref={API}:2"
+SUMMARY, FINDINGS, TAGS = "/api/images/summary", f"{IMAGE}/vulnerabilities", f"{IMAGE}/tags"
+BODY_ETAG_PATHS = [IMAGE, TAGS, FINDINGS, SUMMARY, PAGE, REGISTRY, OLD_TAG, LATEST]
+
+
+def upload(tenant: Tenant, tag: str, counts: tuple[int, ...], **fields: object) -> str:
+    """Record a report of a tag with a digest for the tag; return the image's id."""
+    digest = manifest(tag)
+    body = envelope(f"{API}:{tag}", counts, digest=digest, **fields)  # pyright: ignore
+    recorded = ingest_report(tenant.conn, tenant.organization_id, body, received_at=RECEIVED_AT)
+    return recorded.image_id
+
+
+def sync(tenant: Tenant, *tags: ObservedTag) -> None:
+    repository = ObservedRepository(API, tags, LATER)
+    registry_id = tenant.add_registry("ghcr.io")
+    record_repository(tenant.conn, tenant.organization_id, registry_id, repository)
+
+
+def change_registry(tenant: Tenant, **changes: str) -> None:
+    upsert_registry(
+        *(tenant.conn, tenant.organization_id, "ghcr.io"),
+        actor=OPERATOR,
+        default_provider="generic",
+        **changes,
+    )
+
+
+# Changes, and the resources that show them. The inventory version does not increase with some.
+CHANGES: dict[str, tuple[Callable[[Tenant], object], list[str]]] = {
+    "nothing": (lambda t: upload(t, "2", (0, 1), scan_id="2", finished_at=LATER), []),
+    "scan of the latest tag": (
+        lambda t: upload(t, "2", (1,), scan_id="new", finished_at=LATER + timedelta(minutes=1)),
+        [IMAGE, TAGS, FINDINGS, SUMMARY, PAGE, REGISTRY, OLD_TAG, LATEST],
+    ),
+    "scan of another tag": (
+        lambda t: upload(t, "1", (1,), scan_id="new", finished_at=LATER - timedelta(minutes=1)),
+        [TAGS, OLD_TAG],
+    ),
+    "moved tag": (
+        lambda t: sync(t, ObservedTag("1", manifest("f"), SCANNED_AT)),
+        [TAGS, OLD_TAG],
+    ),
+    "observed tag": (lambda t: sync(t, ObservedTag("1", manifest("1"))), [TAGS]),
+    "compared scan": (
+        lambda t: upload(t, "2", (), scan_id="new", scanners=("osv",), finished_at=LATER),
+        [IMAGE],
+    ),
+    "provider": (lambda t: change_registry(t, provider="harbor"), [IMAGE, PAGE, REGISTRY]),
+    "name": (lambda t: change_registry(t, name="Mirror"), [IMAGE, SUMMARY, PAGE, REGISTRY]),
+    "sync": (
+        lambda t: record_sync(t.conn, t.organization_id, t.add_registry("ghcr.io"), LATER),
+        [PAGE, REGISTRY],
+    ),
+    "registry": (lambda t: t.add_registry("quay.io"), [PAGE]),
+    "image of another name": (
+        lambda t: t.add_image("ghcr.io/acme/web", 31),
+        [SUMMARY, PAGE, REGISTRY],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_resource_returns_304_until_its_own_body_changes(
+    client: FlaskClient, tenants: Tenants, name: str
+) -> None:
+    acme = tenants.acme
+    upload(acme, "1", (0, 0, 1), scan_id="1")
+    image_id = upload(acme, "2", (0, 1), scan_id="2", finished_at=LATER)
+    ids = {"image": image_id, "registry": acme.add_registry("ghcr.io")}
+    paths = {path: path.format(**ids) for path in BODY_ETAG_PATHS}
+    etags = {
+        path: client.get(url, headers=acme.headers).headers["ETag"] for path, url in paths.items()
+    }
+    for path, url in paths.items():
+        condition = {**acme.headers, "If-None-Match": f"W/{etags[path]}"}
+        for method in ("GET", "HEAD"):
+            response = client.open(url, method=method, headers=condition)
+            assert (response.status_code, response.data) == (304, b""), path
+            assert response.headers["ETag"] == etags[path]
+            assert response.headers["Cache-Control"] == "private, no-cache"
+        head = client.head(url, headers=acme.headers)
+        assert (head.status_code, head.headers["ETag"]) == (200, etags[path])
+        assert client.get(url, headers={"If-None-Match": "*"}).status_code == 401
+
+    change, changed = CHANGES[name]
+    change(acme)
+
+    statuses = {
+        path: client.get(url, headers={**acme.headers, "If-None-Match": etags[path]}).status_code
+        for path, url in paths.items()
+    }
+    assert [path for path, status in statuses.items() if status == 200] == changed
+    assert set(statuses.values()) <= {200, 304}

@@ -34,7 +34,7 @@ each_operation = pytest.mark.parametrize(("path", "method", "operation"), OPERAT
 
 def make_url(path: str) -> str:
     """Return a path with values for its parameters."""
-    return path.format(image_id="img-1", scan_id="scan-1", name="init.js")
+    return path.format(image_id="img-1", scan_id="scan-1", registry_id="reg-1", name="init.js")
 
 
 def test_document_is_valid_openapi(client: FlaskClient) -> None:
@@ -69,11 +69,14 @@ def test_operations_have_method_names_tags_and_summaries() -> None:
         "getImage",
         "getOpenApiDocument",
         "getReadiness",
+        "getRegistry",
         "getService",
         "listAuditLog",
         "listImages",
+        "listRegistries",
         "listTags",
         "listVulnerabilities",
+        "lookUpImage",
         "summarizeImages",
         "uploadScan",
     ]

@@ -150,7 +150,7 @@ def test_command_tables_list_every_command() -> None:
 def test_routes_of_the_document_exist(name: str) -> None:
     rules = list(create_app(Config()).url_map.iter_rules())
     routes = {
-        f"{method} {rule.rule.replace('image_id', 'id').replace('scan_id', 'scanId').replace('<', '{').replace('>', '}')}"
+        f"{method} {re.sub('(image|registry)_id', 'id', rule.rule).replace('scan_id', 'scanId').replace('<', '{').replace('>', '}')}"
         for rule in rules
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

@@ -19,6 +19,7 @@ from harborguard.store.images.list import find_inventory_version, list_images
 from harborguard.store.organizations import create_organization
 from harborguard.store.prune import Prune, PruneCounts, PrunePolicy
 from harborguard.store.registries import find_registry
+from tests.store.test_lookup_properties import check_verdicts
 from tests.store.test_scans_properties import NAMES, Upload, uploads
 from tests.support import oracle
 from tests.support.reports import RECEIVED_AT, image_rows, kept_findings, stored_rows
@@ -176,6 +177,7 @@ class History:
         assert find_orphans(self.conn, self.organization_id) == []
         for name, image in self.images.items():
             self._check_findings(self.ids[name], image)
+            check_verdicts(self.conn, self.scope, name, image.scans, image.observations)
 
     def _check_findings(self, image_id: str, image: oracle.Image) -> None:
         """Compare the findings of an image with those of the scan that counts, or expect Gone."""

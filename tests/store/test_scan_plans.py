@@ -10,12 +10,14 @@ from psycopg import sql
 from harborguard.config import Config
 from harborguard.store.connection import Connection
 from harborguard.store.images.details import FIND_IMAGE, LIST_TAGS
+from harborguard.store.images.lookup import FIND_VERDICT
 from harborguard.store.images.refresh import refresh_images
 from harborguard.store.statements import STATEMENTS
 from tests.support.postgres import migrated_database, pool_connection
 
 # Four scanners scan in turn, every ten minutes. Of the tagged image, tag-0 has half of the scans;
-# the other tags share the rest. The latest tag of the synced image has no scan.
+# the other tags share the rest. The latest tag of the synced image has no scan. The scans of the
+# untagged image have one digest, those of the others a hundred.
 FILL: list[LiteralString] = [
     "INSERT INTO organizations (id, name) VALUES ('org-1', 'a')",
     """
@@ -48,8 +50,8 @@ FILL: list[LiteralString] = [
     """,
     """
     INSERT INTO scans (
-        organization_id, image_id, external_id, content_sha256, tag, scanners, status, finished_at,
-        critical, high, medium, low, risk_score, grade
+        organization_id, image_id, external_id, content_sha256, tag, digest, scanners, status,
+        finished_at, critical, high, medium, low, risk_score, grade
     )
     SELECT
         'org-1', image, image || n, sha256('x'),
@@ -58,6 +60,7 @@ FILL: list[LiteralString] = [
             WHEN image = 'tagged' THEN 'tag-' || n / 2 % 50
             WHEN image = 'synced' THEN 'old'
         END,
+        'sha256:' || CASE WHEN image = 'untagged' THEN 0 ELSE n % 100 END,
         ARRAY['scanner-' || n / 2 % 4],
         CASE WHEN n % 10 = 9 THEN 'FAILED' ELSE 'SUCCESS' END,
         timestamptz '2026-01-01' - n * interval '10 minutes',
@@ -80,6 +83,7 @@ STATEMENT_OF: dict[str, tuple[LiteralString, list[str]]] = {
     "refresh": (STATEMENTS["refresh_images"], ["organization_id", "image_ids"]),
     "details": (FIND_IMAGE, ["organization_id", "image_id", "registry_id", "max_rank"]),
     "tags": (LIST_TAGS, ["organization_id", "image_id", "limit", "offset"]),
+    "lookup": (FIND_VERDICT, ["organization_id", "registry_id", "name", "tag", "digest"]),
     "keep": (STATEMENTS["keep_findings"], ["organization_id", "scan_id", "sha256"]),
     "remove": (
         STATEMENTS["remove_superseded_scans"],
@@ -103,6 +107,7 @@ def database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connec
         explain_scans(conn, "refresh", "org-1", ["tagged"])
         explain_scans(conn, "details", "org-1", "tagged", None, 17)
         explain_scans(conn, "tags", "org-1", "tagged", 50, 0)
+        explain_scans(conn, "lookup", "org-1", None, "a.test/tagged", "tag-0", "sha256:0")
         explain_scans(conn, "keep", "org-1", "tagged1", b"x" * 32)
         explain_scans(conn, "remove", "org-1", "tagged1", "tagged")
         for statement in FILL:
@@ -113,12 +118,8 @@ def database(request: pytest.FixtureRequest, server_url: str) -> Iterator[Connec
         yield conn
 
 
-def explain_scans(conn: Connection, name: str, *values: Any) -> tuple[set[str], int]:
-    """Execute a prepared statement with its generic plan.
-
-    Return the indexes of `scans` that it uses, and the number of entries that it reads from them.
-    A sequential scan is reported as the index None.
-    """
+def explain(conn: Connection, name: str, *values: Any, table: str) -> list[Any]:
+    """Execute a prepared statement with its generic plan; return the scans of a table."""
     query = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {} ({})").format(
         sql.Identifier(name), sql.SQL(", ").join(map(sql.Literal, values))
     )
@@ -128,8 +129,20 @@ def explain_scans(conn: Connection, name: str, *values: Any) -> tuple[set[str], 
     while pending:
         node = pending.pop()
         pending += node.get("Plans", [])
-        if node.get("Relation Name") == "scans":
+        if node.get("Relation Name") == table:
             scans.append(node)
+    return scans
+
+
+def explain_scans(
+    conn: Connection, name: str, *values: Any, table: str = "scans"
+) -> tuple[set[str], int]:
+    """Execute a prepared statement with its generic plan.
+
+    Return the indexes of a table that it uses, and the number of entries that it reads from them.
+    A sequential scan is reported as the index None.
+    """
+    scans = explain(conn, name, *values, table=table)
     read = sum(
         (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
         for node in scans
@@ -170,3 +183,37 @@ def test_recording_compares_a_scan_with_current_scans_only(
     indexes, read = explain_scans(database, name, "org-1", row[0], last)
     assert indexes == {"scans_pkey"}
     assert 0 < read <= 2 * SCANNERS
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "digest", "min_read", "max_read"),
+    [
+        ("a.test/untagged", None, "sha256:0", 10000, 10000),
+        ("a.test/tagged", "tag-1", "sha256:7", 100, 100),
+        ("a.test/tagged", "tag-0", None, 1, SCANNERS),  # the digest is unknown
+        ("a.test/tagged", None, "sha256:none", 0, 0),
+        ("a.test/none", "tag-0", None, 0, 0),
+    ],
+)
+def test_lookup_reads_the_scans_of_its_digest_only(
+    database: Connection,
+    name: str,
+    tag: str | None,
+    digest: str | None,
+    min_read: int,
+    max_read: int,
+) -> None:
+    values = ["org-1", None, name, tag, digest]
+    indexes, read = explain_scans(database, "lookup", *values)
+    assert indexes == {"scans_image_idx", "scans_pkey"}
+    assert min_read <= read <= max_read
+    indexes, read = explain_scans(database, "lookup", *values, table="images")
+    assert indexes <= {"images_name_idx", "images_organization_id_name_key"}
+    assert read <= 1
+    conditions = [
+        node["Index Cond"]
+        for table in ("scans", "tags", "scan_findings")
+        for node in explain(database, "lookup", *values, table=table)
+    ]
+    marks = ("image_id = ", "image_id <= ", "(id >= ")
+    assert all(any(mark in each for mark in marks) for each in conditions), conditions

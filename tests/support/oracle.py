@@ -4,7 +4,7 @@ Property tests compare the service with it. It shares no code with the package.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from math import floor
@@ -223,6 +223,29 @@ def tag_row(scans: Sequence[Scan], tag: str) -> dict[str, Any]:
     return _summary_of(_compare(scans, newest))
 
 
+def look_up(
+    scans: Sequence[Scan], observations: Sequence[Scan], tag: str | None, digest: str | None
+) -> tuple[str | None, Scan | None] | None:
+    """Return the digest that a reference names and the scan that counts for it (contract 8.12).
+
+    Return None if the image has no such tag or digest.
+    """
+    seen = [*scans, *observations]
+    of_tag = [scan for scan in observations if scan.tag == tag]
+    if (tag and not of_tag) or (digest and digest not in {scan.digest for scan in seen}):
+        return None
+    digest = digest or _current_digest(of_tag)
+    if digest is None:
+        compared = _compare(scans, _newest_finished([scan for scan in scans if scan.tag == tag]))
+    else:
+        # Scans of one digest are compared, whatever their tags.
+        by_identity = {scan.identity: scan for scan in scans}
+        of_digest = [replace(scan, tag=None) for scan in scans if scan.digest == digest]
+        found = _compare(of_digest, _newest_finished(of_digest))
+        compared = [by_identity[scan.identity] for scan in found]
+    return digest, compared[0] if compared else None
+
+
 def _compare(scans: Sequence[Scan], newest: Scan | None) -> list[Scan]:
     """Return the newest scan and those compared with it, the highest score first."""
     if newest is None:
@@ -263,11 +286,17 @@ def _latest_tag(scans: Sequence[Scan]) -> tuple[str | None, str | None]:
     current: list[tuple[datetime, str, str | None]] = []
     for tag in {scan.tag for scan in relevant if scan.tag is not None}:
         observed = [scan for scan in relevant if scan.tag == tag]
-        digest = max(observed, key=lambda scan: (scan.finished_at, scan.digest or "")).digest
+        digest = _current_digest(observed)
         same_digest = [scan for scan in observed if scan.digest == digest]
         current.append((_digest_time(same_digest), tag, digest))
     _, tag, digest = max(current, key=lambda each: each[:2], default=(None, None, None))
     return tag, digest
+
+
+def _current_digest(observed: Sequence[Scan]) -> str | None:
+    """Return the digest of a tag's newest observation, by an unfinished scan only without others."""
+    relevant = [scan for scan in observed if scan.is_finished] or observed
+    return max(relevant, key=lambda scan: (scan.finished_at, scan.digest or "")).digest
 
 
 def _digest_time(scans: Sequence[Scan]) -> datetime:

@@ -40,7 +40,7 @@ SELECT
 FROM (
     SELECT
         registry_id,
-        sum(n) AS images,{_GRADES},
+        sum(n) AS images,{GRADE_COUNTS},
         coalesce(sum(n) FILTER (WHERE risk_score IS NULL), 0) AS never_scanned
     FROM (
         SELECT registry_id, risk_score, {source} WHERE {filters.index_conditions}
@@ -52,16 +52,16 @@ JOIN registries AS registry
     ON registry.organization_id = %(organization_id)s AND registry.id = counted.registry_id
 ORDER BY registry.host
 """
-    return text, {**filters.parameters, **_BOUNDS}
+    return text, {**filters.parameters, **GRADE_BOUNDS}
 
 
 # A grade is a range of scores. The indexes of the list contain the score, but not the grade.
-_GRADES: LiteralString = """
+GRADE_COUNTS: LiteralString = """
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(a_low)s AND %(a_high)s), 0) AS a,
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(b_low)s AND %(b_high)s), 0) AS b,
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(c_low)s AND %(c_high)s), 0) AS c,
         coalesce(sum(n) FILTER (WHERE risk_score BETWEEN %(d_low)s AND %(d_high)s), 0) AS d"""
-_BOUNDS: dict[str, int] = {
+GRADE_BOUNDS: dict[str, int] = {
     f"{grade.value.lower()}_{end}": bound
     for grade in Grade
     for ends in score_ranges([grade])
