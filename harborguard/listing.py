@@ -88,6 +88,35 @@ class Listing(NamedTuple, Generic[T]):
     version: int = 0
 
 
+class DeletedImage(NamedTuple):
+    """An image that was deleted."""
+
+    id: str
+    name: str
+
+
+class ChangePosition(NamedTuple):
+    """A place in the changes of a scope: the version and the image of the last change before it.
+
+    `complete_version` is the newest version up to which no deletion can be missing: the newest one
+    when the walk began, and later that of each last page. `registries` is a hash of the registries
+    that scope and filter select.
+    """
+
+    version: int
+    image_id: str
+    complete_version: int
+    registries: bytes
+
+
+class ChangesPage(NamedTuple):
+    """A page of changes, the position after it, and whether more changes follow."""
+
+    items: list[ImageSummary | DeletedImage]
+    position: ChangePosition
+    has_next: bool
+
+
 class OtherScan(NamedTuple):
     """A compared scan from which an image's score does not come (contract 6.6)."""
 

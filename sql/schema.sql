@@ -252,6 +252,17 @@ CREATE TABLE findings (
 )
 WITH (autovacuum_vacuum_scale_factor='0.05');
 
+CREATE TABLE image_changes (
+    organization_id text NOT NULL COLLATE pg_catalog."C",
+    image_id text NOT NULL COLLATE pg_catalog."C",
+    registry_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    deleted_name text COLLATE pg_catalog."C",
+    deleted_at timestamp with time zone,
+    CONSTRAINT image_changes_check CHECK (((deleted_name IS NULL) = (deleted_at IS NULL)))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02');
+
 CREATE TABLE image_counts (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     registry_id text NOT NULL COLLATE pg_catalog."C",
@@ -302,7 +313,8 @@ ALTER TABLE ONLY images ALTER COLUMN registry_id SET (n_distinct=-0.001);
 CREATE TABLE inventories (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
-    image_count bigint DEFAULT 0 NOT NULL
+    image_count bigint DEFAULT 0 NOT NULL,
+    forgotten_version bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -337,6 +349,7 @@ CREATE TABLE registries (
     provider text DEFAULT 'generic'::text NOT NULL,
     last_synced_at timestamp with time zone,
     version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
+    forgotten_version bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT registries_host_check CHECK (((host = lower(host)) AND (host <> ''::text))),
     CONSTRAINT registries_name_check CHECK ((name <> ''::text))
@@ -376,6 +389,9 @@ ALTER TABLE ONLY finding_sets
 
 ALTER TABLE ONLY findings
     ADD CONSTRAINT findings_pkey PRIMARY KEY (organization_id, set_id, "position");
+
+ALTER TABLE ONLY image_changes
+    ADD CONSTRAINT image_changes_pkey PRIMARY KEY (organization_id, image_id);
 
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_risk_score_registry_id_key UNIQUE NULLS NOT DISTINCT (organization_id, risk_score, registry_id);
@@ -438,6 +454,12 @@ CREATE INDEX api_keys_organization_idx ON api_keys USING btree (organization_id)
 
 CREATE INDEX audit_log_created_at_idx ON audit_log USING btree (organization_id, created_at, id);
 
+CREATE INDEX image_changes_deleted_idx ON image_changes USING btree (organization_id, version) WHERE (deleted_at IS NOT NULL);
+
+CREATE INDEX image_changes_registry_idx ON image_changes USING btree (organization_id, registry_id, version, image_id);
+
+CREATE INDEX image_changes_version_idx ON image_changes USING btree (organization_id, version, image_id);
+
 CREATE INDEX image_names_trigram_idx ON image_names USING gin (organization_id COLLATE "POSIX", name gin_trgm_ops) WITH (fastupdate=off);
 
 CREATE INDEX images_created_at_idx ON images USING btree (organization_id, created_at, id) INCLUDE (name, risk_score, registry_id);
@@ -465,6 +487,9 @@ ALTER TABLE ONLY audit_log
 
 ALTER TABLE ONLY finding_sets
     ADD CONSTRAINT finding_sets_organization_id_image_id_fkey FOREIGN KEY (organization_id, image_id) REFERENCES images(organization_id, id);
+
+ALTER TABLE ONLY image_changes
+    ADD CONSTRAINT image_changes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 
 ALTER TABLE ONLY image_counts
     ADD CONSTRAINT image_counts_organization_id_registry_id_fkey FOREIGN KEY (organization_id, registry_id) REFERENCES registries(organization_id, id);

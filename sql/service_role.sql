@@ -15,7 +15,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO :"role";
 GRANT UPDATE (last_used_at) ON api_keys, personal_access_tokens TO :"role";
 GRANT INSERT, UPDATE ON registries, inventories, image_counts TO :"role";
 GRANT INSERT, UPDATE, DELETE
-    ON images, image_names, tags, scans, finding_sets, findings, scan_findings
+    ON images, image_names, image_changes, tags, scans, finding_sets, findings, scan_findings
     TO :"role";
 -- Append-only: neither UPDATE nor DELETE.
 GRANT INSERT ON audit_log TO :"role";

@@ -35,7 +35,8 @@ from tests.support.tenants import Tenants
 Events = Callable[[], list[dict[str, Any]]]
 TRUNCATE_ALL = """
 TRUNCATE organizations, users, api_keys, personal_access_tokens, registries, images, image_names,
-    tags, scans, finding_sets, findings, scan_findings, inventories, image_counts, audit_log
+    tags, scans, finding_sets, findings, scan_findings, inventories, image_counts, image_changes,
+    audit_log
 """
 # Each test client checks every response against the OpenAPI document.
 Flask.test_client_class = DocumentedClient

@@ -3,7 +3,17 @@
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import NotFound
 
-from harborguard.api import audit, auth, docs, health, images, openapi, registries, scans
+from harborguard.api import (
+    audit,
+    auth,
+    changes,
+    docs,
+    health,
+    images,
+    openapi,
+    registries,
+    scans,
+)
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.request_log import observe_requests
 from harborguard.api.responses import OrjsonProvider
@@ -11,7 +21,13 @@ from harborguard.api.services import Services, release_connection
 
 __all__ = ["Services", "init_api"]
 
-RESOURCES = (images.blueprint, scans.blueprint, audit.blueprint, registries.blueprint)
+RESOURCES = (
+    images.blueprint,
+    changes.blueprint,
+    scans.blueprint,
+    audit.blueprint,
+    registries.blueprint,
+)
 
 
 def init_api(app: Flask, services: Services) -> None:

@@ -98,6 +98,17 @@ class Text(Parameter[str | None]):
         return value
 
 
+class Cursor(Parameter[str | None]):
+    """A cursor, checked where it is decoded. A blank one counts as absent."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the type and the allowed characters."""
+        return {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> str | None:
+        return value if value.strip() else None
+
+
 class WordList(Parameter[tuple[StrEnum, ...]]):
     """A comma-separated list of words, parsed to a tuple of unique words in order of definition.
 

@@ -20,7 +20,7 @@ import harborguard
 from harborguard.api.auth import Requirement
 from harborguard.api.errors import STATUSES, ErrorResponse
 from harborguard.api.fields import DescribedField
-from harborguard.api.responses import ENUMERATIONS
+from harborguard.api.responses import ENUMERATIONS, AnyOf
 from harborguard.api.services import services
 from harborguard.config import Config
 
@@ -138,7 +138,9 @@ def _schema_name(schema: type[Schema] | Schema) -> str:
     return (schema if isinstance(schema, type) else type(schema)).__name__
 
 
-def _describe_field(_converter: Any, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+def _describe_field(converter: Any, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    if isinstance(field, AnyOf):
+        return {"anyOf": [converter.resolve_nested_schema(each) for each in field.schemas]}
     return field.describe() if isinstance(field, DescribedField) else {}
 
 
@@ -235,6 +237,8 @@ def _examples_of(field: fields.Field[Any]) -> list[Any]:
             return [_example_of(field.schema)]
         case fields.List():
             return [_examples_of(field.inner)]
+        case AnyOf():
+            return [_example_of(schema()) for schema in field.schemas]
         case _:
             return field.metadata.get("examples", [])
 

@@ -7,6 +7,7 @@ parameters of a link: page and limit first, then the normalized filters in the o
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from marshmallow import (
     EXCLUDE,
@@ -18,6 +19,7 @@ from marshmallow import (
 from werkzeug.datastructures import MultiDict
 
 from harborguard.api.fields import (
+    Cursor,
     Flag,
     ImageReference,
     SortOrder,
@@ -149,6 +151,30 @@ class ListImagesQuery(ImageFiltersQuery, PageQuery):
         """Return the criteria and the page."""
         page = Page(data.pop("page"), data.pop("limit"))
         return ImageCriteria(**data), page
+
+
+class ListChangesQuery(QuerySchema):
+    """The query of GET /api/images/changes."""
+
+    after = Cursor(
+        description=(
+            "The `meta.cursor` of an earlier page. Without it, the list begins with the oldest"
+            " change."
+        )
+    )
+    limit = StrictInteger(
+        min=1, max=200, load_default=50, description="The maximum number of rows of a page."
+    )
+    registry = Text(
+        max=200,
+        description="A registry's id, or its host or name (case-insensitive).",
+    )
+
+    def link(self, query: Mapping[str, Any]) -> str:
+        """Return the link of a query."""
+        dumped: Any = self.dump(query)
+        given = [(name, text) for name, text in dumped.items() if text is not None]
+        return f"/api/images/changes?{urlencode(given, quote_via=quote, safe='')}"
 
 
 class ListTagsQuery(PageQuery):

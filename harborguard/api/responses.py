@@ -18,6 +18,7 @@ from marshmallow import RAISE, Schema, fields, validate
 from harborguard.api.fields import DescribedField
 from harborguard.listing import (
     AuditEntry,
+    DeletedImage,
     FindingSummary,
     ImageDetails,
     ImageSummary,
@@ -28,6 +29,7 @@ from harborguard.listing import (
 )
 from harborguard.model import Action, Grade, RecordedScan, Reference, ScanStatus, Severity
 
+_CURSOR = "kYtS3Wm2o1oABk5x2t0qAAAGTnHa3SoA"
 _TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 
 
@@ -112,6 +114,14 @@ def text_list(example: str) -> fields.List:
     return fields.List(text(example), required=True)
 
 
+class AnyOf(fields.Field[Any]):
+    """An object of one of some schemas."""
+
+    def __init__(self, *schemas: "type[ResponseSchema]") -> None:
+        super().__init__()
+        self.schemas = schemas
+
+
 class ResponseSchema(Schema):
     """A JSON object with exactly these keys, in camel case."""
 
@@ -183,6 +193,50 @@ def serialize_image(image: ImageSummary) -> dict[str, Any]:
         "lastScannedAt": last_scanned_at,
         "createdAt": created_at,
     }
+
+
+class UpdatedImageResponse(ImageResponse):
+    """A created or updated image: its row in the list."""
+
+    change = one_of(["updated"], "updated")
+
+
+class DeletedImageResponse(ResponseSchema):
+    """A deleted image."""
+
+    id = text("img-3f2a9c0d71e84b55")
+    name = text("ghcr.io/acme/api")
+    change = one_of(["deleted"], "deleted")
+
+
+class ChangesMeta(ResponseSchema):
+    """Whether more changes follow, and the cursor with which to continue, now or later."""
+
+    page_size = integer(50, min=1, max=200)
+    has_next = boolean(example=False)
+    cursor = text(_CURSOR)
+
+
+class ChangesLinks(ResponseSchema):
+    """Paths of this page and of the next one. `next` is absent if no more changes follow."""
+
+    self = text("/api/images/changes?limit=50")
+    next = fields.String(metadata={"examples": [f"/api/images/changes?after={_CURSOR}&limit=50"]})
+
+
+class ChangesPageResponse(ResponseSchema):
+    """A page of changes, the oldest first."""
+
+    data = fields.List(AnyOf(UpdatedImageResponse, DeletedImageResponse), required=True)
+    meta = fields.Nested(ChangesMeta, required=True)
+    links = fields.Nested(ChangesLinks, required=True)
+
+
+def serialize_change(item: ImageSummary | DeletedImage) -> dict[str, Any]:
+    """Return a row of the list of changes (contract 8.14)."""
+    if isinstance(item, DeletedImage):
+        return {"id": item.id, "name": item.name, "change": "deleted"}
+    return {**serialize_image(item), "change": "updated"}
 
 
 class RegistryResponse(ResponseSchema):

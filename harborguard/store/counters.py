@@ -1,6 +1,6 @@
 """Counters of images: change them, compare them with the images, and repair them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harborguard.store.connection import Connection
@@ -8,6 +8,14 @@ from harborguard.store.statements import STATEMENTS
 
 # The change in the number of images, by registry id and risk score (None: never scanned).
 Changes = Mapping[tuple[str, int | None], int]
+
+
+class ChangedImage(NamedTuple):
+    """An image that a transaction changed. Its name is given only if it was deleted."""
+
+    id: str
+    registry_id: str
+    deleted_name: str | None = None
 
 
 class IncorrectCounter(NamedTuple):
@@ -24,13 +32,18 @@ class IncorrectCounter(NamedTuple):
 
 
 def change_counters(
-    conn: Connection, organization_id: str, changes: Changes, *, images: int
+    conn: Connection,
+    organization_id: str,
+    changes: Changes,
+    *,
+    images: int,
+    changed: Sequence[ChangedImage] = (),
 ) -> None:
     """Add to the counters and increase the versions; call it last in a transaction.
 
     The version of the inventory increases, and that of each registry that is a key of `changes`,
     even if its numbers stay the same. `images` is the number of images that the transaction
-    created.
+    created. The new version of the inventory becomes that of the `changed` images (contract 8.14).
     """
     nonzero = [(*key, n) for key, n in changes.items() if n]
     parameters = {
@@ -40,6 +53,9 @@ def change_counters(
         "registry_ids": [registry_id for registry_id, _, _ in nonzero],
         "risk_scores": [risk_score for _, risk_score, _ in nonzero],
         "changes": [n for _, _, n in nonzero],
+        "image_ids": [image.id for image in changed],
+        "image_registry_ids": [image.registry_id for image in changed],
+        "deleted_names": [image.deleted_name for image in changed],
     }
     conn.execute(STATEMENTS["change_counters"], parameters)
 

@@ -17,7 +17,12 @@ from harborguard.store.audit import record_action
 from harborguard.store.connection import Connection
 from harborguard.store.counters import find_image_count
 from harborguard.store.errors import retry_once
-from harborguard.store.images.rows import delete_images, list_image_ids, lock_images
+from harborguard.store.images.rows import (
+    delete_images,
+    forget_deletions,
+    list_image_ids,
+    lock_images,
+)
 from harborguard.store.statements import STATEMENTS
 
 WINDOW = 2000  # images that are examined at once, and at most deleted in one transaction
@@ -109,6 +114,7 @@ class Prune:
             after = window[-1]
         if self._policy.audit_since is not None:
             self._prune_audit_log(self._policy.audit_since)
+        self._forget_deletions()
 
     def _next_window(self, after: str) -> list[str]:
         if self._policy.unseen_since is None and self._policy.keep_scans is None:
@@ -190,6 +196,14 @@ class Prune:
         if deleted:
             self._record_run()
         return deleted
+
+    def _forget_deletions(self) -> None:
+        organization_id = self._scope.organization_id
+        is_finished = self._dry_run
+        while not is_finished:
+            with self._conn.transaction():
+                self._execute("lock_inventory")
+                is_finished = not forget_deletions(self._conn, organization_id)
 
     def _delete(self, delete: Callable[[], int]) -> int:
         """Call a function in a transaction, again after a deadlock; return its number of rows."""

@@ -52,7 +52,9 @@ def record_repository(
         if image_id is None:
             return TagChanges()
         changes = _change_tags(conn, organization_id, image_id, observed)
-        refresh_images(conn, organization_id, [image_id], added={registry_id: 1} if is_new else {})
+        refresh_images(
+            conn, organization_id, [image_id], added={image_id: registry_id} if is_new else {}
+        )
     return changes
 
 

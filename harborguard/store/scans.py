@@ -51,7 +51,7 @@ def record_scan(
         before_new()
         _keep_findings(conn, key, scan_id, scan.report.findings)
         _observe_tag(conn, organization_id, image_id, scan)
-        added = {registry_id: 1} if is_new else {}
+        added = {image_id: registry_id} if is_new else {}
         refresh_images(conn, organization_id, [image_id], added=added)
     is_finished = scan.report.status.is_finished
     return RecordedScan(

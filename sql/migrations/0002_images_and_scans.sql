@@ -11,6 +11,8 @@ CREATE TABLE registries (
     last_synced_at timestamptz,
     -- The version of this registry's part of the inventory (see inventories).
     version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
+    -- The newest version of a forgotten deletion in this registry (see image_changes).
+    forgotten_version bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
     UNIQUE (organization_id, host)
@@ -310,8 +312,33 @@ END;
 CREATE TABLE inventories (
     organization_id text COLLATE "C" PRIMARY KEY REFERENCES organizations,
     version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
-    image_count bigint NOT NULL DEFAULT 0
+    image_count bigint NOT NULL DEFAULT 0,
+    -- The newest version of a forgotten deletion (see image_changes).
+    forgotten_version bigint NOT NULL DEFAULT 0
 );
+
+-- The newest change of each image, and of each image that was deleted in the last 30 days (contract
+-- 8.14). `version` is the inventory's version after the change. Transactions write here while they
+-- lock the inventory row until the commit, so that version order is commit order. This table is
+-- apart from images, so that a new version is no change of an indexed column there. It has no foreign
+-- keys to images and registries, because a deletion stays longer than both.
+CREATE TABLE image_changes (
+    organization_id text COLLATE "C" NOT NULL REFERENCES organizations,
+    image_id text COLLATE "C" NOT NULL,
+    registry_id text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    deleted_name text COLLATE "C",  -- the name of a deleted image
+    deleted_at timestamptz,
+    PRIMARY KEY (organization_id, image_id),
+    CHECK ((deleted_name IS NULL) = (deleted_at IS NULL))
+);
+
+CREATE INDEX image_changes_version_idx ON image_changes (organization_id, version, image_id);
+CREATE INDEX image_changes_registry_idx
+    ON image_changes (organization_id, registry_id, version, image_id);
+-- Finds the oldest deletions. Only these have entries.
+CREATE INDEX image_changes_deleted_idx ON image_changes (organization_id, version)
+    WHERE deleted_at IS NOT NULL;
 
 -- The number of images by registry and risk score (null: never scanned).
 CREATE TABLE image_counts (
@@ -327,6 +354,8 @@ CREATE TABLE image_counts (
 ALTER TABLE findings SET (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE finding_sets SET (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE scan_findings SET (autovacuum_vacuum_scale_factor = 0.05);
+-- Each change leaves an old entry where a walk from the beginning starts.
+ALTER TABLE image_changes SET (autovacuum_vacuum_scale_factor = 0.02);
 -- Each recorded scan updates rows of these tables, but no indexed column.
 ALTER TABLE tags SET (fillfactor = 90);
 ALTER TABLE inventories SET (fillfactor = 50);

@@ -1,14 +1,14 @@
--- Increase the versions of the inventory and of the changed registries, and add to the counters. Run
--- it last in a transaction that changes what a list can show. It locks the inventory row until the
--- commit, and before any registry or counter row, so that concurrent transactions lock in the same
--- order.
+-- Increase the versions of the inventory and of the changed registries, add to the counters, and
+-- store the new version as that of the changed images. Run it last in a transaction that changes
+-- what a list can show. It locks the inventory row until the commit, and before any other row, so
+-- that concurrent transactions lock in the same order, and version order is commit order.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count)
     VALUES (%(organization_id)s, %(images)s)
     ON CONFLICT (organization_id) DO UPDATE
     SET version = greatest(inventories.version + 1, excluded.version),
         image_count = inventories.image_count + excluded.image_count
-    RETURNING organization_id
+    RETURNING organization_id, version
 ),
 registry AS (
     UPDATE registries
@@ -19,6 +19,23 @@ registry AS (
     WHERE registries.organization_id = inventory.organization_id
         AND registries.organization_id = %(organization_id)s
         AND registries.id = ANY (%(changed_registry_ids)s)
+),
+image_change AS (
+    INSERT INTO image_changes (
+        organization_id, image_id, registry_id, version, deleted_name, deleted_at
+    )
+    SELECT
+        inventory.organization_id, image.id, image.registry_id, inventory.version,
+        image.deleted_name,
+        CASE WHEN image.deleted_name IS NOT NULL THEN clock_timestamp() END
+    FROM inventory
+    CROSS JOIN unnest(
+        %(image_ids)s::text[], %(image_registry_ids)s::text[], %(deleted_names)s::text[]
+    ) AS image (id, registry_id, deleted_name)
+    ON CONFLICT (organization_id, image_id) DO UPDATE
+    SET version = excluded.version,
+        deleted_name = excluded.deleted_name,
+        deleted_at = excluded.deleted_at
 )
 INSERT INTO image_counts (organization_id, registry_id, risk_score, n)
 SELECT inventory.organization_id, change.registry_id, change.risk_score, change.n

@@ -1,4 +1,4 @@
--- Delete images with their tags, scans and current scans; return their registries and scores.
+-- Delete images with their tags, scans and current scans; return ids, names, registries and scores.
 DELETE FROM images
 WHERE organization_id = %(organization_id)s AND id = ANY (%(image_ids)s)
-RETURNING registry_id, risk_score
+RETURNING id, name, registry_id, risk_score

@@ -7,6 +7,10 @@ deleted_inventory AS (
     DELETE FROM inventories
     WHERE organization_id = %(organization_id)s
 ),
+deleted_change AS (
+    DELETE FROM image_changes
+    WHERE organization_id = %(organization_id)s
+),
 deleted_counter AS (
     DELETE FROM image_counts
     WHERE organization_id = %(organization_id)s

@@ -72,6 +72,7 @@ def test_operations_have_method_names_tags_and_summaries() -> None:
         "getRegistry",
         "getService",
         "listAuditLog",
+        "listImageChanges",
         "listImages",
         "listRegistries",
         "listTags",

@@ -34,6 +34,7 @@ PRIVILEGES = {
     "finding_sets": "arwd",
     "image_names": "arwd",
     "findings": "arwd",
+    "image_changes": "arwd",
     "image_counts": "arw",
     "images": "arwd",
     "inventories": "arw",

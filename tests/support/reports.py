@@ -28,6 +28,7 @@ TABLES = (
     "scan_findings",
     "inventories",
     "image_counts",
+    "image_changes",
 )
 # Generated when a row is first stored, so they depend on the order of arrival.
 _GENERATED = (
@@ -39,7 +40,9 @@ _GENERATED = (
     "set_id",
     "created_at",
     "recorded_at",
+    "deleted_at",
     "version",
+    "forgotten_version",
 )
 
 

@@ -9,7 +9,7 @@ from harborguard.model import Actor, PrincipalKind, Role
 from harborguard.risk import grade
 from harborguard.store import organizations, principals
 from harborguard.store.connection import Connection
-from harborguard.store.counters import change_counters
+from harborguard.store.counters import ChangedImage, change_counters
 from harborguard.store.registries import ensure_registry
 
 CREATED_AT = datetime(2025, 12, 4, tzinfo=UTC)
@@ -78,7 +78,8 @@ class Tenant:
         query = f"INSERT INTO images ({names}) VALUES ({values})"
         [image_id] = self.conn.execute(with_names(query).encode(), row).fetchone() or [""]
         changes = {(str(row["registry_id"]), score): 1}
-        change_counters(self.conn, self.organization_id, changes, images=1)
+        changed = [ChangedImage(image_id, str(row["registry_id"]))]
+        change_counters(self.conn, self.organization_id, changes, images=1, changed=changed)
         return image_id
 
 

@@ -175,15 +175,14 @@ def _as_filters(conditions: Sequence[Condition]) -> list[LiteralString]:
 
 _WORD = re.compile("[A-Za-z0-9]{3,}")
 _WORD_OR_TERM: LiteralString = "name LIKE coalesce((SELECT word FROM rare_word), %(search)s)"
-_IN_REGISTRY: LiteralString = """registry_id IN (
+REGISTRY_MATCHES: LiteralString = """registry.id = %(registry)s
+                OR lower(registry.host) = lower(%(registry)s)
+                OR lower(registry.name) = lower(%(registry)s)"""
+_IN_REGISTRY: LiteralString = f"""registry_id IN (
         SELECT registry.id
         FROM registries AS registry
         WHERE registry.organization_id = %(organization_id)s
-            AND (
-                registry.id = %(registry)s
-                OR lower(registry.host) = lower(%(registry)s)
-                OR lower(registry.name) = lower(%(registry)s)
-            )
+            AND ({REGISTRY_MATCHES})
     )"""
 _IN_RANGE: LiteralString = "risk_score BETWEEN %(low)s AND %(high)s"
 _IN_TWO_RANGES: LiteralString = f"({_IN_RANGE} OR risk_score BETWEEN %(low_2)s AND %(high_2)s)"

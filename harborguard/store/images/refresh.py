@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from harborguard.store.connection import Connection
-from harborguard.store.counters import change_counters
+from harborguard.store.counters import ChangedImage, change_counters
 from harborguard.store.statements import STATEMENTS
 
 
@@ -13,24 +13,30 @@ def refresh_images(
     organization_id: str,
     image_ids: Sequence[str],
     *,
-    added: Mapping[str, int] | None = None,
+    added: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Recompute the rows of images from their tags and scans; return the ids that changed.
 
     Call it last in a transaction that holds the images' row locks: it also changes the counters and
-    increases the inventory version. `added` is the number of images created in this transaction, by
-    registry id.
+    increases the inventory version. `added` has the ids of the images that this transaction
+    created, each with its registry's id.
     """
-    added = {registry_id: n for registry_id, n in (added or {}).items() if n}
+    added = added or {}
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
     changed = conn.execute(STATEMENTS["refresh_images"], parameters).fetchall()
     # A new image's row has no score yet; the loop below moves it.
-    changes = Counter[tuple[str, int | None]](
-        {(registry_id, None): n for registry_id, n in added.items()}
-    )
+    changes = Counter[tuple[str, int | None]]((registry_id, None) for registry_id in added.values())
     for _, registry_id, score_before, score_after in changed:
         changes[registry_id, score_before] -= 1
         changes[registry_id, score_after] += 1
     if changed or added:
-        change_counters(conn, organization_id, changes, images=sum(added.values()))
+        # A new image has changed, even if its columns still have their defaults.
+        registry_ids = {**added, **{image_id: registry_id for image_id, registry_id, *_ in changed}}
+        change_counters(
+            conn,
+            organization_id,
+            changes,
+            images=len(added),
+            changed=[ChangedImage(*each) for each in registry_ids.items()],
+        )
     return [row[0] for row in changed]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from harborguard.errors import NotFound
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
-from harborguard.store.counters import change_counters
+from harborguard.store.counters import ChangedImage, change_counters
 from harborguard.store.statements import STATEMENTS
+
+_FORGOTTEN_AT_ONCE = 1000
 
 
 def ensure_image(
@@ -74,5 +76,20 @@ def delete_images(conn: Connection, organization_id: str, image_ids: Sequence[st
     deleted = conn.execute(STATEMENTS["delete_images"], parameters).fetchall()
     if deleted:
         changes = Counter[tuple[str, int | None]]()
-        changes.subtract((registry_id, risk_score) for registry_id, risk_score in deleted)
-        change_counters(conn, organization_id, changes, images=-len(deleted))
+        changes.subtract((registry_id, risk_score) for _, _, registry_id, risk_score in deleted)
+        changed = [
+            ChangedImage(image_id, registry_id, name) for image_id, name, registry_id, _ in deleted
+        ]
+        change_counters(conn, organization_id, changes, images=-len(deleted), changed=changed)
+        # So that deletions do not accumulate where `harborguard prune` never runs.
+        forget_deletions(conn, organization_id)
+
+
+def forget_deletions(conn: Connection, organization_id: str) -> bool:
+    """Forget old deletions (contract 8.14); return whether there may be more of them.
+
+    The caller holds the lock of the inventory row.
+    """
+    parameters = {"organization_id": organization_id, "limit": _FORGOTTEN_AT_ONCE}
+    [(forgotten,)] = conn.execute(STATEMENTS["forget_deletions"], parameters).fetchall()
+    return forgotten == _FORGOTTEN_AT_ONCE
