@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from harborguard.store.errors import translate_error
 from harborguard.store.migrations import migrate
 from harborguard.store.organizations import create_organization, find_organization_state
 from harborguard.store.pool import Pool, make_pool
+from tests.support.change_histories import run_history
 from tests.support.fault_injection import (
     Call,
     Cluster,
@@ -670,6 +672,29 @@ def slow_clients(seconds: int, count: int = 200) -> list[Outcome]:
                     )
                 )
     return outcomes
+
+
+def changes_are_polled(histories: int) -> Outcome:
+    """C1: pollers read the changes of random histories, of which writers are killed."""
+    totals: Counter[str] = Counter()
+    differing = 0
+    with cluster() as database:
+        config = Config(database_url=database.url)
+        with connect(config) as conn:
+            migrate(conn)
+        for seed in range(histories):
+            result = run_history(config, seed)
+            differing += bool(result.differences)
+            totals.update(
+                steps=result.steps, kills=result.kills, pages=result.pages, restarts=result.restarts
+            )
+    return Outcome(
+        f"{histories} random histories of four writers, {totals['steps']} steps,"
+        f" {totals['kills']} killed connections",
+        f"the copy of a poller differs from the list in {differing} histories;"
+        f" {totals['pages']} pages, {totals['restarts']} times 410",
+        differing == 0 and totals["kills"] > 0 and totals["restarts"] > 0,
+    )
 
 
 def memory_is_flat(requests: int) -> Outcome:

@@ -79,6 +79,10 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
         "Slow clients: p99 of a normal client at most doubles, no errors",
         lambda: scenarios.slow_clients(20),
     ),
+    "C1": (
+        "Changes are polled while writers are killed: the copy equals the list",
+        lambda: scenarios.changes_are_polled(1000),
+    ),
     "P4": (
         "Many requests: under 5 MB more per worker, constant descriptors and connections",
         lambda: scenarios.memory_is_flat(200_000),

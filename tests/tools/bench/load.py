@@ -59,6 +59,13 @@ FROM images
 WHERE organization_id = %(organization_id)s
 """
 
+CHANGES = """
+INSERT INTO image_changes (organization_id, image_id, registry_id, version)
+SELECT organization_id, id, registry_id, extract(epoch FROM created_at) * 1000000
+FROM images
+WHERE organization_id = %(organization_id)s
+"""
+
 # What a new scan with the same score changes in the rows of images.
 RESCAN = """
 UPDATE images
@@ -86,7 +93,8 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
     # Creating the indexes after the rows is faster: inserting a million random ids takes minutes.
     indexes = conn.execute(
         "SELECT indexname, indexdef FROM pg_indexes"
-        " WHERE tablename IN ('images', 'image_names') AND indexname LIKE 'image%%idx'"
+        " WHERE tablename IN ('images', 'image_names', 'image_changes')"
+        " AND indexname LIKE 'image%%idx'"
     ).fetchall()
     for name, _ in indexes:
         conn.execute(f"DROP INDEX {name}".encode())
@@ -116,5 +124,6 @@ def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
     with conn.transaction():
         conn.execute(IMAGES, parameters)
         conn.execute(NAMES, parameters)
+        conn.execute(CHANGES, parameters)
     _, key = add_key(conn, organization_id, Role.VIEWER)
     return BenchTenant(organization_id, images, key)
