@@ -76,6 +76,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
         now[0] - times > timedelta()
         for times in (registry.pop("created_at"), image.pop("created_at"), row.pop("recorded_at"))
     ] == [True] * 3
+    assert registry.pop("forgotten_version") == 0
     assert registry.pop("version") == find_inventory_version(conn, Scope(acme, registry["id"]))
     assert registry == {
         "organization_id": acme,

@@ -43,7 +43,7 @@ WRITE = re.compile(r"^\s*(INSERT INTO|UPDATE|DELETE FROM|COPY) ", re.MULTILINE)
 WRITES = {name for name, text in STATEMENTS.items() if WRITE.search(text)}
 # COPY is not executed like other statements, so it cannot be observed here. It stores findings,
 # which no list of images shows.
-UNOBSERVED = {"copy_findings"}
+UNOBSERVED = {"copy_findings", "forget_deletions"}
 ALL, GHCR, QUAY = "organization", "ghcr.io", "quay.io"
 
 
