@@ -16,6 +16,25 @@ class SortKey(StrEnum):
     NAME = "name"
     CREATED_AT = "created_at"
     RISK_SCORE = "risk_score"
+    LAST_SCANNED_AT = "last_scanned_at"
+    TAG_COUNT = "tag_count"
+
+
+class CountedSeverity(StrEnum):
+    """The severities that an image's row counts (contract 5.1)."""
+
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    MEDIUM = "MEDIUM"
+    LOW = "LOW"
+
+
+class ScanAge(StrEnum):
+    """Whether an image was never scanned, not for some days, or more recently."""
+
+    NEVER = "never"
+    STALE = "stale"
+    FRESH = "fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +51,33 @@ class ImageCriteria:
 
     `registry` is an id, or a host or name (case-insensitive). `risk_score` is the minimum score,
     0..100. `search` is a part of the image's name (case-insensitive).
+
+    `cve_id`, `package` (both whole, case-insensitive) and `is_fixable` select images with a finding
+    that has all of them. `severities` selects images with a finding of any of these. `stale_days`
+    is the age in days from which a scan is stale. `tag` is the name of a current tag. `*_after` is
+    the earliest time, `scanned_before` the time after the last.
     """
 
     registry: str | None = None
     risk_score: int | None = None
     grades: tuple[Grade, ...] = ()
     search: str | None = None
+    cve_id: str | None = None
+    package: str | None = None
+    is_fixable: bool | None = None
+    severities: tuple[CountedSeverity, ...] = ()
+    tag: str | None = None
+    scanned: ScanAge | None = None
+    stale_days: int | None = None
+    created_after: datetime | None = None
+    scanned_after: datetime | None = None
+    scanned_before: datetime | None = None
     sort: Sort | None = None
+
+    @property
+    def depends_on_clock(self) -> bool:
+        """Return whether the matches change as time passes."""
+        return self.scanned in {ScanAge.STALE, ScanAge.FRESH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +308,68 @@ class FindingCriteria:
     is_fixable: bool | None = None
     search: str | None = None
     sort: FindingSort | None = None
+
+
+class VulnerabilitySummary(NamedTuple):
+    """One finding that an image's counts include, with its image and scan.
+
+    `tag` is the tag of the scan, `detected_at` the time when it finished.
+    """
+
+    id: str
+    vulnerability_id: str
+    severity: str
+    cvss_score: float | None
+    kev: bool | None
+    epss: float | None
+    package: str
+    installed_version: str
+    fixed_version: str | None
+    title: str | None
+    url: str | None
+    sources: list[str]
+    image_id: str
+    image_name: str
+    tag: str | None
+    scan_id: str
+    detected_at: str
+
+
+class VulnerabilitySortKey(StrEnum):
+    """A column by which the findings of several images can be sorted."""
+
+    SEVERITY = "severity"
+    CVE_ID = "cveId"
+    CVSS = "cvss"
+    EPSS = "epss"
+    DETECTED_AT = "detectedAt"
+
+
+@dataclass(frozen=True, slots=True)
+class VulnerabilitySort:
+    """A sort order of the findings of several images. Descending severity is worst first."""
+
+    key: VulnerabilitySortKey
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VulnerabilityCriteria:
+    """Filters and sort order of the findings of several images.
+
+    At least one of `image`, `package` and `cve_id` is not None. `image` is an image's id or name.
+    `package` and `cve_id` are whole and case-insensitive. The other fields are those of
+    `FindingCriteria`; `is_kev` is whether the vulnerability is known to be exploited.
+    """
+
+    severities: tuple[Severity, ...] = ()
+    image: str | None = None
+    package: str | None = None
+    cve_id: str | None = None
+    is_fixable: bool | None = None
+    is_kev: bool | None = None
+    search: str | None = None
+    sort: VulnerabilitySort | None = None
 
 
 @dataclass(frozen=True, slots=True)

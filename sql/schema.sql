@@ -93,12 +93,13 @@ CREATE VIEW current_scans AS
          LIMIT 1) scan)
   WHERE (scan.id = scan_findings.scan_id);
 
-CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text) RETURNS TABLE(rank bigint, newest_finished_at timestamp with time zone, id text, status text, scanners text[], finished_at timestamp with time zone, risk_score smallint, grade text, critical integer, high integer, medium integer, low integer)
+CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text) RETURNS TABLE(rank bigint, newest_finished_at timestamp with time zone, id text, set_id bigint, status text, scanners text[], finished_at timestamp with time zone, risk_score smallint, grade text, critical integer, high integer, medium integer, low integer)
     LANGUAGE sql STABLE
     BEGIN ATOMIC
  SELECT row_number() OVER (ORDER BY scan.risk_score DESC, scan.finished_at DESC, scan.external_id DESC) AS row_number,
      scan.newest_finished_at,
      scan.id,
+     scan.set_id,
      scan.status,
      scan.scanners,
      scan.finished_at,
@@ -288,6 +289,7 @@ CREATE TABLE images (
     latest_tag text COLLATE pg_catalog."C",
     latest_digest text COLLATE pg_catalog."C",
     scan_id text COLLATE pg_catalog."C",
+    set_id bigint,
     risk_score smallint,
     grade text,
     critical integer DEFAULT 0 NOT NULL,
@@ -298,6 +300,7 @@ CREATE TABLE images (
     CONSTRAINT images_check CHECK (((risk_score IS NULL) = (scan_id IS NULL))),
     CONSTRAINT images_check1 CHECK (((risk_score IS NULL) = (grade IS NULL))),
     CONSTRAINT images_check2 CHECK (((risk_score IS NULL) = (last_scanned_at IS NULL))),
+    CONSTRAINT images_check3 CHECK (((set_id IS NULL) OR (scan_id IS NOT NULL))),
     CONSTRAINT images_critical_check CHECK ((critical >= 0)),
     CONSTRAINT images_grade_check CHECK ((grade = ANY (ARRAY['A'::text, 'B'::text, 'C'::text, 'D'::text]))),
     CONSTRAINT images_high_check CHECK ((high >= 0)),
@@ -453,6 +456,12 @@ ALTER TABLE ONLY users
 CREATE INDEX api_keys_organization_idx ON api_keys USING btree (organization_id);
 
 CREATE INDEX audit_log_created_at_idx ON audit_log USING btree (organization_id, created_at, id);
+
+CREATE UNIQUE INDEX finding_sets_id_idx ON finding_sets USING btree (organization_id COLLATE "POSIX", id);
+
+CREATE INDEX findings_package_idx ON findings USING btree (organization_id COLLATE "POSIX", lower(package) COLLATE "C") WHERE (package >= ''::text);
+
+CREATE INDEX findings_vulnerability_idx ON findings USING btree (organization_id COLLATE "POSIX", upper(vulnerability_id) COLLATE "C") WHERE (vulnerability_id >= ''::text);
 
 CREATE INDEX image_changes_deleted_idx ON image_changes USING btree (organization_id, version) WHERE (deleted_at IS NOT NULL);
 

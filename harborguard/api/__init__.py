@@ -1,6 +1,6 @@
 """The HTTP API, in Flask. RESOURCES lists the blueprints whose routes need a credential."""
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
 from harborguard.api import (
@@ -13,6 +13,7 @@ from harborguard.api import (
     openapi,
     registries,
     scans,
+    vulnerabilities,
 )
 from harborguard.api.errors import register_error_handlers
 from harborguard.api.request_log import observe_requests
@@ -27,6 +28,7 @@ RESOURCES = (
     scans.blueprint,
     audit.blueprint,
     registries.blueprint,
+    vulnerabilities.blueprint,
 )
 
 
@@ -62,6 +64,7 @@ def _make_api() -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api")
     api.before_request(auth.authenticate)
     api.after_request(_forbid_shared_caching)
+    api.after_request(_name_ignored_parameters)
     for resource in RESOURCES:
         api.register_blueprint(resource)
     return api
@@ -70,4 +73,10 @@ def _make_api() -> Blueprint:
 def _forbid_shared_caching(response: Response) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Vary"] = "Authorization, Cookie, X-API-Key"
+    return response
+
+
+def _name_ignored_parameters(response: Response) -> Response:
+    if ignored := g.get("ignored_parameters"):
+        response.headers["X-Ignored-Parameters"] = ignored
     return response

@@ -140,6 +140,32 @@ class WordList(Parameter[tuple[StrEnum, ...]]):
         return ",".join(value or ()) or None
 
 
+class Word(Parameter[StrEnum]):
+    """One word of a fixed set, in any case."""
+
+    def __init__(self, words: type[StrEnum], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.words = words
+
+    def describe(self) -> dict[str, Any]:
+        """Return the type, a pattern of the words in any case, and the words as examples."""
+        anycase = ("".join(map(_any_case, word)) for word in self.words)
+        return {
+            "type": "string",
+            "pattern": f"^({'|'.join(anycase)})$",
+            "examples": [str(word) for word in self.words],
+        }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> StrEnum:
+        for word in self.words:
+            if word.lower() == value.lower():
+                return word
+        raise ValidationError(f"must be one of {', '.join(self.words)}")
+
+    def _serialize(self, value: StrEnum | None, attr: str | None, obj: Any, **_: Any) -> str | None:
+        return value
+
+
 class SortOrder(Parameter[Any]):
     """A sort order, written `column:direction`.
 

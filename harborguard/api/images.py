@@ -68,15 +68,15 @@ _IMAGE_ID = {"image_id": "The `id` of an image in the list."}
 @lru_cache(maxsize=256)
 def parse_current_query(
     cache_key: bytes,  # noqa: ARG001
-) -> tuple[ImageCriteria, Page, LinkBuilder]:
-    """Return the criteria, the page and the link builder of the current request.
+) -> tuple[ImageCriteria, Page, LinkBuilder, str]:
+    """Return the criteria, page, link builder and ignored parameters of the current request.
 
     Polling clients repeat a few query strings, so the results are cached. Errors are not.
     `cache_key` is `request.query_string`, which `request.args` decodes.
     """
     criteria, page = parse_query(_LIST_QUERY, request.args)
     parameters = _LIST_QUERY.to_parameters(criteria, page)
-    return criteria, page, make_link_builder(request.path, parameters)
+    return criteria, page, make_link_builder(request.path, parameters), g.ignored_parameters
 
 
 @blueprint.get("")
@@ -93,10 +93,12 @@ def list_images() -> Response:
 
     A row is one image: a unique registry and name, independent of any tag or scan.
     """
-    criteria, page, link_to = parse_current_query(request.query_string)
+    criteria, page, link_to, g.ignored_parameters = parse_current_query(request.query_string)
     self_link = link_to(page.number)
     scope = g.principal.scope
-    if is_conditional():
+    # Matches that change with time have no ETag, because the version does not change with them.
+    has_etag = not criteria.depends_on_clock
+    if has_etag and is_conditional():
         version = read(lambda conn: image_list.find_inventory_version(conn, scope))
         etag = make_etag(scope, version, self_link)
         if matches_request(etag):
@@ -105,7 +107,8 @@ def list_images() -> Response:
     rows = [serialize_image(image) for image in listing.items]
     g.rows = len(rows)
     response = json_response(serialize_page(rows, listing.total, page, link_to))
-    response.set_etag(make_etag(scope, listing.version, self_link))
+    if has_etag:
+        response.set_etag(make_etag(scope, listing.version, self_link))
     return response
 
 

@@ -49,7 +49,14 @@ _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "session": {"type": "apiKey", "in": "cookie", "name": "next-auth.session-token"},
 }
-_ERROR_HEADERS = {
+_IGNORED_PARAMETERS = {
+    "X-Ignored-Parameters": (
+        "Sorted names of the query parameters that were not understood: unknown names, and `sort`"
+        " with an unknown value. It is absent if there are none."
+    )
+}
+_ERROR_HEADERS: Mapping[int, Headers] = {
+    400: _IGNORED_PARAMETERS,
     401: {"WWW-Authenticate": "The authentication scheme, `Bearer`."},
     429: {"Retry-After": "Seconds to wait."},
     503: {"Retry-After": "Seconds to wait."},
@@ -220,8 +227,9 @@ def _response_object(operation: Operation, status: int) -> dict[str, Any]:
             media_type: {"schema": {"type": "object" if "json" in media_type else "string"}}
             for media_type in body
         }
-    if operation.response_headers:
-        response["headers"] = _headers(operation.response_headers)
+    ignored = _IGNORED_PARAMETERS if operation.query else {}
+    if headers := {**operation.response_headers, **ignored}:
+        response["headers"] = _headers(headers)
     return response
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from flask import g
 from marshmallow import (
     EXCLUDE,
     Schema,
     ValidationError,
+    fields,
     post_load,
     validates_schema,
 )
@@ -26,22 +28,29 @@ from harborguard.api.fields import (
     StrictInteger,
     Text,
     Time,
+    Word,
     WordList,
 )
 from harborguard.errors import InvalidRequest, Issue
 from harborguard.listing import (
     AuditCriteria,
+    CountedSeverity,
     FindingCriteria,
     FindingSort,
     FindingSortKey,
     ImageCriteria,
     Page,
+    ScanAge,
     Sort,
     SortKey,
+    VulnerabilityCriteria,
+    VulnerabilitySort,
+    VulnerabilitySortKey,
 )
 from harborguard.model import Action, Grade, Reference, Severity
 
 MAX_OFFSET = 2**63 - 1  # the maximum of a bigint
+MAX_IGNORED = 200  # characters of names in X-Ignored-Parameters
 
 Key = TypeVar("Key")
 Order = TypeVar("Order")
@@ -57,9 +66,17 @@ def _orders(columns: Mapping[str, Key], order: Callable[[Key, bool], Order]) -> 
 
 
 IMAGE_SORTS = _orders(
-    {"name": SortKey.NAME, "createdAt": SortKey.CREATED_AT, "riskScore": SortKey.RISK_SCORE}, Sort
+    {
+        "name": SortKey.NAME,
+        "createdAt": SortKey.CREATED_AT,
+        "riskScore": SortKey.RISK_SCORE,
+        "lastScannedAt": SortKey.LAST_SCANNED_AT,
+        "tagCount": SortKey.TAG_COUNT,
+    },
+    Sort,
 )
 FINDING_SORTS = _orders({key.value: key for key in FindingSortKey}, FindingSort)
+VULNERABILITY_SORTS = _orders({key.value: key for key in VulnerabilitySortKey}, VulnerabilitySort)
 
 
 class QuerySchema(Schema):
@@ -129,6 +146,57 @@ class ImageFiltersQuery(QuerySchema):
         description=(
             "A part of the image's name (case-insensitive). %, _ and \\ are ordinary characters."
         ),
+    )
+    cve_id = Text(
+        max=200,
+        data_key="cveId",
+        description="A vulnerability's whole id (case-insensitive). Aliases do not match.",
+    )
+    package = Text(
+        max=200,
+        description=(
+            "A package's full name (case-insensitive). With `cveId`, one finding has both."
+        ),
+    )
+    is_fixable = Flag(
+        data_key="fixable",
+        description=(
+            "Whether a finding has a fixed version. With `cveId` or `package`, it is a finding that"
+            " they select."
+        ),
+    )
+    severities = WordList(
+        CountedSeverity,
+        data_key="severity",
+        description=(
+            "A comma-separated list of severities. The image has a finding of any of them."
+        ),
+    )
+    tag = Text(max=200, description="The name of a current tag (case-sensitive).")
+    scanned = Word(
+        ScanAge,
+        description=(
+            "`never`: without a finished scan. `stale`: the newest one is at least `staleDays` days"
+            " old. `fresh`: it is newer."
+        ),
+    )
+    stale_days = StrictInteger(
+        min=1,
+        max=3650,
+        data_key="staleDays",
+        description="The age in days from which a scan is stale. The default is 30.",
+    )
+    created_after = Time(
+        data_key="createdAfter",
+        description="The earliest `createdAt`, inclusive. A date is midnight in UTC.",
+    )
+    scanned_after = Time(
+        data_key="scannedAfter",
+        description="The earliest `lastScannedAt`, inclusive. A date is midnight in UTC.",
+    )
+    scanned_before = Time(
+        data_key="scannedBefore",
+        description="The latest `lastScannedAt`, exclusive. A date is midnight in UTC.",
     )
 
 
@@ -210,6 +278,53 @@ class ListFindingsQuery(PageQuery):
         return FindingCriteria(**data), page
 
 
+class ListVulnerabilitiesQuery(PageQuery):
+    """The query of GET /api/vulnerabilities.
+
+    A field is named like the criterion in `VulnerabilityCriteria`.
+    """
+
+    severities = WordList(
+        Severity,
+        data_key="severity",
+        description="A comma-separated list of severities. Any of them matches.",
+    )
+    image = Text(max=1000, description="An image's id, or its whole name (case-insensitive).")
+    package = Text(max=200, description="A package's full name (case-insensitive).")
+    cve_id = Text(
+        max=200,
+        data_key="cveId",
+        description="A vulnerability's whole id (case-insensitive). Aliases do not match.",
+    )
+    is_fixable = Flag(data_key="fixable", description="Whether a fixed version exists.")
+    is_kev = Flag(
+        data_key="kev",
+        description="Whether the vulnerability is known to be exploited. Unknown never matches.",
+    )
+    search = Text(
+        max=200,
+        description=(
+            "A part of the vulnerability's id or title, or of the package's name"
+            " (case-insensitive)."
+        ),
+    )
+    sort = SortOrder(VULNERABILITY_SORTS, default="severity:desc")
+
+    @validates_schema
+    def check_subject(self, data: dict[str, Any], **_: Any) -> None:
+        """Raise ValidationError if the query names no image, package or vulnerability."""
+        subjects = {"cve_id": "cveId", "package": "package", "image": "image"}
+        if all(data.get(name) is None for name in subjects):
+            message = "at least one of cveId, package and image is required"
+            raise ValidationError({name: [message] for name in subjects.values()})
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[VulnerabilityCriteria, Page]:
+        """Return the criteria and the page."""
+        page = Page(data.pop("page"), data.pop("limit"))
+        return VulnerabilityCriteria(**data), page
+
+
 class ListAuditLogQuery(PageQuery):
     """The query of GET /api/audit-log. A field is named like the criterion in `AuditCriteria`."""
 
@@ -264,8 +379,35 @@ class ListRegistriesQuery(PageQuery):
     """The query of GET /api/registries."""
 
 
+def list_ignored(schema: Schema, arguments: MultiDict[str, str]) -> str:
+    """Return the sorted names of the parameters that were not understood (contract 2.5).
+
+    They are unknown names, and `sort` if its value is unknown. The names are percent-encoded.
+    Names that do not fit into 200 characters are replaced by `...`.
+    """
+    known = {field.data_key or name: field for name, field in schema.load_fields.items()}
+    ignored = sorted(
+        quote(name, safe="")
+        for name, value in arguments.items()
+        if name and (name not in known or not _is_understood(known[name], value))
+    )
+    if len(", ".join(ignored)) <= MAX_IGNORED:
+        return ", ".join(ignored)
+    while len(", ".join(ignored)) > MAX_IGNORED:
+        del ignored[-1]
+    return ", ".join([*ignored, "..."])
+
+
+def _is_understood(field: fields.Field[Any], value: str) -> bool:
+    return not isinstance(field, SortOrder) or value in field.orders
+
+
 def parse_query(schema: Schema, arguments: MultiDict[str, str]) -> Any:
-    """Return the query that the schema loads; raise InvalidRequest with one issue per parameter."""
+    """Return the query that the schema loads; raise InvalidRequest with one issue per parameter.
+
+    Note the parameters that were not understood for the response's X-Ignored-Parameters.
+    """
+    g.ignored_parameters = list_ignored(schema, arguments)
     known = {field.data_key or name for name, field in schema.load_fields.items()}
     repeated = {
         name: "given more than once; separate values with a comma"

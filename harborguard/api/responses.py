@@ -26,6 +26,7 @@ from harborguard.listing import (
     RegistryCount,
     RegistrySummary,
     TagSummary,
+    VulnerabilitySummary,
 )
 from harborguard.model import Action, Grade, RecordedScan, Reference, ScanStatus, Severity
 
@@ -107,6 +108,16 @@ def integer(example: int, *, min: int = 0, max: int | None = None, **kwargs: Any
 def boolean(*, example: bool, **kwargs: Any) -> fields.Boolean:
     """Return a required boolean field."""
     return fields.Boolean(required=True, metadata={"examples": [example]}, **kwargs)
+
+
+def score(example: float, *, max: int) -> fields.Float:
+    """Return a required number field from 0 to `max`, or None."""
+    return fields.Float(
+        required=True,
+        allow_none=True,
+        validate=validate.Range(0, max),
+        metadata={"examples": [example]},
+    )
 
 
 def text_list(example: str) -> fields.List:
@@ -344,18 +355,8 @@ class VulnerabilityResponse(ResponseSchema):
 
     cve_id = text("CVE-2026-1000")
     severity = EnumField(Severity, "HIGH")
-    cvss = fields.Float(
-        required=True,
-        allow_none=True,
-        validate=validate.Range(0, 10),
-        metadata={"examples": [7.5]},
-    )
-    epss = fields.Float(
-        required=True,
-        allow_none=True,
-        validate=validate.Range(0, 1),
-        metadata={"examples": [0.0123]},
-    )
+    cvss = score(7.5, max=10)
+    epss = score(0.0123, max=1)
     kev = boolean(example=False, allow_none=True)
     package = text("openssl")
     installed_version = text("3.0.1")
@@ -379,6 +380,56 @@ def serialize_vulnerability(finding: FindingSummary) -> dict[str, Any]:
         "title": finding.title,
         "url": finding.url,
         "sources": finding.sources,
+    }
+
+
+class AffectedImageResponse(ResponseSchema):
+    """The image of a finding."""
+
+    id = text("img-3f2a9c0d71e84b55")
+    name = text("ghcr.io/acme/api")
+
+
+class AffectedImageVulnerabilityResponse(ResponseSchema):
+    """A finding of one of several images, with its image and scan."""
+
+    id = text("vuln-6a1f0c93be27d845")
+    cve_id = text("CVE-2026-1000")
+    severity = EnumField(Severity, "HIGH")
+    cvss = score(7.5, max=10)
+    kev = boolean(example=False, allow_none=True)
+    epss = score(0.0123, max=1)
+    package = text("openssl")
+    installed_version = text("3.0.1")
+    fixed_version = text("3.0.2", allow_none=True)
+    title = text("Use after free in openssl", allow_none=True)
+    url = text("https://example.org/CVE-2026-1000", allow_none=True)
+    sources = text_list("trivy")
+    image = fields.Nested(AffectedImageResponse, required=True)
+    tag = text("1.4.7", allow_none=True)
+    scan_id = text("scan-5be1c7f20a6d4e93")
+    detected_at = timestamp("2026-04-26T14:22:11.000Z")
+
+
+def serialize_affected_image_vulnerability(finding: VulnerabilitySummary) -> dict[str, Any]:
+    """Return a row of the findings of several images."""
+    return {
+        "id": finding.id,
+        "cveId": finding.vulnerability_id,
+        "severity": finding.severity,
+        "cvss": finding.cvss_score,
+        "kev": finding.kev,
+        "epss": finding.epss,
+        "package": finding.package,
+        "installedVersion": finding.installed_version,
+        "fixedVersion": finding.fixed_version,
+        "title": finding.title,
+        "url": finding.url,
+        "sources": finding.sources,
+        "image": {"id": finding.image_id, "name": finding.image_name},
+        "tag": finding.tag,
+        "scanId": finding.scan_id,
+        "detectedAt": finding.detected_at,
     }
 
 

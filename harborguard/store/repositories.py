@@ -52,8 +52,14 @@ def record_repository(
         if image_id is None:
             return TagChanges()
         changes = _change_tags(conn, organization_id, image_id, observed)
+        # A removed and an added tag can leave the row as it was, but a list can be filtered by tag.
+        has_other_names = changes.added or changes.removed
         refresh_images(
-            conn, organization_id, [image_id], added={image_id: registry_id} if is_new else {}
+            conn,
+            organization_id,
+            [image_id],
+            added={image_id: registry_id} if is_new else {},
+            touched=[registry_id] if has_other_names else [],
         )
     return changes
 

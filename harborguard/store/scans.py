@@ -45,7 +45,8 @@ def record_scan(
             identity = {"organization_id": organization_id, "external_id": scan.external_id}
             if recorded := conn.execute(STATEMENTS["find_scan"], identity).fetchone():
                 replay = _as_replay(recorded, image_id, scan, scope_registry_id)
-                _keep_findings(conn, key, replay.scan_id, scan.report.findings)
+                if _keep_findings(conn, key, replay.scan_id, scan.report.findings):
+                    refresh_images(conn, organization_id, [image_id])
                 return replay
             # Another transaction deleted the scan, of another image, between the statements.
         before_new()
@@ -116,18 +117,19 @@ def _as_replay(
 
 def _keep_findings(
     conn: Connection, key: dict[str, str], scan_id: str, findings: Sequence[Finding]
-) -> None:
+) -> bool:
     """Store a scan's findings unless it is superseded, and delete those that it supersedes.
 
-    Scans of an image with equal findings share one set (contract 6.9). `key` has the ids of the
-    organization and of the image, whose row lock the caller holds.
+    Return False if it is superseded, or its findings are stored already. Scans of an image with
+    equal findings share one set (contract 6.9). `key` has the ids of the organization and of the
+    image, whose row lock the caller holds.
     """
     rows = [_finding_columns(finding) for finding in findings]
     parameters = {**key, "scan_id": scan_id}
     sha256 = hashlib.sha256(json.dumps(rows).encode()).digest()
     kept = conn.execute(STATEMENTS["keep_findings"], {**parameters, "sha256": sha256}).fetchone()
     if kept is None:
-        return
+        return False
     set_id, is_new = kept
     if is_new:
         with conn.cursor() as cursor, cursor.copy(STATEMENTS["copy_findings"]) as copy:
@@ -135,6 +137,7 @@ def _keep_findings(
                 copy.write_row((key["organization_id"], set_id, position, *row))
     removed = conn.execute(STATEMENTS["remove_superseded_scans"], parameters).fetchall()
     delete_unused_findings(conn, key, {row[0] for row in removed} - {set_id, None})
+    return True
 
 
 def delete_unused_findings(conn: Connection, key: dict[str, str], set_ids: set[int]) -> None:

@@ -33,6 +33,7 @@ CREATE TABLE images (
     latest_tag text COLLATE "C",
     latest_digest text COLLATE "C",
     scan_id text COLLATE "C",  -- the scan that score, grade and counts come from (rank 1)
+    set_id bigint,  -- the set of that scan's findings; null if they were deleted (contract 6.9)
     risk_score smallint CHECK (risk_score BETWEEN 0 AND 100),
     grade text CHECK (grade IN ('A', 'B', 'C', 'D')),
     critical integer NOT NULL DEFAULT 0 CHECK (critical >= 0),
@@ -46,7 +47,8 @@ CREATE TABLE images (
     -- Without a finished scan, an image has no score, which differs from a score of 0 (contract 1).
     CHECK ((risk_score IS NULL) = (scan_id IS NULL)),
     CHECK ((risk_score IS NULL) = (grade IS NULL)),
-    CHECK ((risk_score IS NULL) = (last_scanned_at IS NULL))
+    CHECK ((risk_score IS NULL) = (last_scanned_at IS NULL)),
+    CHECK (set_id IS NULL OR scan_id IS NOT NULL)
 );
 
 -- One covering index for each sort column. It includes the columns that the list filters by, so
@@ -153,6 +155,10 @@ CREATE TABLE finding_sets (
     FOREIGN KEY (organization_id, image_id) REFERENCES images (organization_id, id)
 );
 
+-- Finds the image of a set. As for image_names_trigram_idx, a statement uses an index with the
+-- collation POSIX only if its condition has it, so recording a scan keeps the plan of the key.
+CREATE UNIQUE INDEX finding_sets_id_idx ON finding_sets (organization_id COLLATE "POSIX", id);
+
 -- The findings of a set. They have no foreign key: it would be checked for each row that is copied.
 CREATE TABLE findings (
     organization_id text COLLATE "C" NOT NULL,
@@ -173,6 +179,16 @@ CREATE TABLE findings (
     sources text[] NOT NULL,
     PRIMARY KEY (organization_id, set_id, position)
 );
+
+-- Find the findings of a vulnerability or a package in all sets. They have no other columns: many
+-- entries are equal, and B-tree deduplication keeps the indexes small. Each has all rows. A statement
+-- uses an index only if it has the index's collation and condition, so it has one plan.
+CREATE INDEX findings_vulnerability_idx ON findings
+    (organization_id COLLATE "POSIX", (upper(vulnerability_id) COLLATE "C"))
+    WHERE vulnerability_id >= '';
+CREATE INDEX findings_package_idx ON findings
+    (organization_id COLLATE "POSIX", (lower(package) COLLATE "C"))
+    WHERE package >= '';
 
 -- The current scans, which are finished and not superseded (contract 6.9), and their sets of findings.
 -- The set is null if it was deleted before the scan became current again. tag_key is the tag, or ''
@@ -259,6 +275,7 @@ RETURNS TABLE (
     rank bigint,
     newest_finished_at timestamptz,
     id text,
+    set_id bigint,
     status text,
     scanners text[],
     finished_at timestamptz,
@@ -277,6 +294,7 @@ BEGIN ATOMIC
         ),
         scan.newest_finished_at,
         scan.id,
+        scan.set_id,
         scan.status,
         scan.scanners,
         scan.finished_at,

@@ -30,6 +30,7 @@ summary AS (
             )
         END AS latest_digest,
         counted_scan.id AS scan_id,
+        counted_scan.set_id,
         counted_scan.risk_score,
         counted_scan.grade,
         coalesce(counted_scan.critical, 0) AS critical,
@@ -71,6 +72,7 @@ SET tag_count = summary.tag_count,
     latest_tag = summary.latest_tag,
     latest_digest = summary.latest_digest,
     scan_id = summary.scan_id,
+    set_id = summary.set_id,
     risk_score = summary.risk_score,
     grade = summary.grade,
     critical = summary.critical,
@@ -82,12 +84,12 @@ FROM summary
 WHERE images.organization_id = %(organization_id)s
     AND images.id = summary.id
     AND (
-        images.tag_count, images.latest_tag, images.latest_digest, images.scan_id,
+        images.tag_count, images.latest_tag, images.latest_digest, images.scan_id, images.set_id,
         images.risk_score, images.grade, images.critical, images.high, images.medium, images.low,
         images.last_scanned_at
     ) IS DISTINCT FROM (
         summary.tag_count, summary.latest_tag, summary.latest_digest, summary.scan_id,
-        summary.risk_score, summary.grade, summary.critical, summary.high, summary.medium,
-        summary.low, summary.last_scanned_at
+        summary.set_id, summary.risk_score, summary.grade, summary.critical, summary.high,
+        summary.medium, summary.low, summary.last_scanned_at
     )
 RETURNING images.id, images.registry_id, summary.previous_risk_score, images.risk_score

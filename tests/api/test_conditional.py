@@ -1,7 +1,7 @@
 """Conditional requests: 304 for an unchanged list, and only within the caller's scope."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -90,6 +90,42 @@ def test_etag_of_another_query_returns_200(
         )
         == 304
     )
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?cveId=x", "?package=x&fixable=true", "?severity=high", "?tag=x", "?scanned=never",
+     "?staleDays=7", "?createdAfter=2026-01-01", "?scannedBefore=2026-01-01", "?sort=tagCount:asc"],
+)  # fmt: skip
+def test_etag_of_a_filter_returns_304_until_the_inventory_changes(
+    client: FlaskClient, tenants: Tenants, query: str
+) -> None:
+    acme = tenants.acme
+    etag = etag_of(client, acme.headers, query)
+    assert get_status(client, acme.headers, query, etag=etag) == 304
+    acme.add_image("ghcr.io/acme/web", 31)
+    assert get_status(client, acme.headers, query, etag=etag) == 200
+
+
+@pytest.mark.parametrize("query", ["?scanned=stale", "?scanned=fresh&staleDays=1"])
+def test_query_that_depends_on_the_time_has_no_etag(
+    client: FlaskClient, tenants: Tenants, query: str
+) -> None:
+    """An image becomes stale without a change of the inventory."""
+    image_id = tenants.acme.add_image(
+        "ghcr.io/acme/api", 31, last_scanned_at=datetime.now(UTC) - timedelta(hours=23)
+    )
+    url = f"/api/images{query}"
+    before = client.get(url, headers=tenants.acme.headers)
+    assert "ETag" not in before.headers
+    # As if two months had passed.
+    tenants.acme.conn.execute(
+        "UPDATE images SET last_scanned_at = last_scanned_at - interval '60 days' WHERE id = %s",
+        [image_id],
+    )
+    after = client.get(url, headers={**tenants.acme.headers, "If-None-Match": "*"})
+    assert after.status_code == 200
+    assert after.json["meta"]["total"] == 1 - before.json["meta"]["total"]
 
 
 def test_etag_of_an_equivalent_query_returns_304(client: FlaskClient, tenants: Tenants) -> None:

@@ -1,5 +1,8 @@
 """GET /api/images: what each filter matches, what it rejects, and how links contain it."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -15,15 +18,40 @@ FILTERS = [
     ("riskScore", "074", ["c74", "d100", "d75"], "74"),
     ("grade", "d, b,,B", ["b25", "b49", "d100", "d75"], "B%2CD"),
     ("search", "ME/A", ["a0", "a24"], "ME%2FA"),
+    ("cveId", "cve-2026-1", ["a0", "c50"], "cve-2026-1"),
+    ("package", "OpenSSL", ["a0"], "OpenSSL"),
+    ("fixable", "true", ["c50"], "true"),
+    ("severity", "low, Critical,,", ["d100", "d75"], "CRITICAL%2CLOW"),
+    ("tag", "v1 b", ["new"], "v1%20b"),
+    ("scanned", "Never", ["new", "x"], "never"),
+    # It has no effect without `scanned`.
+    ("staleDays", "007", [*sorted(SCORES), "new", "x"], "7"),
+    ("createdAfter", "2026-01-02T01:00:00+01:00", ["b25"], "2026-01-02T00%3A00%3A00Z"),
+    ("scannedAfter", "2026-05-01", ["b49"], "2026-05-01T00%3A00%3A00Z"),
+    ("scannedBefore", "2026-04-26T14:22:11Z", ["c74"], "2026-04-26T14%3A22%3A11Z"),
 ]
+# Columns and findings for these filters.
+COLUMNS: dict[str, dict[str, Any]] = {
+    "b25": {"created_at": datetime(2026, 1, 2, tzinfo=UTC)},
+    "b49": {"last_scanned_at": datetime(2026, 5, 1, tzinfo=UTC)},
+    "c74": {"last_scanned_at": datetime(2026, 4, 25, tzinfo=UTC)},
+    "d75": {"critical": 1},
+    "d100": {"low": 1},
+}
+FINDINGS: dict[str, list[tuple[str, str, str | None]]] = {
+    "a0": [("CVE-2026-1", "openssl", None), ("CVE-2026-2", "zlib", None)],
+    "c50": [("CVE-2026-1", "zlib", None), ("CVE-2026-3", "zlib", "2")],
+}
 
 
 @pytest.fixture
 def graded(tenants: Tenants) -> Tenants:
     """Add an image at each limit of each grade, and one never scanned."""
     for name, score in SCORES.items():
-        tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
-    tenants.acme.add_image("ghcr.io/acme/new")
+        image_id = tenants.acme.add_image(f"ghcr.io/acme/{name}", score, **COLUMNS.get(name, {}))
+        if name in FINDINGS:
+            tenants.acme.add_findings(image_id, FINDINGS[name])
+    tenants.acme.add_tag(tenants.acme.add_image("ghcr.io/acme/new"), "v1 b")
     return tenants
 
 
@@ -69,6 +97,76 @@ def test_combined_filters_must_all_match(client: FlaskClient, graded: Tenants) -
         sort="name:asc",
     )
     assert names == ["a24", "b49"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"cveId": "CVE-2026-1", "package": "zlib"}, ["c50"]),
+        ({"cveId": "CVE-2026-2", "package": "openssl"}, []),
+        ({"cveId": "CVE-2026-1", "fixable": "true"}, []),
+        ({"cveId": "CVE-2026-3", "fixable": "true"}, ["c50"]),
+        ({"cveId": "CVE-2026-3", "fixable": "false"}, []),
+        ({"package": "zlib", "fixable": "false"}, ["a0", "c50"]),
+        ({"fixable": "false"}, ["a0", "c50"]),
+        ({"cveId": "CVE-2026"}, []),
+        ({"cveId": "%"}, []),
+        ({"package": "ssl"}, []),
+        ({"cveId": "CVE-2026-1", "search": "a0"}, ["a0"]),
+        ({"cveId": "CVE-2026-1", "grade": "C", "registry": "ghcr.io"}, ["c50"]),
+        ({"cveId": "CVE-2026-1", "sort": "riskScore:desc"}, ["c50", "a0"]),
+        ({"tag": "V1 b"}, []),
+        ({"tag": "v1"}, []),
+        ({"severity": ","}, [*sorted(SCORES), "new"]),
+        ({"cveId": " ", "package": "", "tag": " "}, [*sorted(SCORES), "new"]),
+    ],
+)
+def test_filters_on_findings_select_one_finding(
+    client: FlaskClient, graded: Tenants, query: dict[str, str], expected: list[str]
+) -> None:
+    assert list_names(client, graded.acme, **{"sort": "name:asc", **query}) == expected
+
+
+def test_scanned_compares_the_newest_finished_scan_with_the_days(
+    client: FlaskClient, tenants: Tenants
+) -> None:
+    now = datetime.now(UTC)
+    for days in (0, 9, 29, 31, 400):
+        scanned_at = now - timedelta(days)
+        tenants.acme.add_image(f"ghcr.io/acme/{days}", 10, last_scanned_at=scanned_at)
+    tenants.acme.add_image("ghcr.io/acme/never")
+
+    def found(**query: object) -> set[str]:
+        return set(list_names(client, tenants.acme, **query))
+
+    assert found(scanned="never") == {"never"}
+    assert found(scanned="stale") == {"31", "400"}
+    assert found(scanned="FRESH") == {"0", "9", "29"}
+    assert found(scanned="stale", staleDays=10) == {"29", "31", "400"}
+    assert found(scanned="stale", staleDays=3650) == set()
+    assert found(scanned="fresh", staleDays=1) == {"0"}
+    assert found(scanned="never", staleDays=1) == {"never"}
+
+
+@pytest.mark.parametrize(
+    ("query", "path", "message"),
+    [
+        ("severity=unknown", "severity", "must be a comma-separated list of CRITICAL, HIGH, MEDIUM, LOW"),
+        ("fixable=yes", "fixable", "must be true or false"),
+        ("scanned=", "scanned", "must be one of never, stale, fresh"),
+        ("scanned=never,stale", "scanned", "must be one of never, stale, fresh"),
+        ("staleDays=0", "staleDays", "must be an integer from 1 to 3650"),
+        ("staleDays=3651", "staleDays", "must be an integer from 1 to 3650"),
+        *(
+            (f"{name}=2026-13-01", name, "must be a time like 2026-04-26T14:22:11Z or a date like 2026-04-26")
+            for name in ("createdAfter", "scannedAfter", "scannedBefore")
+        ),
+    ],
+)  # fmt: skip
+def test_invalid_filter_returns_400(
+    client: FlaskClient, graded: Tenants, query: str, path: str, message: str
+) -> None:
+    assert list_issues(client, graded.acme, query) == {path: message}
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,14 @@ def test_orders_are_exactly_those_of_the_contract() -> None:
     assert sorted(IMAGE_SORTS) == [
         "createdAt:asc",
         "createdAt:desc",
+        "lastScannedAt:asc",
+        "lastScannedAt:desc",
         "name:asc",
         "name:desc",
         "riskScore:asc",
         "riskScore:desc",
+        "tagCount:asc",
+        "tagCount:desc",
     ]
     for sort, text in ORDERS.items():
         assert text.endswith("id DESC" if sort.descending else "id ASC")

@@ -78,6 +78,7 @@ def test_operations_have_method_names_tags_and_summaries() -> None:
         "listTags",
         "listVulnerabilities",
         "lookUpImage",
+        "searchVulnerabilities",
         "summarizeImages",
         "uploadScan",
     ]
@@ -129,6 +130,7 @@ def test_parameters_have_bounds_and_defaults() -> None:
         (schemas["grade"]["pattern"], ["", "A", "a, D,,", ","], ["E", "AB", "A;B"]),
         (parameters("/api/images/{image_id}/vulnerabilities")["severity"]["pattern"],
          ["", "LOW,high", " unknown"], ["awful", "lowhigh"]),
+        (schemas["scanned"]["pattern"], ["never", "STALE"], ["", "old", "never,stale"]),
         (parameters("/api/audit-log")["action"]["pattern"],
          ["", "image.deleted", "MEMBER.role_changed, apikey.created"], ["imageXdeleted", "image"]),
     ):  # fmt: skip

@@ -15,7 +15,11 @@ def images(tenants: Tenants) -> dict[str, str]:
     for name, score in SCORES.items():
         tenants.acme.add_image(f"ghcr.io/acme/{name}", score)
         tenants.globex.add_image(f"ghcr.io/acme/{name}", score)
-    tenants.acme.add_image("quay.io/acme/a", 60)
+    image_id = tenants.acme.add_image("quay.io/acme/a", 60, low=1)
+    theirs = tenants.globex.add_image("quay.io/acme/a", 60, low=1)
+    for tenant, each in ((tenants.acme, image_id), (tenants.globex, theirs)):
+        tenant.add_tag(each, "1.0")
+        tenant.add_findings(each, [("CVE-1", "zlib", None)])
     tenants.acme.add_registry("docker.io")
     hosts = ("ghcr.io", "quay.io")
     return {host: tenants.acme.add_registry(host, host.upper()) for host in hosts}
@@ -44,7 +48,9 @@ def test_summary_counts_by_grade_and_registry(
 @pytest.mark.parametrize(
     "query",
     ["registry=QUAY.io", "riskScore=0", "riskScore=50&grade=C", "grade=A,D", "search=ghcr.io/acme/h",
-     "search=nothing", "registry=unknown"],
+     "search=nothing", "registry=unknown", "cveId=cve-1", "package=zlib&fixable=false", "cveId=x",
+     "scanned=never", "scanned=stale", "fixable=false&grade=A", "severity=low", "tag=1.0",
+     "createdAfter=2030-01-01", "scannedAfter=2020-01-01&search=a"],
 )  # fmt: skip
 def test_summary_counts_the_rows_of_the_list(
     client: FlaskClient, tenants: Tenants, images: dict[str, str], query: str

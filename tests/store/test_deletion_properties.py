@@ -1,5 +1,6 @@
 """Any history of uploads, deletions, prunes and registry removals stores the rows of the oracle."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 from harborguard.errors import Gone
 from harborguard.ingest import ingest_report
-from harborguard.listing import FindingCriteria, ImageCriteria, Page
-from harborguard.model import Scope
+from harborguard.listing import FindingCriteria, ImageCriteria, Page, VulnerabilityCriteria
+from harborguard.model import Scope, Severity
 from harborguard.store import deletion
 from harborguard.store.connection import Connection
 from harborguard.store.counters import find_incorrect_counters
 from harborguard.store.images.findings import list_findings
 from harborguard.store.images.list import find_inventory_version, list_images
+from harborguard.store.images.vulnerabilities import list_vulnerabilities
 from harborguard.store.organizations import create_organization
 from harborguard.store.prune import Prune, PruneCounts, PrunePolicy
 from harborguard.store.registries import find_registry
@@ -178,6 +180,7 @@ class History:
         for name, image in self.images.items():
             self._check_findings(self.ids[name], image)
             check_verdicts(self.conn, self.scope, name, image.scans, image.observations)
+        self._check_filters()
 
     def _check_findings(self, image_id: str, image: oracle.Image) -> None:
         """Compare the findings of an image with those of the scan that counts, or expect Gone."""
@@ -193,9 +196,47 @@ class History:
             )
         except Gone:
             assert compared[0].identity not in image.kept()
+            assert self._count_vulnerabilities(image_id) == [0, 0, 0, 0]
         else:
             assert listing.total == (sum(compared[0].counts) if compared else 0)
             assert not compared or compared[0].identity in image.kept()
+            counts = list(compared[0].counts) if compared else [0, 0, 0, 0]
+            assert self._count_vulnerabilities(image_id) == counts
+
+    def _count_vulnerabilities(self, image_id: str) -> list[int]:
+        """Return the numbers of an image's vulnerabilities by severity."""
+        return [
+            list_vulnerabilities(
+                self.conn,
+                self.scope,
+                VulnerabilityCriteria(image=image_id, severities=(severity,)),
+                Page(),
+                caller="caller",
+            ).total
+            for severity in list(Severity)[:4]
+        ]
+
+    def _check_filters(self) -> None:
+        """Compare the images and the vulnerabilities of a package with the model."""
+        with_findings = {
+            self.ids[name]: sum(compared[0].counts)
+            for name, image in self.images.items()
+            if (compared := image.compared())
+            and sum(compared[0].counts)
+            and compared[0].identity in image.kept()
+        }
+        criteria = ImageCriteria(package="OPENSSL")
+        images = list_images(self.conn, self.scope, criteria, Page()).items
+        assert {image.id for image in images} == set(with_findings)
+        found = list_vulnerabilities(
+            self.conn,
+            self.scope,
+            VulnerabilityCriteria(package="OpenSSL"),
+            Page(size=200),
+            caller="caller",
+        )
+        assert Counter(finding.image_id for finding in found.items) == with_findings
+        assert found.total == sum(with_findings.values())
 
 
 def find_orphans(conn: Connection, organization_id: str) -> list[tuple[str, int]]:
@@ -217,7 +258,9 @@ def find_orphans(conn: Connection, organization_id: str) -> list[tuple[str, int]
 def show(conn: Connection, scope: Scope) -> tuple[int, list[Any]]:
     """Return the version of a scope and everything that its list shows."""
     listing = list_images(conn, scope, ImageCriteria(), Page())
-    return find_inventory_version(conn, scope), [listing.total, *listing.items]
+    affected = list_images(conn, scope, ImageCriteria(package="openssl"), Page())
+    tagged = list_images(conn, scope, ImageCriteria(tag="1.9"), Page())
+    return find_inventory_version(conn, scope), [*listing[:2], *affected[:2], *tagged[:2]]
 
 
 @settings(

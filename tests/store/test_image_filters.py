@@ -42,7 +42,7 @@ SELECT
     CASE WHEN score < 25 THEN 'A' WHEN score < 50 THEN 'B' WHEN score < 75 THEN 'C'
         WHEN score >= 75 THEN 'D' END,
     CASE WHEN score IS NOT NULL THEN 'scan-' || n END,
-    CASE WHEN score IS NOT NULL THEN now() END,
+    CASE WHEN score IS NOT NULL THEN now() - n %% 3 * interval '1 hour' END,
     n %% 5,
     CASE WHEN n %% 5 > 0 THEN '1.' || n %% 7 END
 FROM organizations AS organization, generate_series(1, %(images)s) AS n,
@@ -55,6 +55,10 @@ ORDERS: dict[Sort, LiteralString] = {
     Sort(SortKey.CREATED_AT, descending=True): "created_at DESC, id DESC",
     Sort(SortKey.RISK_SCORE, descending=False): "risk_score IS NULL, risk_score, id",
     Sort(SortKey.RISK_SCORE, descending=True): "risk_score IS NULL, risk_score DESC, id DESC",
+    Sort(SortKey.LAST_SCANNED_AT, descending=False): "last_scanned_at, id",
+    Sort(SortKey.LAST_SCANNED_AT, descending=True): "last_scanned_at DESC NULLS LAST, id DESC",
+    Sort(SortKey.TAG_COUNT, descending=False): "tag_count, id",
+    Sort(SortKey.TAG_COUNT, descending=True): "tag_count DESC, id DESC",
 }
 
 

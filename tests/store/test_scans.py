@@ -78,6 +78,7 @@ def test_recording_fills_every_column(conn: Connection, acme: str) -> None:
     ] == [True] * 3
     assert registry.pop("forgotten_version") == 0
     assert registry.pop("version") == find_inventory_version(conn, Scope(acme, registry["id"]))
+    assert image.pop("set_id") == finding_set["id"]
     assert registry == {
         "organization_id": acme,
         "id": registry["id"],

@@ -12,7 +12,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harborguard.auth.credentials import make_secret
-from harborguard.listing import ImageCriteria, Page, RegistryCount, Sort, SortKey
+from harborguard.listing import (
+    CountedSeverity,
+    ImageCriteria,
+    Page,
+    RegistryCount,
+    ScanAge,
+    Sort,
+    SortKey,
+)
 from harborguard.model import (
     Action,
     ObservedRepository,
@@ -39,6 +47,7 @@ from tests.support.reports import SCANNED_AT, manifest
 from tests.support.tenants import OPERATOR, Tenant, Tenants
 
 API = "ghcr.io/acme/api"
+BUILT_AT = SCANNED_AT - 9 * DAY
 WRITE = re.compile(r"^\s*(INSERT INTO|UPDATE|DELETE FROM|COPY) ", re.MULTILINE)
 WRITES = {name for name, text in STATEMENTS.items() if WRITE.search(text)}
 # COPY is not executed like other statements, so it cannot be observed here. It stores findings,
@@ -56,6 +65,7 @@ class Inventory:
     def __post_init__(self) -> None:
         for host in (GHCR, QUAY):
             self.upload(reports.envelope(f"{host}/acme/api:1.0", (0, 1), scan_id=host))
+        self.sync(ObservedTag("0.9", None, BUILT_AT), days=0)
 
     @property
     def conn(self) -> Connection:
@@ -113,6 +123,11 @@ CRITERIA = [
     *[ImageCriteria(registry=name) for name in ("GHCR.io", "quay.io", "Mirror", "unknown.test")],
     ImageCriteria(risk_score=26),
     ImageCriteria(search="acme/web"),
+    *[ImageCriteria(tag=name) for name in ("0.8", "0.9", "2.0")],
+    ImageCriteria(cve_id="cve-2026-1000", package="OpenSSL", is_fixable=True),
+    ImageCriteria(severities=(CountedSeverity.CRITICAL,)),
+    ImageCriteria(scanned=ScanAge.NEVER),
+    ImageCriteria(scanned_after=SCANNED_AT + timedelta(minutes=1)),
 ]
 
 
@@ -252,6 +267,11 @@ WRITES_AND_EFFECTS = {
         lambda i: i.sync(ObservedTag("1.0", None), ObservedTag("2.0", manifest("b"))),
         BOTH,
         {"observe_tags", "remove_tags", "refresh_images", *COUNTED},
+    ),
+    "replaced tag that is not the latest": Write(
+        lambda i: i.sync(ObservedTag("0.8", None, BUILT_AT), missing=("0.9",), days=2),
+        BOTH,
+        {"observe_tags", "remove_tags", *COUNTED},
     ),
     "removed tags": Write(lambda i: i.sync(missing=("1.0",)), BOTH, {"remove_tags", *COUNTED}),
     "same tags": Write(record_same_repository, NONE, {"observe_tags", "remove_tags"}),

@@ -5,7 +5,7 @@ Property tests compare the service with it. It shares no code with the package.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any
@@ -22,6 +22,10 @@ class Row:
     title: str
     score: int | None
     created_at: datetime
+    last_scanned_at: datetime | None = None
+    tags: frozenset[str] = frozenset()
+    counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+    findings: tuple[tuple[str, str, str | None], ...] = ()  # id, package, fixed version
 
 
 def grade_of(score: int) -> str:
@@ -44,7 +48,49 @@ def matches(row: Row, query: dict[str, Any]) -> bool:
     ):
         return False
     search = query.get("search")
-    return not search or search.lower() in row.name
+    if search and search.lower() not in row.name:
+        return False
+    if (tag := query.get("tag")) and tag not in row.tags:
+        return False
+    return (
+        _matches_findings(row, query)
+        and _matches_severity(row, query)
+        and _matches_times(row, query)
+    )
+
+
+def _matches_findings(row: Row, query: dict[str, Any]) -> bool:
+    cve_id, package, fixable = (query.get(name) for name in ("cveId", "package", "fixable"))
+    if (cve_id, package, fixable) == (None, None, None):
+        return True
+    return any(
+        (cve_id is None or found.lower() == cve_id.lower())
+        and (package is None or found_in.lower() == package.lower())
+        and (fixable is None or (fixed is not None) == (fixable == "true"))
+        for found, found_in, fixed in row.findings
+    )
+
+
+def _matches_severity(row: Row, query: dict[str, Any]) -> bool:
+    words = query.get("severity", "").split(",")
+    counts = dict(zip(("CRITICAL", "HIGH", "MEDIUM", "LOW"), row.counts, strict=True))
+    return words == [""] or any(counts[word] > 0 for word in words)
+
+
+def _matches_times(row: Row, query: dict[str, Any]) -> bool:
+    scanned_at, stale_days = row.last_scanned_at, timedelta(int(query.get("staleDays", 30)))
+    if scanned := query.get("scanned"):
+        age = scanned_at and datetime.now(UTC) - scanned_at
+        state = "never" if age is None else "stale" if age > stale_days else "fresh"
+        if state != scanned:
+            return False
+    bounds = [query.get(name) for name in ("createdAfter", "scannedAfter", "scannedBefore")]
+    created_after, after, before = (each and datetime.fromisoformat(each) for each in bounds)
+    if created_after and row.created_at < created_after:
+        return False
+    if after and (scanned_at is None or scanned_at < after):
+        return False
+    return not before or (scanned_at is not None and scanned_at < before)
 
 
 def ordered(rows: Sequence[Row], sort: str) -> list[Row]:
@@ -54,6 +100,8 @@ def ordered(rows: Sequence[Row], sort: str) -> list[Row]:
         "name": lambda row: row.name,
         "createdAt": lambda row: row.created_at,
         "riskScore": lambda row: row.score,
+        "lastScannedAt": lambda row: row.last_scanned_at,
+        "tagCount": lambda row: len(row.tags),
     }
     value = values[key]
     reverse = direction == "desc"

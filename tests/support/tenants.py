@@ -1,5 +1,6 @@
 """Two organizations with users, credentials and images, so that tests cover tenant isolation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,33 @@ class Tenant:
                 (name, self.organization_id, registry_id),
             )
         return registry_id
+
+    def add_findings(self, image_id: str, findings: Sequence[tuple[str, str, str | None]]) -> None:
+        """Add the findings that an image's counts include: id, package and fixed version."""
+        key = (self.organization_id, image_id)
+        [(set_id,)] = self.conn.execute(
+            "INSERT INTO finding_sets (organization_id, image_id, sha256)"
+            " VALUES (%s, %s, sha256('')) RETURNING id",
+            key,
+        ).fetchall()
+        for position, (identity, package, fixed_version) in enumerate(findings):
+            self.conn.execute(
+                "INSERT INTO findings (organization_id, set_id, position, vulnerability_id,"
+                " package, installed_version, fixed_version, severity, sources)"
+                " VALUES (%s, %s, %s, %s, %s, '1', %s, 'LOW', '{trivy}')",
+                (key[0], set_id, position, identity, package, fixed_version),
+            )
+        self.conn.execute(
+            "UPDATE images SET set_id = %s WHERE organization_id = %s AND id = %s", (set_id, *key)
+        )
+
+    def add_tag(self, image_id: str, name: str) -> None:
+        """Add a tag to an image, without changing the image's row."""
+        self.conn.execute(
+            "INSERT INTO tags (organization_id, image_id, name, is_confirmed, is_synced,"
+            " first_observed_at, last_observed_at) VALUES (%s, %s, %s, true, false, now(), now())",
+            (self.organization_id, image_id, name),
+        )
 
     def add_image(
         self,

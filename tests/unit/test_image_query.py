@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harborguard.listing import ImageCriteria, Page, Sort, SortKey
+from harborguard.listing import CountedSeverity, ImageCriteria, Page, ScanAge, Sort, SortKey
 from harborguard.model import Grade, Scope
 from harborguard.store.images.filters import ImageFilters, Parameters, like_pattern
 from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
@@ -16,7 +16,10 @@ from harborguard.store.images.query import ORDERS, ImageQuery, Statement
 ACME = Scope("org-acme")
 TENANT = "organization_id = %(organization_id)s"
 FIRST = Page(1, 20)
-TABLES = {"images", "image_names", "inventories", "image_counts", "registries"}
+TABLES = {
+    *{"images", "image_names", "inventories", "image_counts", "registries"},
+    *{"tags", "findings", "finding_sets"},
+}
 DERIVED = {
     "sample",
     "rare_word",
@@ -147,6 +150,16 @@ any_criteria = st.builds(
     risk_score=st.none() | st.integers(0, 100),
     grades=st.lists(st.sampled_from(Grade), unique=True).map(tuple),
     search=st.none() | st.text(),
+    cve_id=st.none() | st.text(),
+    package=st.none() | st.text(),
+    is_fixable=st.none() | st.booleans(),
+    severities=st.lists(st.sampled_from(CountedSeverity), unique=True).map(tuple),
+    tag=st.none() | st.text(),
+    scanned=st.none() | st.sampled_from(ScanAge),
+    stale_days=st.none() | st.integers(1, 3650),
+    created_after=st.none() | st.datetimes(),
+    scanned_after=st.none() | st.datetimes(),
+    scanned_before=st.none() | st.datetimes(),
     sort=st.none() | st.builds(Sort, st.sampled_from(SortKey), st.booleans()),
 )
 
@@ -163,8 +176,9 @@ def test_every_statement_has_the_tenant_as_first_condition(
         sources = re.findall(r"(?:FROM|JOIN) (?!LATERAL)(\w+)", text)
         tables = [source for source in sources if source not in DERIVED]
         assert set(tables) <= TABLES
-        # A search repeats the condition for the rows that it derived.
-        assert text.count(TENANT) - len(tables) in ({3, 4} if "sample" in sources else {0})
+        # A search and a filter on findings repeat the condition for the rows that they derived.
+        derived = text.count(TENANT) - len(tables) - 2 * text.count("AS affected")
+        assert derived in ({3, 4} if "sample" in sources else {0})
         assert parameters["organization_id"] == "org-acme"
 
 
@@ -177,7 +191,7 @@ def texts_of_all_shapes(
         (None, value), (None, value), (None, score), ((), one_range, two_ranges),
         (None, value), ORDERS,
     ):  # fmt: skip
-        criteria = ImageCriteria(registry, risk_score, grades, search, sort)
+        criteria = ImageCriteria(registry, risk_score, grades, search, sort=sort)
         texts.update(text for text, _ in every_statement(Scope(value, registry_id), criteria))
     return texts
 

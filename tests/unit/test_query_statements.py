@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from harborguard.listing import (
+    CountedSeverity,
     FindingCriteria,
     FindingSort,
     FindingSortKey,
     ImageCriteria,
     Page,
+    ScanAge,
     Sort,
     SortKey,
 )
@@ -21,7 +23,7 @@ from harborguard.model import Grade, Scope
 from harborguard.store.images.filters import ImageFilters
 from harborguard.store.images.findings import FindingQuery
 from harborguard.store.images.plan import Counts, IndexRange, Partition, SortMatches, plan_page
-from harborguard.store.images.query import ImageQuery, window_limit
+from harborguard.store.images.query import ImageQuery
 from harborguard.store.images.summary import make_summary_query
 
 ACME = Scope("org-acme")
@@ -50,9 +52,18 @@ def test_registry_filter_compares_id_host_and_name_with_one_parameter() -> None:
         (ImageCriteria(registry="x", risk_score=1, grades=(Grade.A,)), True),
         (ImageCriteria(search="x"), False),
         (ImageCriteria(registry="x", search="x"), False),
+        (ImageCriteria(scanned=ScanAge.NEVER), True),
+        (ImageCriteria(scanned=ScanAge.STALE), False),
+        (ImageCriteria(cve_id="x"), False),
+        (ImageCriteria(package="x"), False),
+        (ImageCriteria(is_fixable=True), False),
+        (ImageCriteria(severities=(CountedSeverity.HIGH,)), False),
+        (ImageCriteria(tag="x"), False),
     ],
 )
-def test_only_search_does_not_use_counters(criteria: ImageCriteria, expected: bool) -> None:
+def test_filters_on_columns_of_the_counters_use_them(
+    criteria: ImageCriteria, expected: bool
+) -> None:
     assert ImageQuery(ACME, criteria).uses_counters is expected
 
 
@@ -111,7 +122,13 @@ def test_window_returns_the_counted_total_and_the_columns() -> None:
     [(1, 1050), (3, 1150), (2**58, 2**63 - 1), (2**60, 2**63 - 1)],
 )
 def test_window_limit_fits_into_a_bigint(number: int, expected: int) -> None:
-    assert window_limit(Page(number)) == expected
+    assert ImageQuery(ACME, ImageCriteria(search="x")).window_limit(Page(number)) == expected
+
+
+def test_window_over_findings_counts_all_matches() -> None:
+    query = ImageQuery(ACME, ImageCriteria(cve_id="x"))
+    assert query.window_limit(Page()) == 2**63 - 1
+    assert query.window(Page())[1]["window_limit"] == 2**63 - 1
 
 
 # -- the plan -------------------------------------------------------------------------------------
@@ -123,6 +140,12 @@ def test_matches_are_sorted_only_if_the_scan_costs_more() -> None:
     scan = [IndexRange(10, 0, descending=False)]
     assert plan_page(by_name, Page(1, 10), Counts(1, 100, [(None, 10)])) == scan
     assert plan_page(by_name, Page(1, 10), Counts(1, 101, [(None, 10)])) == SortMatches(10, 0)
+
+
+@pytest.mark.parametrize("key", [SortKey.LAST_SCANNED_AT, SortKey.TAG_COUNT])
+def test_matches_are_sorted_by_a_column_without_an_index(key: SortKey) -> None:
+    plan = plan_page(Sort(key, descending=True), Page(2, 10), Counts(1, 15, [(None, 15)]))
+    assert plan == SortMatches(5, 10)
 
 
 def test_page_in_the_middle_is_scanned_forward() -> None:

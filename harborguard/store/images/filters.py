@@ -6,13 +6,14 @@ The statements of the list and of the summary use them. This module performs no 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import LiteralString
 
-from harborguard.listing import ImageCriteria
+from harborguard.listing import CountedSeverity, ImageCriteria, ScanAge
 from harborguard.model import Scope
 from harborguard.risk import score_ranges
 
-Parameters = dict[str, str | int | list[str]]
+Parameters = dict[str, str | int | list[str] | datetime]
 
 TENANT: LiteralString = "organization_id = %(organization_id)s"
 
@@ -23,13 +24,15 @@ class Condition:
 
     `in_counters` is true if `image_counts` has every column that the condition reads, and
     `in_names` if `image_names` has. A condition that only `image_names` has can use its trigram
-    index. If neither has, the matching rows of `images` are counted.
+    index. If neither has, the matching rows of `images` are counted. `in_findings` is true if it is
+    a condition on a row of `findings` instead: the finding that an image must have.
     """
 
     sql: LiteralString
     parameters: Parameters = field(default_factory=dict)
     in_counters: bool = True
     in_names: bool = False
+    in_findings: bool = False
 
 
 def _registry(criteria: ImageCriteria) -> Condition | None:
@@ -64,19 +67,101 @@ def _search(criteria: ImageCriteria) -> Condition | None:
     return Condition("name LIKE %(search)s", parameters, in_counters=False, in_names=True)
 
 
+def _cve_id(criteria: ImageCriteria) -> Condition | None:
+    if criteria.cve_id is None:
+        return None
+    return Condition(HAS_CVE_ID, {"cve_id": criteria.cve_id}, in_counters=False, in_findings=True)
+
+
+def _package(criteria: ImageCriteria) -> Condition | None:
+    if criteria.package is None:
+        return None
+    return Condition(OF_PACKAGE, {"package": criteria.package}, in_counters=False, in_findings=True)
+
+
+def _fixable(criteria: ImageCriteria) -> Condition | None:
+    if criteria.is_fixable is None:
+        return None
+    condition = FIXABLE if criteria.is_fixable else NOT_FIXABLE
+    if criteria.cve_id is not None or criteria.package is not None:
+        return Condition(condition, in_counters=False, in_findings=True)
+    return Condition(_has_finding(condition), in_counters=False)
+
+
+def _severities(criteria: ImageCriteria) -> Condition | None:
+    if not criteria.severities:
+        return None
+    any_of: LiteralString = " OR ".join([_HAS_SEVERITY[each] for each in criteria.severities])
+    return Condition(f"({any_of})", in_counters=False)
+
+
+def _tag(criteria: ImageCriteria) -> Condition | None:
+    if criteria.tag is None:
+        return None
+    return Condition(_HAS_TAG, {"tag": criteria.tag}, in_counters=False)
+
+
+def _scanned(criteria: ImageCriteria) -> Condition | None:
+    if criteria.scanned is None:
+        return None
+    if criteria.scanned is ScanAge.NEVER:
+        return Condition("risk_score IS NULL")
+    days = DEFAULT_STALE_DAYS if criteria.stale_days is None else criteria.stale_days
+    return Condition(_OF_AGE[criteria.scanned], {"stale_days": days}, in_counters=False)
+
+
+def _created_after(criteria: ImageCriteria) -> Condition | None:
+    if criteria.created_after is None:
+        return None
+    parameters: Parameters = {"created_after": criteria.created_after}
+    return Condition("created_at >= %(created_after)s", parameters, in_counters=False)
+
+
+def _scanned_after(criteria: ImageCriteria) -> Condition | None:
+    if criteria.scanned_after is None:
+        return None
+    parameters: Parameters = {"scanned_after": criteria.scanned_after}
+    return Condition("last_scanned_at >= %(scanned_after)s", parameters, in_counters=False)
+
+
+def _scanned_before(criteria: ImageCriteria) -> Condition | None:
+    if criteria.scanned_before is None:
+        return None
+    parameters: Parameters = {"scanned_before": criteria.scanned_before}
+    return Condition("last_scanned_at < %(scanned_before)s", parameters, in_counters=False)
+
+
 Filter = Callable[[ImageCriteria], Condition | None]
 
 # The filters of the list: each function returns the condition of its criterion, or None.
-FILTERS: tuple[Filter, ...] = (_registry, _risk_score, _grades, _search)
+FILTERS: tuple[Filter, ...] = (
+    _registry,
+    _risk_score,
+    _grades,
+    _search,
+    _cve_id,
+    _package,
+    _fixable,
+    _severities,
+    _tag,
+    _scanned,
+    _created_after,
+    _scanned_after,
+    _scanned_before,
+)
 
 
 class ImageFilters:
     """The conditions of one query over the images of a scope; the tenant's is always the first."""
 
     def __init__(self, scope: Scope, criteria: ImageCriteria) -> None:
-        self._conditions = [*_limit_to_registry(scope), *_requested(criteria)]
+        requested = [*_limit_to_registry(scope), *_requested(criteria)]
+        self._conditions = [each for each in requested if not each.in_findings]
+        self._finding_conditions: list[LiteralString] = [
+            each.sql for each in requested if each.in_findings
+        ]
         self.parameters: Parameters = {"organization_id": scope.organization_id}
-        for condition in self._conditions:
+        for condition in requested:
             self.parameters |= condition.parameters
         # LIKE patterns for the words of the search term that have a trigram.
         self.words = [f"%{word.lower()}%" for word in _WORD.findall(criteria.search or "")]
@@ -84,12 +169,33 @@ class ImageFilters:
     @property
     def is_empty(self) -> bool:
         """Return whether the tenant's is the only condition."""
-        return not self._conditions
+        return not self._conditions and not self.has_findings
 
     @property
     def uses_counters(self) -> bool:
         """Return whether the counters have the columns of all conditions."""
-        return all(condition.in_counters for condition in self._conditions)
+        in_counters = all(condition.in_counters for condition in self._conditions)
+        return in_counters and not self.has_findings
+
+    @property
+    def has_findings(self) -> bool:
+        """Return whether the images are found by their findings."""
+        return bool(self._finding_conditions)
+
+    @property
+    def source(self) -> LiteralString:
+        """Return the item of FROM that has the images: the table, or those with a finding.
+
+        It is named `images`. All conditions are necessary too.
+        """
+        if not self.has_findings:
+            return "images"
+        return f"""(
+            SELECT image.*
+            FROM ({find_sets(self._finding_conditions)}
+            ) AS affected{IMAGE_OF_SET}
+            WHERE image.{TENANT} AND image.set_id = affected.set_id
+        ) AS images"""
 
     @property
     def is_search(self) -> bool:
@@ -186,3 +292,74 @@ _IN_REGISTRY: LiteralString = f"""registry_id IN (
     )"""
 _IN_RANGE: LiteralString = "risk_score BETWEEN %(low)s AND %(high)s"
 _IN_TWO_RANGES: LiteralString = f"({_IN_RANGE} OR risk_score BETWEEN %(low_2)s AND %(high_2)s)"
+
+# Conditions on a row of `findings`. Each of the first two begins with the condition of its index.
+HAS_CVE_ID: LiteralString = """vulnerability_id >= ''
+                AND upper(vulnerability_id) COLLATE "C" = upper(%(cve_id)s)"""
+OF_PACKAGE: LiteralString = """package >= ''
+                AND lower(package) COLLATE "C" = lower(%(package)s)"""
+FIXABLE: LiteralString = "fixed_version IS NOT NULL"
+NOT_FIXABLE: LiteralString = "fixed_version IS NULL"
+# Joins the image of a set of findings to rows named `affected`. The counts come from the set if it
+# is that of the image. Each subquery has one index that supports it, see `query._with_columns`.
+IMAGE_OF_SET: LiteralString = f"""
+            CROSS JOIN LATERAL (
+                SELECT image_id
+                FROM finding_sets
+                WHERE {TENANT} COLLATE "POSIX" AND id = affected.set_id
+                LIMIT 1
+            ) AS finding_set
+            CROSS JOIN LATERAL (
+                SELECT *
+                FROM images AS full_row
+                WHERE {TENANT} AND id >= finding_set.image_id
+                ORDER BY id
+                LIMIT 1
+            ) AS image"""
+DEFAULT_STALE_DAYS = 30
+_HAS_SEVERITY: dict[CountedSeverity, LiteralString] = {
+    CountedSeverity.CRITICAL: "critical > 0",
+    CountedSeverity.HIGH: "high > 0",
+    CountedSeverity.MEDIUM: "medium > 0",
+    CountedSeverity.LOW: "low > 0",
+}
+_STALE_SINCE: LiteralString = "now() - %(stale_days)s * interval '1 day'"
+_OF_AGE: dict[ScanAge, LiteralString] = {
+    ScanAge.STALE: f"last_scanned_at < {_STALE_SINCE}",
+    ScanAge.FRESH: f"last_scanned_at >= {_STALE_SINCE}",
+}
+# Only the unique index of tags has this order.
+_HAS_TAG: LiteralString = """(
+        SELECT tag.name
+        FROM tags AS tag
+        WHERE tag.organization_id = %(organization_id)s
+            AND tag.image_id = images.id
+            AND tag.name >= %(tag)s
+        ORDER BY tag.name
+        LIMIT 1
+    ) = %(tag)s"""
+
+
+def find_sets(conditions: Sequence[LiteralString]) -> LiteralString:
+    """Return a query for the sets that have a finding with these conditions.
+
+    The first one is the index condition.
+    """
+    first, *others = conditions
+    filters = "".join([f" AND ({condition}) IS TRUE" for condition in others])
+    return f"""
+                SELECT DISTINCT set_id
+                FROM findings
+                WHERE {TENANT} COLLATE "POSIX" AND {first}{filters}"""
+
+
+def _has_finding(condition: LiteralString) -> LiteralString:
+    # Without OFFSET, PostgreSQL could read the findings of all images into a hash table.
+    return f"""EXISTS (
+        SELECT
+        FROM findings AS finding
+        WHERE finding.organization_id = %(organization_id)s
+            AND finding.set_id = images.set_id
+            AND {condition}
+        OFFSET 0
+    )"""

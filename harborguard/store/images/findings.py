@@ -19,12 +19,12 @@ from harborguard.listing import (
 from harborguard.model import Scope, Severity
 from harborguard.store.connection import Connection
 from harborguard.store.images.details import find_counted_scan, without_total
-from harborguard.store.images.filters import like_pattern
+from harborguard.store.images.filters import FIXABLE, NOT_FIXABLE, like_pattern
 from harborguard.store.statements import STATEMENTS
 
 Parameters = dict[str, str | int | list[str]]
 
-_RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
+RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
 _SLOW_SEARCH = (
     "The search took longer than 500 ms. Narrow it: filter by severity or package as well."
 )
@@ -85,19 +85,20 @@ def list_findings(
     if criteria.search is None:
         rows = conn.execute(*query.page(page)).fetchall()
     else:
-        rows = _search(conn, query, page, caller)
+        rows = run_text_search(conn, query.page(page), caller)
     return Listing([FindingSummary._make(row) for row in without_total(rows)], rows[0][0])
 
 
-def _search(
-    conn: Connection, query: "FindingQuery", page: Page, caller: str
+def run_text_search(
+    conn: Connection, statement: tuple[LiteralString, Parameters], caller: str
 ) -> list[tuple[Any, ...]]:
+    """Return the rows of a text search, which may take 500 ms, one at a time for a caller."""
     try:
         with conn.transaction():
             begin = conn.execute(STATEMENTS["begin_text_search"], {"caller": caller})
             if begin.fetchall() != [(True,)]:
                 raise RateLimited(_ONE_SEARCH, retry_after=1)
-            return conn.execute(*query.page(page)).fetchall()
+            return conn.execute(*statement).fetchall()
     except sqlstate.QueryCanceled:
         raise StatementTimeout(_SLOW_SEARCH) from None
 
@@ -122,12 +123,12 @@ class FindingQuery:
         if criteria.package is not None:
             self._where("lower(package) = lower(%(package)s)", package=criteria.package)
         if criteria.is_fixable is not None:
-            self._where(_FIXABLE if criteria.is_fixable else _NOT_FIXABLE)
+            self._where(FIXABLE if criteria.is_fixable else NOT_FIXABLE)
         if criteria.search is not None:
             # CASE compares the texts last. PostgreSQL's estimate of a comparison is low, so it
             # would compare them before it filters.
             filters = " AND ".join(self._conditions)
-            contains: LiteralString = f"CASE WHEN {filters} THEN {_CONTAINS_TERM} END"
+            contains: LiteralString = f"CASE WHEN {filters} THEN {CONTAINS_TERM} END"
             self._where(contains, search=like_pattern(criteria.search))
 
     def page(self, page: Page) -> tuple[LiteralString, Parameters]:
@@ -135,7 +136,7 @@ class FindingQuery:
         return (
             f"""
 WITH match AS (
-    SELECT *, {_RANK} AS rank
+    SELECT *, {RANK} AS rank
     FROM findings
     WHERE {" AND ".join(self._conditions)}
 ),
@@ -170,9 +171,7 @@ ORDER BY {self._order}
         self._parameters.update(parameters)
 
 
-_FIXABLE: LiteralString = "fixed_version IS NOT NULL"
-_NOT_FIXABLE: LiteralString = "fixed_version IS NULL"
-_CONTAINS_TERM: LiteralString = """(
+CONTAINS_TERM: LiteralString = """(
         vulnerability_id ILIKE %(search)s
         OR package ILIKE %(search)s
         OR title ILIKE %(search)s

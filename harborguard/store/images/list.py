@@ -7,7 +7,7 @@ from harborguard.listing import ImageCriteria, ImageSummary, Listing, Page
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
 from harborguard.store.images.plan import Counts, plan_page
-from harborguard.store.images.query import ImageQuery, window_limit
+from harborguard.store.images.query import ImageQuery
 from harborguard.store.statements import STATEMENTS
 
 _ATTEMPTS = 3
@@ -107,7 +107,7 @@ def _with_total(
 ) -> Listing[ImageSummary] | None:
     version, total = _version_and_total(rows)
     # The window stopped at its limit, or the page is empty and has no total.
-    is_stopped = not is_counted and total is not None and total >= window_limit(page)
+    is_stopped = not is_counted and total is not None and total >= query.window_limit(page)
     if is_stopped or (total is None and page.offset > 0):
         counted_version, total = _version_and_total(conn.fetch(*query.count()))
         if counted_version != version:

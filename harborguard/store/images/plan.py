@@ -16,6 +16,8 @@ from harborguard.listing import Page, Sort, SortKey
 
 # Finding one row with another index and sorting it takes about as long as scanning ten entries.
 _COST_OF_SORTING = 10
+# The sort columns without an index: all matches are read and sorted.
+UNINDEXED = frozenset({SortKey.LAST_SCANNED_AT, SortKey.TAG_COUNT})
 
 
 class Partition(Enum):
@@ -78,6 +80,8 @@ def plan_page(sort: Sort, page: Page, counts: Counts) -> PagePlan:
     wanted = range(page.offset, min(page.offset + page.size, counts.total))
     if not wanted:
         return ()
+    if sort.key in UNINDEXED:
+        return SortMatches(len(wanted), page.offset)
     ranges = list(_find_ranges(sort, wanted, counts.buckets))
     scanned_matches = sum(each.offset + each.limit for each in ranges)
     # If matches are spread evenly, a scan reads images / total entries for each match.

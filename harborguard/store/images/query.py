@@ -14,11 +14,13 @@ search      The page and the total of a search by name. The names come from `ima
             With a filter that `image_names` lacks, it counts the matches like `window`.
 window      For other filters that the counters cannot answer: the page and a count of matches from
             one index scan. It stops a limited number of rows after the page, because a window
-            function stores all rows that it counts.
+            function stores all rows that it counts. With a filter on findings, it finds all images
+            by their findings, sorts and counts them.
 count       The total, if the window stopped at its limit, or if a page after the first is empty.
 
 `page`, `search` and `window` find the ids of a page first, and then fetch the other columns of its
-rows only.
+rows only. Some sort columns have no index, because every scan changes them or few queries use them:
+all matches are then read, and the first ones kept.
 """
 
 from typing import LiteralString
@@ -27,7 +29,13 @@ from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
 from harborguard.store.images.columns import IMAGE_COLUMNS
 from harborguard.store.images.filters import TENANT, ImageFilters, Parameters
-from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
+from harborguard.store.images.plan import (
+    UNINDEXED,
+    IndexRange,
+    PagePlan,
+    Partition,
+    SortMatches,
+)
 from harborguard.store.images.search import PARAMETERS, count_names, find_names
 
 Statement = tuple[LiteralString, Parameters]
@@ -46,6 +54,10 @@ ORDERS: dict[Sort, LiteralString] = {
     Sort(SortKey.CREATED_AT, descending=True): "created_at DESC, id DESC",
     Sort(SortKey.RISK_SCORE, descending=False): "risk_score ASC NULLS LAST, id ASC",
     Sort(SortKey.RISK_SCORE, descending=True): "risk_score DESC NULLS LAST, id DESC",
+    Sort(SortKey.LAST_SCANNED_AT, descending=False): "last_scanned_at ASC NULLS LAST, id ASC",
+    Sort(SortKey.LAST_SCANNED_AT, descending=True): "last_scanned_at DESC NULLS LAST, id DESC",
+    Sort(SortKey.TAG_COUNT, descending=False): "tag_count ASC, id ASC",
+    Sort(SortKey.TAG_COUNT, descending=True): "tag_count DESC, id DESC",
 }
 
 
@@ -58,6 +70,7 @@ class ImageQuery:
         is_limited = scope.registry_id is not None
         self._version: LiteralString = _REGISTRY_VERSION if is_limited else "inventory.version"
         self._order: LiteralString = ORDERS[self.sort]
+        self._keys: LiteralString = _KEYS + _UNINDEXED_KEYS.get(self.sort.key, "")
 
     @property
     def uses_counters(self) -> bool:
@@ -66,7 +79,8 @@ class ImageQuery:
 
     def is_early(self, page: Page) -> bool:
         """Return whether `early_page` reads this page."""
-        return self._is_plain and page.offset < MAX_EARLY_OFFSET
+        has_index = self.sort.key not in UNINDEXED
+        return self._is_plain and has_index and page.offset < MAX_EARLY_OFFSET
 
     def early_page(self, page: Page) -> Statement:
         """Return a page of all images: version, total, columns (null if it is empty)."""
@@ -112,15 +126,15 @@ WHERE inventory.organization_id = %(organization_id)s
         """
         is_counted = self._filters.uses_names
         few: LiteralString = f"""
-            SELECT id, name, created_at, risk_score
+            SELECT {self._keys}
             FROM ({_with_columns(_FEW_NAMES, key="name")}
-            ) AS candidate
+            ) AS images
             WHERE {self._filters.remaining_conditions}"""
         scans = self._ordered_scans("NOT EXISTS (SELECT FROM few)")
         rows = self._slice_of([few, *scans], "NULL" if is_counted else "count(*) OVER ()")
         total = count_names(self._filters) if is_counted else "image.total"
         page_rows = self._with_version(_with_columns(rows, "found.*, page.total"), total)
-        limit = _end(page) if is_counted else window_limit(page)
+        limit = _end(page) if is_counted else self.window_limit(page)
         return find_names(self._filters) + page_rows, {
             **self._slice(page.size, page.offset),
             **PARAMETERS,
@@ -137,15 +151,21 @@ WHERE inventory.organization_id = %(organization_id)s
         parameters = self._slice(page.size, page.offset)
         return self._with_version(_with_columns(rows, "found.*, page.total"), "image.total"), {
             **parameters,
-            "window_limit": window_limit(page),
+            "window_limit": self.window_limit(page),
         }
+
+    def window_limit(self, page: Page) -> int:
+        """Return the maximum number of rows that `window` counts for a page."""
+        if self._filters.has_findings:
+            return MAX_BIGINT
+        return min(_end(page) + MAX_COUNTED_AFTER_PAGE, MAX_BIGINT)
 
     def count(self) -> Statement:
         """Return the number of matching images by counting them: version, total."""
         conditions = self._filters.filter_conditions()
         return (
             f"""
-SELECT {self._version}, (SELECT count(*) FROM images WHERE {conditions})
+SELECT {self._version}, (SELECT count(*) FROM {self._filters.source} WHERE {conditions})
 FROM inventories AS inventory
 WHERE inventory.organization_id = %(organization_id)s
 """,
@@ -155,7 +175,7 @@ WHERE inventory.organization_id = %(organization_id)s
     @property
     def is_search(self) -> bool:
         """Return whether `search` can find the matches."""
-        return self._filters.is_search
+        return self._filters.is_search and not self._filters.has_findings
 
     @property
     def uses_names(self) -> bool:
@@ -188,7 +208,7 @@ WHERE inventory.organization_id = %(organization_id)s
         return f"""
         SELECT id
         FROM (
-            SELECT id, name, created_at, risk_score
+            SELECT {self._keys}
             FROM images
             WHERE {self._filters.index_conditions}
             OFFSET 0
@@ -207,16 +227,17 @@ WHERE inventory.organization_id = %(organization_id)s
 
     def _ordered_scans(self, *gate: LiteralString) -> list[LiteralString]:
         """Return scans of at most `window_limit` matches in the order of the sort."""
-        by_score = self.sort.key is SortKey.RISK_SCORE
         partitions: list[list[LiteralString]] = [[*gate]]
-        if by_score:
+        order = self._order
+        if self.sort.key is SortKey.RISK_SCORE and not self._filters.has_findings:
             partitions = [["risk_score >= 0", *gate], ["risk_score IS NULL", *gate]]
+            order = _INDEX_ORDERS[self.sort]
         return [
             f"""
-            (SELECT id, name, created_at, risk_score
-            FROM images
+            (SELECT {self._keys}
+            FROM {self._filters.source}
             WHERE {self._filters.filter_conditions(*conditions)}
-            ORDER BY {_INDEX_ORDERS[self.sort]}
+            ORDER BY {order}
             LIMIT %(window_limit)s)"""
             for conditions in partitions
         ]
@@ -243,11 +264,6 @@ ORDER BY {self._order}
 """
 
 
-def window_limit(page: Page) -> int:
-    """Return the maximum number of rows that `window` counts for a page."""
-    return min(_end(page) + MAX_COUNTED_AFTER_PAGE, MAX_BIGINT)
-
-
 def _end(page: Page) -> int:
     return min(page.offset + page.size, MAX_BIGINT)
 
@@ -260,6 +276,12 @@ _REGISTRY_VERSION: LiteralString = """coalesce((
         WHERE registry.organization_id = %(organization_id)s
             AND registry.id = %(scope_registry_id)s
     ), 0)"""
+# The columns that the orders of matches use. Every index of the list has the first ones.
+_KEYS: LiteralString = "id, name, created_at, risk_score"
+_UNINDEXED_KEYS: dict[SortKey, LiteralString] = {
+    SortKey.LAST_SCANNED_AT: ", last_scanned_at",
+    SortKey.TAG_COUNT: ", tag_count",
+}
 # The orders of the indexes. By risk score, scored and unscored rows are scanned separately.
 _INDEX_ORDERS: dict[Sort, LiteralString] = {
     **ORDERS,

@@ -1,7 +1,7 @@
 """Recompute the summary columns of image rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harborguard.store.connection import Connection
 from harborguard.store.counters import ChangedImage, change_counters
@@ -14,22 +14,25 @@ def refresh_images(
     image_ids: Sequence[str],
     *,
     added: Mapping[str, str] | None = None,
+    touched: Iterable[str] = (),
 ) -> list[str]:
     """Recompute the rows of images from their tags and scans; return the ids that changed.
 
     Call it last in a transaction that holds the images' row locks: it also changes the counters and
     increases the inventory version. `added` has the ids of the images that this transaction
-    created, each with its registry's id.
+    created, each with its registry's id. `touched` are the ids of registries of which a list can
+    match other images, even if no row changed.
     """
     added = added or {}
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
     changed = conn.execute(STATEMENTS["refresh_images"], parameters).fetchall()
     # A new image's row has no score yet; the loop below moves it.
     changes = Counter[tuple[str, int | None]]((registry_id, None) for registry_id in added.values())
+    changes.update(dict.fromkeys(((registry_id, None) for registry_id in touched), 0))
     for _, registry_id, score_before, score_after in changed:
         changes[registry_id, score_before] -= 1
         changes[registry_id, score_after] += 1
-    if changed or added:
+    if changes:
         # A new image has changed, even if its columns still have their defaults.
         registry_ids = {**added, **{image_id: registry_id for image_id, registry_id, *_ in changed}}
         change_counters(

@@ -25,7 +25,9 @@ def make_summary_query(
     filters: ImageFilters, *, use_counters: bool
 ) -> tuple[LiteralString, Parameters]:
     """Return a statement with a row for each registry, in the order of the columns below."""
-    source: LiteralString = "n::integer FROM image_counts" if use_counters else "1 AS n FROM images"
+    source: LiteralString = "n::integer FROM image_counts"
+    if not use_counters:
+        source = f"1 AS n FROM {filters.source}"
     text: LiteralString = f"""
 SELECT
     registry.id,
