@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from harborguard.model import Action, Actor, Scope
 from harborguard.store.audit import record_action
@@ -40,6 +40,17 @@ MAX_PAUSE = 2  # seconds
 # index-only scans of lists read the table where it is not vacuumed.
 VACUUM_FRACTION = 0.05
 MIN_VACUUM = 1000
+
+
+class _Statements(NamedTuple):
+    """The names of the statements that list and delete old rows of a kind."""
+
+    list_old: str
+    delete_old: str
+
+
+_SCANS = _Statements("list_old_scans", "delete_old_scans")
+_OBSERVATIONS = _Statements("list_old_observations", "delete_old_observations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +116,9 @@ class Prune:
             for start in range(0, len(remaining), SLICE):
                 image_ids = remaining[start : start + SLICE]
                 if keep is not None:
-                    self.counts.scans += self._prune_rows("scans", image_ids, keep=keep)
+                    self.counts.scans += self._prune_rows(_SCANS, image_ids, keep=keep)
                 if since is not None:
-                    observations = self._prune_rows("observations", image_ids, since=since)
+                    observations = self._prune_rows(_OBSERVATIONS, image_ids, since=since)
                     self.counts.observations += observations
             self.counts.examined += len(window)
             yield len(window)
@@ -158,27 +169,31 @@ class Prune:
             delete_images(self._conn, self._scope.organization_id, unseen)
         return len(unseen)
 
-    def _prune_rows(self, kind: str, image_ids: Sequence[str], **condition: Any) -> int:
+    def _prune_rows(
+        self, statements: _Statements, image_ids: Sequence[str], **condition: Any
+    ) -> int:
         """Delete the old scans or observations of images; return their number."""
         parameters = {"image_ids": list(image_ids), **condition}
         if self._dry_run:
-            statement, parameters = self._statement(f"list_old_{kind}", **parameters, limit=None)
+            statement, parameters = self._statement(statements.list_old, **parameters, limit=None)
             return sum(1 for _ in self._conn.cursor().stream(statement, parameters))
         deleted = 0
         while True:
-            found = self._execute(f"list_old_{kind}", **parameters, limit=MAX_LISTED).fetchall()
+            found = self._execute(statements.list_old, **parameters, limit=MAX_LISTED).fetchall()
             for start in range(0, len(found), BATCH):
                 batch = found[start : start + BATCH]
-                deleted += self._delete(partial(self._delete_rows, kind, batch, **condition))
+                deleted += self._delete(partial(self._delete_rows, statements, batch, **condition))
             if len(found) < MAX_LISTED:
                 return deleted
 
-    def _delete_rows(self, kind: str, rows: Sequence[tuple[str, str]], **condition: Any) -> int:
+    def _delete_rows(
+        self, statements: _Statements, rows: Sequence[tuple[str, str]], **condition: Any
+    ) -> int:
         """Delete rows, which are their ids and those of their images, if they are still old."""
         # A recorder or a deletion may have made one of them current before the lock.
         lock_images(self._conn, self._scope, sorted({image_id for _, image_id in rows}))
         row_ids = [row_id for row_id, _ in rows]
-        deleted = self._execute(f"delete_old_{kind}", ids=row_ids, **condition).rowcount
+        deleted = self._execute(statements.delete_old, ids=row_ids, **condition).rowcount
         if deleted:
             self._record_run()
         return deleted

@@ -23,6 +23,7 @@ from tests.support import reports
 from tests.support.commands import Commands
 from tests.support.postgres import scratch_database
 from tests.support.reports import stored_rows
+from tests.support.tenants import with_names
 
 ROOT = Path(__file__).parents[2]
 ENVELOPE = {
@@ -513,9 +514,11 @@ def test_prune_dry_run_prints_twenty_names_and_the_number_of_others(
     run: Commands, conn: Connection
 ) -> None:
     conn.execute(
-        "INSERT INTO images (organization_id, registry_id, name, created_at)"
-        " SELECT organization_id, registry_id, 'ghcr.io/acme/' || n, '2026-01-01'"
-        " FROM images, generate_series(1, 12) AS n".replace("|| n", "|| images.name || n")
+        with_names("""
+            INSERT INTO images (organization_id, registry_id, name, created_at)
+            SELECT organization_id, registry_id, 'ghcr.io/acme/' || name || n, '2026-01-01'
+            FROM images, generate_series(1, 12) AS n
+        """).encode()
     )
     result = run("prune --org acme --unseen-for 90d --dry-run")
     assert len(result.stdout.splitlines()) == 20

@@ -474,7 +474,7 @@ def test_first_command_without_database_url_migrates_the_empty_database(new_stat
     created = CliRunner().invoke(main, ["org", "create", "acme"], env=environment)
     assert created.exit_code == 0, created.stderr
     listed = CliRunner().invoke(main, ["org", "list"], env=environment)
-    assert listed.stdout.splitlines()[-1].endswith("acme")
+    assert listed.stdout.splitlines()[-1].split()[1:] == ["acme", "-"]
 
 
 def test_missing_wheel_error_names_the_remedies(

@@ -63,7 +63,7 @@ def test_nginx_compresses_forwards_paths_unchanged_and_limits_each_key() -> None
         lambda: scenarios.workers_are_replaced(6),
         lambda: scenarios.service_restarts(8),
     ],
-    ids=["D1", "D2", "D3", "D5", "D7", "D10", "D11", "D12", "P1", "HUP", "TERM"],
+    ids=["D1", "D2", "D3", "D5", "D7", "D10", "D11", "D12", "D13", "P1", "HUP", "TERM"],
 )
 def test_fault_scenario_meets_its_requirement(scenario: Callable[[], Outcome]) -> None:
     outcome = scenario()

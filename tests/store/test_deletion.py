@@ -64,7 +64,7 @@ def test_deleted_organization_leaves_no_row_in_any_table(
         fill(tenant)
         tenant.add_key(registry_id=tenant.add_registry("ghcr.io"))
     before = rows_by_table(conn, tenants.acme.organization_id)
-    assert len(before) == 15
+    assert len(before) == 16
     assert [table for table, rows in before.items() if not rows] == []
     theirs = rows_by_table(conn, tenants.globex.organization_id)
 

@@ -389,8 +389,8 @@ def test_number_of_images_in_a_transaction_follows_its_duration(
     monkeypatch.setattr(prune, "TARGET_SECONDS", 0)
     statements.clear()
     assert run_prune(acme.conn, acme.organization_id, UNSEEN).images == 40
-    # The first batch is a whole window.
-    assert sum("FOR UPDATE" in text for text in statements) == 1 + 30
+    # The first batch is a whole window. At the end, the inventory is locked too.
+    assert sum("FOR UPDATE" in text for text in statements) == 1 + 30 + 1
 
 
 # -- concurrent changes ---------------------------------------------------------------------------

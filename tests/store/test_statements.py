@@ -15,7 +15,9 @@ from harborguard.store.statements import MIGRATIONS, SQL_DIRECTORY, STATEMENTS
 
 PACKAGE = Path(harborguard.__file__).parent
 COPIES = sorted(name for name, text in STATEMENTS.items() if "\nCOPY " in text)
-QUERIES = sorted(STATEMENTS.keys() - set(COPIES))
+# PREPARE does not accept this one.
+UTILITIES = {"vacuum_images"}
+QUERIES = sorted(STATEMENTS.keys() - set(COPIES) - UTILITIES)
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
@@ -27,13 +29,13 @@ def conn(config: Config) -> Iterator[Connection]:
 
 
 def used_names() -> Iterator[str]:
-    """Yield each name in `STATEMENTS["name"]` or `_fetch_one(conn, "name", ...)`."""
+    """Yield each name in `STATEMENTS["name"]`, and in the store each text that is a name."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Subscript(ast.Name("STATEMENTS"), ast.Constant(str(name))):
                     yield name
-                case ast.Call(ast.Name("_fetch_one"), [_, ast.Constant(str(name)), *_]):
+                case ast.Constant(str(name)) if name in STATEMENTS and "store" in path.parts:
                     yield name
 
 

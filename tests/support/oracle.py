@@ -278,7 +278,8 @@ def look_up(
 
     Return None if the image has no such tag or digest.
     """
-    seen = [*scans, *observations]
+    # A deleted scan without a tag has observed nothing that is stored.
+    seen = [*scans, *(each for each in observations if each.tag)]
     of_tag = [scan for scan in observations if scan.tag == tag]
     if (tag and not of_tag) or (digest and digest not in {scan.digest for scan in seen}):
         return None
