@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
 
 from harborguard.api import (
     audit,
@@ -32,10 +33,21 @@ RESOURCES = (
 )
 
 
+class _Id(BaseConverter):
+    """A segment of a path, except the names of routes beside `/api/images/<image_id>`.
+
+    Otherwise `Allow` of these routes has the method DELETE of an image.
+    """
+
+    regex = "(?!(?:changes|lookup|summary)$)[^/]+"
+    part_isolating = True
+
+
 def init_api(app: Flask, services: Services) -> None:
     """Register the API on an application. The services' pool may still be closed."""
     app.json = OrjsonProvider(app)
     app.extensions["harborguard"] = services
+    app.url_map.converters["default"] = _Id
     app.teardown_request(release_connection)
     observe_requests(app)
     app.before_request(_reject_leading_slashes)

@@ -226,11 +226,17 @@ def test_lookup_without_a_credential_or_with_another_method_is_rejected(
     assert client.get(f"/api/images/lookup?ref={API}:1").status_code == 401
     response = client.post("/api/images/lookup", headers=tenants.acme.headers)
     assert response.status_code == 405
-    # DELETE is the method of an image with the id `lookup`, which does not exist.
-    allowed = sorted(response.headers["Allow"].split(", "))
-    assert allowed == ["DELETE", "GET", "HEAD", "OPTIONS"]
+    assert sorted(response.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
+@pytest.mark.parametrize("name", ["changes", "lookup", "summary"])
+def test_route_beside_an_image_does_not_allow_delete(
+    client: FlaskClient, tenants: Tenants, name: str
+) -> None:
     headers = {"X-API-Key": tenants.acme.add_key(Role.ADMIN)}
-    assert client.delete("/api/images/lookup", headers=headers).status_code == 404
+    response = client.delete(f"/api/images/{name}", headers=headers)
+    assert response.status_code == 405
+    assert sorted(response.headers["Allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
 
 
 def test_failed_scan_of_a_later_day_does_not_hide_the_verdict(

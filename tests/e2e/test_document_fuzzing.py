@@ -27,6 +27,7 @@ def test_service_conforms_to_the_document(
         DATABASE_URL=database_url,
         HARBORGUARD_THREADS="4",
         HARBORGUARD_NEW_SCANS_PER_MINUTE="100000",
+        HARBORGUARD_REJECTIONS_PER_MINUTE="100000",
     ) as service:
         command = [
             Path(sys.executable).with_name("schemathesis"),

@@ -451,11 +451,17 @@ def role_settings() -> list[str]:
 
 # Three quarters of the images are unseen. Each image has five unfinished scans and a finding.
 FILL_FOR_PRUNE = """
-    INSERT INTO images (organization_id, registry_id, name, created_at)
-    SELECT
-        organization_id, id, 'ghcr.io/old/' || n,
-        CASE WHEN n % 4 > 0 THEN '2026-01-01' ELSE now() END
-    FROM registries, generate_series(1, {images}) AS n;
+    WITH image AS (
+        INSERT INTO images (organization_id, registry_id, name, created_at)
+        SELECT
+            organization_id, id, 'ghcr.io/old/' || n,
+            CASE WHEN n % 4 > 0 THEN '2026-01-01' ELSE now() END
+        FROM registries, generate_series(1, {images}) AS n
+        RETURNING organization_id, name, registry_id
+    )
+    INSERT INTO image_names (organization_id, name, registry_id)
+    SELECT organization_id, name, registry_id
+    FROM image;
     INSERT INTO scans (
         organization_id, image_id, external_id, content_sha256, scanners, status, finished_at,
         recorded_at, critical, high, medium, low, risk_score, grade
