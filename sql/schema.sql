@@ -201,7 +201,7 @@ CREATE TABLE tags (
     last_observed_at timestamp with time zone NOT NULL,
     CONSTRAINT tags_name_check CHECK ((name <> ''::text))
 )
-WITH (fillfactor='90');
+WITH (fillfactor='80');
 
 CREATE VIEW current_tags AS
  SELECT DISTINCT ON (organization_id, image_id, name) organization_id,

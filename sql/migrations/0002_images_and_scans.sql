@@ -375,6 +375,6 @@ ALTER TABLE scan_findings SET (autovacuum_vacuum_scale_factor = 0.05);
 -- Each change leaves an old entry where a walk from the beginning starts.
 ALTER TABLE image_changes SET (autovacuum_vacuum_scale_factor = 0.02);
 -- Each recorded scan updates rows of these tables, but no indexed column.
-ALTER TABLE tags SET (fillfactor = 90);
+ALTER TABLE tags SET (fillfactor = 80);
 ALTER TABLE inventories SET (fillfactor = 50);
 ALTER TABLE image_counts SET (fillfactor = 50);
