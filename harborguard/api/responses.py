@@ -25,10 +25,19 @@ from harborguard.listing import (
     ImageVerdict,
     RegistryCount,
     RegistrySummary,
+    ScanVerdict,
     TagSummary,
     VulnerabilitySummary,
 )
-from harborguard.model import Action, Grade, RecordedScan, Reference, ScanStatus, Severity
+from harborguard.model import (
+    Action,
+    Grade,
+    RecordedScan,
+    Reference,
+    ScanStatus,
+    Severity,
+    SeverityCounts,
+)
 
 _CURSOR = "kYtS3Wm2o1oABk5x2t0qAAAGTnHa3SoA"
 _TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
@@ -330,6 +339,16 @@ class TagResponse(ResponseSchema):
     last_scanned_at = timestamp("2026-04-26T14:22:11.000Z", allow_none=True)
 
 
+def _serialize_counts(counts: SeverityCounts | TagSummary | ScanVerdict) -> dict[str, int]:
+    """Return the numbers of findings; the list does not use it, because a call takes time."""
+    return {
+        "critical": counts.critical,
+        "high": counts.high,
+        "medium": counts.medium,
+        "low": counts.low,
+    }
+
+
 def serialize_tag(tag: TagSummary) -> dict[str, Any]:
     """Return a row of the list of tags."""
     return {
@@ -340,12 +359,7 @@ def serialize_tag(tag: TagSummary) -> dict[str, Any]:
         "scanned": tag.last_scanned_at is not None,
         "riskScore": tag.risk_score,
         "grade": tag.grade,
-        "vulnerabilities": {
-            "critical": tag.critical,
-            "high": tag.high,
-            "medium": tag.medium,
-            "low": tag.low,
-        },
+        "vulnerabilities": _serialize_counts(tag),
         "lastScannedAt": tag.last_scanned_at,
     }
 
@@ -509,12 +523,7 @@ def serialize_upload(scan: RecordedScan) -> dict[str, Any]:
         "image": {"name": scan.image_name, "tag": scan.tag},
         "riskScore": scan.risk_score,
         "grade": scan.grade,
-        "vulnerabilities": {
-            "critical": scan.counts.critical,
-            "high": scan.counts.high,
-            "medium": scan.counts.medium,
-            "low": scan.counts.low,
-        },
+        "vulnerabilities": _serialize_counts(scan.counts),
     }
 
 
@@ -581,12 +590,7 @@ def serialize_verdict(reference: Reference, verdict: ImageVerdict) -> dict[str, 
             "finishedAt": scan.finished_at,
             "riskScore": scan.risk_score,
             "grade": scan.grade,
-            "vulnerabilities": {
-                "critical": scan.critical,
-                "high": scan.high,
-                "medium": scan.medium,
-                "low": scan.low,
-            },
+            "vulnerabilities": _serialize_counts(scan),
         },
     }
 
