@@ -88,10 +88,9 @@ CREATE VIEW current_scans AS
             scans.grade,
             scans.*::scans AS whole_row
            FROM scans
-          WHERE ((scans.organization_id = scan_findings.organization_id) AND (scans.id >= scan_findings.scan_id))
+          WHERE ((scans.organization_id = scan_findings.organization_id) AND ((scans.id >= scan_findings.scan_id) AND (scans.id <= scan_findings.scan_id)))
           ORDER BY scans.id
-         LIMIT 1) scan)
-  WHERE (scan.id = scan_findings.scan_id);
+         LIMIT 1) scan);
 
 CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text) RETURNS TABLE(rank bigint, newest_finished_at timestamp with time zone, id text, set_id bigint, status text, scanners text[], finished_at timestamp with time zone, risk_score smallint, grade text, critical integer, high integer, medium integer, low integer)
     LANGUAGE sql STABLE

@@ -16,15 +16,16 @@ from harborguard.errors import ConfigurationError
 _MAX_CURSORS = 16  # each keeps the rows that it read last
 
 # The statements of the list are short index scans on a tenant prefix. JIT, parallel workers,
-# sequential scans and hash or merge joins only add latency. A generic plan suits all parameters,
-# because each kind of query has its own text. Commands use PostgreSQL's defaults: they read whole
-# tables.
+# sequential scans, hash or merge joins, and caches of joined rows (memoize) only add latency. A
+# generic plan suits all parameters, because each kind of query has its own text. Commands use
+# PostgreSQL's defaults: they read whole tables.
 _PLANNER_SETTINGS = {
     "jit": "off",
     "max_parallel_workers_per_gather": 0,
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
     "plan_cache_mode": "force_generic_plan",
     "random_page_cost": 1.1,
 }

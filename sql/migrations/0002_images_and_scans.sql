@@ -248,11 +248,10 @@ CROSS JOIN LATERAL (
     SELECT scans.*, scans AS whole_row
     FROM scans
     WHERE scans.organization_id = scan_findings.organization_id
-        AND scans.id >= scan_findings.scan_id
+        AND scans.id BETWEEN scan_findings.scan_id AND scan_findings.scan_id
     ORDER BY scans.id
     LIMIT 1
-) AS scan
-WHERE scan.id = scan_findings.scan_id;
+) AS scan;
 
 -- Whether a finished scan makes an older one of the same image and tag irrelevant: whatever is
 -- recorded later, compared_scans does not return the older one (contract 6.9).

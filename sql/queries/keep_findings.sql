@@ -6,12 +6,11 @@ WITH scan AS (
         -- As in the view current_scans: only the primary key supports this.
         SELECT scans.*, scans AS whole_row
         FROM scans
-        WHERE scans.organization_id = %(organization_id)s AND scans.id >= %(scan_id)s
+        WHERE scans.organization_id = %(organization_id)s AND scans.id BETWEEN %(scan_id)s AND %(scan_id)s
         ORDER BY scans.id
         LIMIT 1
     ) AS this
-    WHERE this.id = %(scan_id)s
-        AND this.is_finished
+    WHERE this.is_finished
         AND NOT EXISTS (
             SELECT
             FROM scan_findings AS kept

@@ -1,11 +1,11 @@
 -- Remove the scans that a scan supersedes from the current scans; return their sets of findings.
-WITH superseded AS (
+WITH superseded AS MATERIALIZED (
     SELECT older.id, older.tag_key
     FROM (
         -- As in the view current_scans: only the primary key supports this.
         SELECT scans.*, scans AS whole_row
         FROM scans
-        WHERE scans.organization_id = %(organization_id)s AND scans.id >= %(scan_id)s
+        WHERE scans.organization_id = %(organization_id)s AND scans.id BETWEEN %(scan_id)s AND %(scan_id)s
         ORDER BY scans.id
         LIMIT 1
     ) AS newer
@@ -13,7 +13,7 @@ WITH superseded AS (
         ON older.organization_id = %(organization_id)s
         AND older.image_id = newer.image_id
         AND older.tag_key = coalesce(newer.tag, '')
-    WHERE newer.id = %(scan_id)s AND supersedes(newer.whole_row, older.whole_row)
+    WHERE supersedes(newer.whole_row, older.whole_row)
 )
 DELETE FROM scan_findings AS kept
 USING superseded

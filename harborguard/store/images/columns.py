@@ -1,4 +1,4 @@
-"""SQL fragments for the columns of image rows, shared by every statement that returns them."""
+"""SQL fragments that statements about images share."""
 
 from typing import LiteralString
 
@@ -6,6 +6,21 @@ from typing import LiteralString
 def iso_time(column: LiteralString) -> LiteralString:
     """Return SQL that formats a timestamptz as the contract writes times (contract 1)."""
     return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
+
+def row_by_key(table: LiteralString, key: LiteralString, value: LiteralString) -> LiteralString:
+    """Return a subquery for the tenant's row with this value of a unique key.
+
+    Only the index of the key has this order. With `key = value` instead, a generic plan made while
+    the table was small may scan another index, and read all rows of the tenant for each value.
+    """
+    return f"""
+    SELECT *
+    FROM {table} AS full_row
+    WHERE full_row.organization_id = %(organization_id)s
+        AND full_row.{key} BETWEEN {value} AND {value}
+    ORDER BY full_row.{key}
+    LIMIT 1"""
 
 
 # The columns of `listing.ImageSummary` in its order, read from a row named `image`. The formatted

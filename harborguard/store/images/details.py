@@ -13,15 +13,13 @@ from harborguard.listing import (
 )
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
-from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time
+from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time, row_by_key
 from harborguard.store.statements import STATEMENTS
 
 _SUMMARY = len(ImageSummary._fields)
 _MAX_OTHER_SCANS = 16  # contract 8.1
 
-# The other scans are those with which the scan that counts was compared. As in
-# `query._with_columns`, `id >= … LIMIT 1` makes the plan use the primary key, even if it was made
-# while the table was small.
+# The other scans are those with which the scan that counts was compared.
 FIND_IMAGE: LiteralString = f"""
 SELECT
     {IMAGE_COLUMNS},
@@ -47,13 +45,8 @@ SELECT
 FROM images AS image
 JOIN registries AS registry
     ON registry.organization_id = %(organization_id)s AND registry.id = image.registry_id
-LEFT JOIN LATERAL (
-    SELECT *
-    FROM scans
-    WHERE scans.organization_id = %(organization_id)s AND scans.id >= image.scan_id
-    ORDER BY scans.id
-    LIMIT 1
-) AS scan ON scan.id = image.scan_id
+LEFT JOIN LATERAL ({row_by_key("scans", "id", "image.scan_id")}
+) AS scan ON true
 WHERE image.organization_id = %(organization_id)s
     AND image.id = %(image_id)s
     AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)

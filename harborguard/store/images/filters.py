@@ -12,6 +12,7 @@ from typing import LiteralString
 from harborguard.listing import CountedSeverity, ImageCriteria, ScanAge
 from harborguard.model import Scope
 from harborguard.risk import score_ranges
+from harborguard.store.images.columns import row_by_key
 
 Parameters = dict[str, str | int | list[str] | datetime]
 
@@ -301,7 +302,7 @@ OF_PACKAGE: LiteralString = """package >= ''
 FIXABLE: LiteralString = "fixed_version IS NOT NULL"
 NOT_FIXABLE: LiteralString = "fixed_version IS NULL"
 # Joins the image of a set of findings to rows named `affected`. The counts come from the set if it
-# is that of the image. Each subquery has one index that supports it, see `query._with_columns`.
+# is that of the image. One index supports each subquery.
 IMAGE_OF_SET: LiteralString = f"""
             CROSS JOIN LATERAL (
                 SELECT image_id
@@ -309,12 +310,7 @@ IMAGE_OF_SET: LiteralString = f"""
                 WHERE {TENANT} COLLATE "POSIX" AND id = affected.set_id
                 LIMIT 1
             ) AS finding_set
-            CROSS JOIN LATERAL (
-                SELECT *
-                FROM images AS full_row
-                WHERE {TENANT} AND id >= finding_set.image_id
-                ORDER BY id
-                LIMIT 1
+            CROSS JOIN LATERAL ({row_by_key("images", "id", "finding_set.image_id")}
             ) AS image"""
 DEFAULT_STALE_DAYS = 30
 _HAS_SEVERITY: dict[CountedSeverity, LiteralString] = {

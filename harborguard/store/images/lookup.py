@@ -6,7 +6,7 @@ from harborguard.errors import NotFound
 from harborguard.listing import ImageSummary, ImageVerdict, ScanVerdict
 from harborguard.model import Reference, Scope
 from harborguard.store.connection import Connection
-from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time
+from harborguard.store.images.columns import IMAGE_COLUMNS, iso_time, row_by_key
 
 _SUMMARY = len(ImageSummary._fields)
 
@@ -38,12 +38,7 @@ SELECT
     scan.high,
     scan.medium,
     scan.low
-FROM (
-    SELECT *
-    FROM images
-    WHERE images.organization_id = %(organization_id)s AND images.name >= %(name)s
-    ORDER BY images.name
-    LIMIT 1
+FROM ({row_by_key("images", "name", "%(name)s")}
 ) AS image
 LEFT JOIN LATERAL (
     SELECT current_tags.name, current_tags.digest
@@ -86,8 +81,7 @@ LEFT JOIN LATERAL (
     ORDER BY risk_score DESC, finished_at DESC, external_id DESC
     LIMIT 1
 ) AS scan ON true
-WHERE image.name = %(name)s
-    AND (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)
+WHERE (%(registry_id)s::text IS NULL OR image.registry_id = %(registry_id)s)
     AND (%(tag)s::text IS NULL OR tag.name IS NOT NULL)
     AND (
         %(digest)s::text IS NULL

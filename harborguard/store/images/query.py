@@ -27,7 +27,7 @@ from typing import LiteralString
 
 from harborguard.listing import ImageCriteria, Page, Sort, SortKey
 from harborguard.model import Scope
-from harborguard.store.images.columns import IMAGE_COLUMNS
+from harborguard.store.images.columns import IMAGE_COLUMNS, row_by_key
 from harborguard.store.images.filters import TENANT, ImageFilters, Parameters
 from harborguard.store.images.plan import (
     UNINDEXED,
@@ -311,19 +311,11 @@ _UNSCORED_SLICE: tuple[LiteralString, LiteralString] = (
 def _with_columns(
     rows: LiteralString, columns: LiteralString = "found.*", *, key: LiteralString = "id"
 ) -> LiteralString:
-    # `id >= page.id ORDER BY id LIMIT 1` can only use the primary key. With `id = page.id`, a
-    # generic plan made while the table was small reads the whole table for each row of the page.
-    # The name is unique too.
     return f"""
     SELECT {columns}
     FROM ({rows}
     ) AS page
-    CROSS JOIN LATERAL (
-        SELECT *
-        FROM images AS full_row
-        WHERE {TENANT} AND {key} >= page.{key}
-        ORDER BY {key}
-        LIMIT 1
+    CROSS JOIN LATERAL ({row_by_key("images", key, f"page.{key}")}
     ) AS found"""
 
 

@@ -17,7 +17,7 @@ from harborguard.listing import (
 )
 from harborguard.model import Scope, Severity
 from harborguard.store.connection import Connection
-from harborguard.store.images.columns import iso_time
+from harborguard.store.images.columns import iso_time, row_by_key
 from harborguard.store.images.details import without_total
 from harborguard.store.images.filters import (
     FIXABLE,
@@ -173,8 +173,8 @@ LEFT JOIN LATERAL (
     WHERE {TENANT} AND set_id = page.set_id AND position = page.position
     LIMIT 1
 ) AS finding ON true
-LEFT JOIN LATERAL ({_scan_of("page")}
-) AS scan ON scan.id = page.scan_id
+LEFT JOIN LATERAL ({row_by_key("scans", "id", "page.scan_id")}
+) AS scan ON true
 ORDER BY {self._page_order}
 """,
             {**self._parameters, "limit": page.size, "offset": page.offset},
@@ -207,7 +207,13 @@ ORDER BY {self._page_order}
     @property
     def _scans(self) -> LiteralString:
         """Return the join of the scans of all matches, if they are sorted by its time."""
-        return f" CROSS JOIN LATERAL ({_scan_of('image')}) AS scan" if self._sorts_by_time else ""
+        return (
+            f"""
+    CROSS JOIN LATERAL ({row_by_key("scans", "id", "image.scan_id")}
+    ) AS scan"""
+            if self._sorts_by_time
+            else ""
+        )
 
     def _where(self, condition: LiteralString, **parameters: str | list[str]) -> None:
         self._conditions.append(condition)
@@ -226,30 +232,9 @@ _KEYS: LiteralString = f"""set_id,
             {RANK} AS rank"""
 _IMAGE: LiteralString = f"""
         SELECT by_id.*
-        FROM (
-            SELECT *
-            FROM images
-            WHERE {TENANT} AND id >= %(image)s
-            ORDER BY id
-            LIMIT 1
+        FROM ({row_by_key("images", "id", "%(image)s")}
         ) AS by_id
-        WHERE by_id.{TENANT} AND by_id.id = %(image)s
         UNION ALL
         SELECT by_name.*
-        FROM (
-            SELECT *
-            FROM images
-            WHERE {TENANT} AND name >= lower(%(image)s)
-            ORDER BY name
-            LIMIT 1
-        ) AS by_name
-        WHERE by_name.{TENANT} AND by_name.name = lower(%(image)s)"""
-
-
-def _scan_of(row: LiteralString) -> LiteralString:
-    return f"""
-    SELECT *
-    FROM scans
-    WHERE {TENANT} AND id >= {row}.scan_id
-    ORDER BY id
-    LIMIT 1"""
+        FROM ({row_by_key("images", "name", "lower(%(image)s)")}
+        ) AS by_name"""
