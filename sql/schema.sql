@@ -464,8 +464,6 @@ CREATE INDEX findings_vulnerability_idx ON findings USING btree (organization_id
 
 CREATE INDEX image_changes_deleted_idx ON image_changes USING btree (organization_id, version) WHERE (deleted_at IS NOT NULL);
 
-CREATE INDEX image_changes_registry_idx ON image_changes USING btree (organization_id, registry_id, version, image_id);
-
 CREATE INDEX image_changes_version_idx ON image_changes USING btree (organization_id, version, image_id);
 
 CREATE INDEX image_names_trigram_idx ON image_names USING gin (organization_id COLLATE "POSIX", name gin_trgm_ops) WITH (fastupdate=off);

@@ -1,14 +1,12 @@
 """GET /api/images/changes: what has changed since a cursor (contract 8.14)."""
 
-from typing import Any
-
-from flask import Blueprint, g, request
+from flask import Blueprint, Response, g, request
 
 from harborguard.api.auth import require
 from harborguard.api.cursors import decode_cursor, encode_cursor
 from harborguard.api.openapi import documented
 from harborguard.api.queries import ListChangesQuery, parse_query
-from harborguard.api.responses import ChangesPageResponse, serialize_change
+from harborguard.api.responses import ChangesPageResponse, json_response, serialize_change
 from harborguard.api.services import read
 from harborguard.model import Role
 from harborguard.store.images.changes import list_changes
@@ -23,7 +21,7 @@ _QUERY = ListChangesQuery()
 @documented(
     tag="images", query=ListChangesQuery, responses={200: ChangesPageResponse}, errors=[410]
 )
-def list_image_changes() -> dict[str, Any]:
+def list_image_changes() -> Response:
     """List the changes of images, the oldest first.
 
     Each image is listed once, at its newest change. Without `after`, the list begins with the
@@ -44,4 +42,4 @@ def list_image_changes() -> dict[str, Any]:
     if page.has_next:
         links["next"] = _QUERY.link({**query, "after": cursor})
     meta = {"pageSize": limit, "hasNext": page.has_next, "cursor": cursor}
-    return {"data": rows, "meta": meta, "links": links}
+    return json_response({"data": rows, "meta": meta, "links": links})

@@ -256,7 +256,9 @@ def serialize_change(item: ImageSummary | DeletedImage) -> dict[str, Any]:
     """Return a row of the list of changes (contract 8.14)."""
     if isinstance(item, DeletedImage):
         return {"id": item.id, "name": item.name, "change": "deleted"}
-    return {**serialize_image(item), "change": "updated"}
+    row = serialize_image(item)
+    row["change"] = "updated"
+    return row
 
 
 class RegistryResponse(ResponseSchema):

@@ -351,8 +351,6 @@ CREATE TABLE image_changes (
 );
 
 CREATE INDEX image_changes_version_idx ON image_changes (organization_id, version, image_id);
-CREATE INDEX image_changes_registry_idx
-    ON image_changes (organization_id, registry_id, version, image_id);
 -- Finds the oldest deletions. Only these have entries.
 CREATE INDEX image_changes_deleted_idx ON image_changes (organization_id, version)
     WHERE deleted_at IS NOT NULL;

@@ -8,91 +8,58 @@ from harborguard.errors import Gone
 from harborguard.listing import ChangePosition, ChangesPage, DeletedImage, ImageSummary
 from harborguard.model import Scope
 from harborguard.store.connection import Connection
-from harborguard.store.images.columns import IMAGE_COLUMNS
+from harborguard.store.images.columns import IMAGE_COLUMNS, row_by_key
 from harborguard.store.images.filters import REGISTRY_MATCHES, TENANT
 
-_NEXT: LiteralString = """(version, image_id) > (%(version)s, %(image_id)s)
-        ORDER BY version, image_id
-        LIMIT %(limit)s"""
-_COLUMNS: LiteralString = f"""scope.forgotten_version,
+_IS_AFTER: LiteralString = "(version, image_id) > (%(version)s, %(image_id)s)"
+# The newest version is that of the statement's snapshot. Version order is commit order, so all
+# changes up to it are visible.
+_SCOPE: LiteralString = f"""
+    SELECT forgotten_version, version AS newest_version, NULL::text[] AS registry_ids
+    FROM inventories
+    WHERE {TENANT}"""
+_REGISTRY_SCOPE: LiteralString = f"""
+    SELECT
+        max(registry.forgotten_version) AS forgotten_version,
+        (SELECT version FROM inventories WHERE {TENANT}) AS newest_version,
+        coalesce(array_agg(registry.id ORDER BY registry.id), '{{}}') AS registry_ids
+    FROM registries AS registry
+    WHERE registry.organization_id = %(organization_id)s
+        AND (%(scope_registry_id)s::text IS NULL OR registry.id = %(scope_registry_id)s)
+        AND (%(registry)s::text IS NULL OR {REGISTRY_MATCHES})"""
+
+
+def _changes_of(scope: LiteralString, *filters: LiteralString) -> LiteralString:
+    """Return the statement: a row for each change, or one row without a change."""
+    conditions = " AND ".join([TENANT, _IS_AFTER, *filters])
+    return f"""
+SELECT
+    scope.forgotten_version,
     scope.newest_version,
     scope.registry_ids,
     change.version,
     change.deleted_name,
     change.image_id,
-    {IMAGE_COLUMNS}"""
-# As in `query._with_columns`, only the primary key supports this subquery.
-_IMAGE: LiteralString = f"""
-LEFT JOIN LATERAL (
-    SELECT *
-    FROM images
-    WHERE {TENANT} AND id >= change.image_id
-    ORDER BY id
-    LIMIT 1
-) AS image ON image.id = change.image_id
-ORDER BY change.version, change.image_id
-"""
-ALL_CHANGES: LiteralString = f"""
-SELECT
-    {_COLUMNS}
-FROM (
-    SELECT
-        inventory.forgotten_version,
-        (
-            SELECT version
-            FROM image_changes
-            WHERE {TENANT}
-            ORDER BY version DESC
-            LIMIT 1
-        ) AS newest_version,
-        NULL::text[] AS registry_ids
-    FROM inventories AS inventory
-    WHERE inventory.organization_id = %(organization_id)s
+    {IMAGE_COLUMNS}
+FROM ({scope}
 ) AS scope
 LEFT JOIN LATERAL (
     SELECT version, image_id, deleted_name
     FROM image_changes
-    WHERE {TENANT}
-        AND {_NEXT}
-) AS change ON true{_IMAGE}"""
-# Each registry's changes are read from the index, so that many changes of others cost nothing.
-REGISTRY_CHANGES: LiteralString = f"""
-WITH selected AS MATERIALIZED (
-    SELECT registry.id, registry.forgotten_version
-    FROM registries AS registry
-    WHERE registry.organization_id = %(organization_id)s
-        AND (%(scope_registry_id)s::text IS NULL OR registry.id = %(scope_registry_id)s)
-        AND (%(registry)s::text IS NULL OR {REGISTRY_MATCHES})
-)
-SELECT
-    {_COLUMNS}
-FROM (
-    SELECT
-        max(selected.forgotten_version) AS forgotten_version,
-        max(newest.version) AS newest_version,
-        array_agg(selected.id ORDER BY selected.id) AS registry_ids
-    FROM selected
-    LEFT JOIN LATERAL (
-        SELECT version
-        FROM image_changes
-        WHERE {TENANT} AND registry_id = selected.id
-        ORDER BY version DESC
-        LIMIT 1
-    ) AS newest ON true
-) AS scope
-LEFT JOIN LATERAL (
-    SELECT found.*
-    FROM selected
-    CROSS JOIN LATERAL (
-        SELECT version, image_id, deleted_name
-        FROM image_changes
-        WHERE {TENANT}
-            AND registry_id = selected.id
-            AND {_NEXT}
-    ) AS found
+    WHERE {conditions}
     ORDER BY version, image_id
     LIMIT %(limit)s
-) AS change ON true{_IMAGE}"""
+) AS change ON true
+LEFT JOIN LATERAL ({row_by_key("images", "id", "change.image_id")}
+) AS image ON true
+ORDER BY change.version, change.image_id
+"""
+
+
+ALL_CHANGES: LiteralString = _changes_of(_SCOPE)
+REGISTRY_CHANGES: LiteralString = _changes_of(
+    _REGISTRY_SCOPE, "(registry_id = ANY (scope.registry_ids)) IS TRUE"
+)
 
 
 def list_changes(
@@ -138,11 +105,13 @@ def list_changes(
         ImageSummary._make(columns) if name is None else DeletedImage(image_id, name)
         for _, name, image_id, *columns in changes
     ]
-    version, _, image_id = changes[-1][:3] if changes else (after.version, None, after.image_id)
-    complete_version = after.complete_version
-    if not has_next:
-        complete_version = max(complete_version, version)
-    position = ChangePosition(version, image_id, complete_version, registries)
+    if has_next:
+        version, _, image_id = changes[-1][:3]
+        position = after._replace(version=version, image_id=image_id)
+    else:
+        # The next version begins after all changes, of other registries too.
+        newest_version = max(newest_version or 0, after.version - 1)
+        position = ChangePosition(newest_version + 1, "", newest_version, registries)
     return ChangesPage(items, position, has_next)
 
 
