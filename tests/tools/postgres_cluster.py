@@ -20,7 +20,7 @@ SETTINGS = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "list
 
 
 @contextmanager
-def running_cluster(programs: Path) -> Iterator[str]:
+def running_cluster(programs: Path, *settings: str) -> Iterator[str]:
     """Run a server on a socket in a temporary directory and yield the URL of its superuser."""
     # initdb refuses to run as root; Debian's package creates the account "postgres".
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -31,7 +31,9 @@ def running_cluster(programs: Path) -> Iterator[str]:
     data, log = home / "data", home / "log"
     initdb = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
     control = [programs / "pg_ctl", "-D", data, "-w"]
-    server_options = " ".join(["-k", str(home), *(f"-c {setting}" for setting in SETTINGS)])
+    server_options = " ".join(
+        ["-k", str(home), *(f"-c {setting}" for setting in (*SETTINGS, *settings))]
+    )
     try:
         initdb += ["--locale=C.UTF-8", "-E", "UTF8"]
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=home, **options)
