@@ -12,19 +12,15 @@ from msgspec.json import Decoder
 from harborguard.errors import InvalidReport, Issue, UnreadableReport
 
 MAX_ENTRIES = 100_000
-MAX_IDENTIFIER = 1000  # characters
-MAX_SHORT_IDENTIFIER = 200  # characters
+MAX_IDENTIFIER = 200  # characters
 MAX_PART = 1 << 20  # bytes
 MAX_STRINGS = 1000
 _MAX_MESSAGE = 300  # characters
 
 # PostgreSQL's type text cannot contain NUL.
 _NO_NUL = r"\A[^\x00]*\Z"
+# PostgreSQL limits an index row to 2704 bytes, and a character may have 4.
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER, pattern=_NO_NUL)]
-# Indexed columns need a short value: PostgreSQL limits an index row to 2704 bytes.
-ShortIdentifier = Annotated[
-    str, Meta(min_length=1, max_length=MAX_SHORT_IDENTIFIER, pattern=_NO_NUL)
-]
 
 # An escaped surrogate pair, which the optional group completes, or a lone surrogate.
 _SURROGATES = re.compile(

@@ -10,10 +10,8 @@ from harborguard.model import Finding, Reference, Report, ScanStatus
 from harborguard.references import parse_digest
 from harborguard.reports.decoding import (
     MAX_IDENTIFIER,
-    MAX_SHORT_IDENTIFIER,
     Entry,
     Identifier,
-    ShortIdentifier,
     decode,
     decode_optional_part,
 )
@@ -87,7 +85,7 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": ["id", "finishedAt", "status"],
             "properties": {
-                "id": {**_IDENTIFIER, "maxLength": MAX_SHORT_IDENTIFIER},
+                "id": _IDENTIFIER,
                 "startedAt": {"type": ["string", "null"], "format": "date-time"},
                 "finishedAt": {"type": "string", "format": "date-time"},
                 "status": {"enum": [status.value for status in ScanStatus]},
@@ -152,8 +150,8 @@ class _Image(Struct):
 
 
 class _Scan(Struct, rename="camel"):
-    id: ShortIdentifier
-    finished_at: ShortIdentifier
+    id: Identifier
+    finished_at: Identifier
     status: ScanStatus
     started_at: str | None = None
 

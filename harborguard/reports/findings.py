@@ -10,7 +10,8 @@ from harborguard.model import Finding, Severity
 
 MAX_TITLE = 500  # characters
 MAX_URL = 2000  # characters
-MAX_TEXT = 1000  # characters of a package, a version or fixed versions
+MAX_PACKAGE = 400  # characters; PostgreSQL limits an index row to 2704 bytes
+MAX_VERSION = 1000  # characters of a version or of fixed versions
 MAX_SCANNER = 100  # characters
 MAX_SCANNERS = 16  # of a scan or a finding
 
@@ -66,8 +67,8 @@ def clip_url(text: str | None) -> str | None:
 
 
 def clip_versions(text: str | None) -> str | None:
-    """Return the first `MAX_TEXT` characters of fixed versions; None if they are empty."""
-    return clip(text, MAX_TEXT) if text else None
+    """Return the first `MAX_VERSION` characters of fixed versions; None if they are empty."""
+    return clip(text, MAX_VERSION) if text else None
 
 
 def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
@@ -102,8 +103,8 @@ def deduplicate_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def _clip_identity(finding: Finding) -> Finding:
-    package = clip(finding.package, MAX_TEXT)
-    version = clip(finding.installed_version, MAX_TEXT)
+    package = clip(finding.package, MAX_PACKAGE)
+    version = clip(finding.installed_version, MAX_VERSION)
     if (package, version) == (finding.package, finding.installed_version):
         return finding
     return replace(finding, package=package, installed_version=version)

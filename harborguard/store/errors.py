@@ -42,13 +42,15 @@ def retry_once(work: Callable[[], T]) -> T:
 
 @contextmanager
 def reject_unstorable_values() -> Iterator[None]:
-    """Raise InvalidReport for a value that a column cannot store (SQLSTATE class 22).
+    """Raise InvalidReport for a value that a column or an index cannot store.
+
+    These are errors of the SQLSTATE class 22, and 54000 for a value that is too long for an index.
 
     Parsing limits every value; this keeps a value that it misses from failing other reports.
     """
     try:
         yield
-    except psycopg.DataError as error:
+    except (psycopg.DataError, sqlstate.ProgramLimitExceeded) as error:
         raise InvalidReport("The report has a value that cannot be stored.") from error
 
 

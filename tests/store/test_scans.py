@@ -1,7 +1,7 @@
 """Recording scans: the stored rows, replays, conflicts and failures."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,9 @@ from harborguard.errors import Conflict, InvalidReference, InvalidReport, StoreU
 from harborguard.ingest import make_scan
 from harborguard.listing import ImageSummary
 from harborguard.model import Finding, Scope
+from harborguard.reports import parse_report
+from harborguard.reports.decoding import MAX_IDENTIFIER
+from harborguard.reports.findings import MAX_PACKAGE, MAX_VERSION
 from harborguard.store.connection import Connection, connect
 from harborguard.store.errors import translate_error
 from harborguard.store.images.list import find_inventory_version
@@ -22,7 +25,15 @@ from harborguard.store.registries import ensure_registry
 from harborguard.store.scans import record_scan
 from tests.support import reports
 from tests.support.recording import DAY, NAME, TABLES, ingest, list_first_page, row_of, rows_of
-from tests.support.reports import API, RECEIVED_AT, SCANNED_AT, image_rows, manifest, stored_rows
+from tests.support.reports import (
+    API,
+    RECEIVED_AT,
+    SCANNED_AT,
+    image_rows,
+    manifest,
+    random_text,
+    stored_rows,
+)
 from tests.support.tenants import Tenants
 
 
@@ -397,7 +408,14 @@ def test_database_failure_stores_nothing(conn: Connection, acme: str, moment: st
 
 @pytest.mark.parametrize(
     "change",
-    [{"cvss_score": 1e-50}, {"epss": "x"}, {"package": "a\0"}],
+    [
+        {"cvss_score": 1e-50},
+        {"epss": "x"},
+        {"package": "a\0"},
+        {"package": random_text(1000)},
+        {"vulnerability_id": random_text(1000)},
+    ],
+    ids=lambda change: next(iter(change)),
 )
 def test_value_that_the_database_cannot_store_rejects_the_report(
     conn: Connection, acme: str, change: dict[str, Any]
@@ -411,6 +429,24 @@ def test_value_that_the_database_cannot_store_rejects_the_report(
         record_scan(conn, acme, replace(scan, report=report))
     assert stored_rows(conn) == before
     assert ingest(conn, acme, reports.envelope(counts=(1, 1))).is_new
+
+
+@pytest.mark.parametrize("make", [reports.trivy, reports.grype, reports.envelope])
+def test_longest_texts_fit_into_the_indexes(
+    conn: Connection, acme: str, make: Callable[..., bytes]
+) -> None:
+    body = make(counts=(0, 1)).decode()
+    finding = parse_report(body.encode()).findings[0]
+    for name, length in [
+        (finding.vulnerability_id, MAX_IDENTIFIER),
+        (finding.package, MAX_PACKAGE + 1),
+        (finding.installed_version, MAX_VERSION + 1),
+    ]:
+        assert f'"{name}"' in body
+        body = body.replace(f'"{name}"', f'"{random_text(length)}"')
+    assert ingest(conn, acme, body.encode()).is_new
+    [row] = conn.execute("SELECT length(vulnerability_id), length(package) FROM findings")
+    assert row == (MAX_IDENTIFIER, MAX_PACKAGE)
 
 
 NUMBERS = ["1e-50", "5e-324", "1e-39", "-0.0", "-1e-300", "9.9999999999999999999", "1e308"]

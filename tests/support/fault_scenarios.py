@@ -328,7 +328,7 @@ def migrations_race(rounds: int, kills: int) -> Outcome:
 
 
 def org_deletions_are_killed(kills: int, images: int) -> Outcome:
-    """D12: `org delete` is killed at random, and its next run continues."""
+    """D13: `org delete` is killed at random, and its next run continues."""
     problems: list[str] = []
     remaining: list[int] = []
     begun = 0

@@ -1,6 +1,7 @@
 """Build minimal reports in each format, and read the rows that recording them stores."""
 
 import json
+import random
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +45,12 @@ _GENERATED = (
     "version",
     "forgotten_version",
 )
+
+
+def random_text(length: int) -> str:
+    """Return characters of four bytes each, which PostgreSQL cannot compress."""
+    generator = random.Random(0)
+    return "".join(chr(generator.randrange(0x20000, 0x2A6D0)) for _ in range(length))
 
 
 def manifest(letter: str) -> str:
