@@ -33,9 +33,9 @@ class Credentials:
 class Authenticator:
     """Handle a registry's challenges and cache one Authorization header per repository.
 
-    Credentials are sent only after a challenge, and only to the registry itself or to a token
-    service of the same domain. With credentials, the first request is `/v2/`, whose challenge is
-    handled for every repository. Other paths may respond 404 to anonymous requests.
+    Credentials are sent only after a challenge or a 404, and only to the registry itself or to a
+    token service of the same domain. With credentials, the first request is `/v2/`, whose challenge
+    is handled for every repository. Other paths may respond 404 to anonymous requests.
     """
 
     def __init__(
@@ -48,14 +48,6 @@ class Authenticator:
         self._authorizations: dict[str, str] = {}
         self._version_response: HttpResponse | None = None
         self._lock = threading.Lock()
-
-    @property
-    def is_required(self) -> bool:
-        """Whether a response to an anonymous request is no proof: there are credentials to send.
-
-        False without credentials, and for a registry that allows anonymous access to `/v2/`.
-        """
-        return self._credentials is not None and self._request_version().status != 200
 
     def prepare(self, repository: str) -> None:
         """Handle the challenge of `/v2/` for a repository, or for the catalog if it is "".
@@ -86,6 +78,16 @@ class Authenticator:
         """
         authorization = self._authorizations.get(repository)
         return {"Authorization": authorization} if authorization else {}
+
+    def offer_credentials(self, repository: str) -> bool:
+        """Use Basic authentication for a repository without any; return False if that is not new.
+
+        For registries that hide private repositories by a 404, without any challenge.
+        """
+        if self._credentials is None or repository in self._authorizations:
+            return False
+        self._authorizations[repository] = self._credentials.header
+        return True
 
     def handle_challenge(
         self, repository: str, response: HttpResponse, *, scope: str | None = None

@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from harborguard.errors import (
     InvalidReference,
@@ -36,6 +36,7 @@ _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _PAGE_SIZES = (1000, 100)
 _MAX_PAGES = 1000
 _MAX_NAMES = 200_000
+_MAX_NAME = 256  # characters, one more than a valid name has
 # Some registries return 404 for a manifest of a type that is not accepted, so every type is.
 _ACCEPT_MANIFESTS = ", ".join(
     [
@@ -95,10 +96,7 @@ class RegistryClient:
                 f"the registry does not list its repositories {self._attempt} "
                 f"(HTTP status {first.status})"
             )
-        names: dict[str, None] = {}
-        for response in self._iter_pages(first, ""):
-            _add_names(names, decode(response.body, Catalog).repositories)
-        return list(names)
+        return self._read_names(first, "", lambda body: decode(body, Catalog).repositories)
 
     def list_tags(self, repository: str) -> list[str] | None:
         """Return a repository's tags without those of signatures; None if it does not exist.
@@ -109,9 +107,7 @@ class RegistryClient:
         first = self._first_page(f"/v2/{repository}/tags/list", repository)
         if self._is_missing(first):
             return None
-        names: dict[str, None] = {}
-        for response in self._iter_pages(first, repository):
-            _add_names(names, decode(response.body, Tags).tags)
+        names = self._read_names(first, repository, lambda body: decode(body, Tags).tags)
         return [name for name in names if not _REFERRERS_TAG.fullmatch(name)]
 
     def find_digest(self, repository: str, tag: str) -> str | None:
@@ -194,13 +190,29 @@ class RegistryClient:
                 return response
         return self._request("GET", path, repository)
 
-    def _iter_pages(self, first: HttpResponse, repository: str) -> Iterator[HttpResponse]:
-        """Yield a list's pages. Raise RegistryError if the list cannot be read to its end."""
+    def _read_names(
+        self, first: HttpResponse, repository: str, read_page: Callable[[bytes], list[str] | None]
+    ) -> list[str]:
+        """Return the names on all pages of a list, in order.
+
+        Raise RegistryError if the list cannot be read to its end.
+        """
         self._require_success(first)
-        yield first
+        names: dict[str, None] = {}
         requested: set[str] = set()
         response = first
-        while next_path := self._next_path(response):
+        while True:
+            page, known = read_page(response.body) or [], len(names)
+            names.update((name[:_MAX_NAME], None) for name in page)
+            if len(names) > _MAX_NAMES:
+                raise RegistryError(f"the registry lists more than {_MAX_NAMES} names")
+            next_path = self._find_next_link(response)
+            # The link is optional, so a full page without one may not be the last. A registry that
+            # ignores `last` repeats the page.
+            if next_path is None and len(names) > known:
+                next_path = _after_full_page(response.url, page)
+            if next_path is None:
+                return list(names)
             if next_path in requested or len(requested) + 1 == _MAX_PAGES:
                 raise RegistryError(f"a list repeats a page or has more than {_MAX_PAGES} pages")
             requested.add(next_path)
@@ -209,9 +221,8 @@ class RegistryClient:
                 raise RegistryError(
                     f"a list is incomplete: its next page returned HTTP status {response.status}"
                 )
-            yield response
 
-    def _next_path(self, response: HttpResponse) -> str | None:
+    def _find_next_link(self, response: HttpResponse) -> str | None:
         """Return path and query of the next page, which is requested from the registry itself.
 
         Scheme and port of the link are ignored: behind a proxy, registries report internal ones.
@@ -233,6 +244,8 @@ class RegistryClient:
 
         self._authenticator.prepare(repository)
         response = send()
+        if response.status == 404 and self._authenticator.offer_credentials(repository):
+            response = send()
         # After a redirect, a challenge of another host must not receive the credentials.
         if response.status == 401 and parse_origin(response.url) == self._origin:
             self._authenticator.handle_challenge(repository, response)
@@ -251,7 +264,7 @@ class RegistryClient:
         origin = parse_origin(response.url)
         if origin != self._origin:
             raise RegistryError(f"{origin.host} returned HTTP status 404 after a redirect")
-        if not response.is_authorized and self._authenticator.is_required:
+        if self._has_credentials and not response.is_authorized:
             raise RegistryError("the registry returned HTTP status 404 without authentication")
         codes: set[str] = set()
         with suppress(RegistryError):
@@ -296,10 +309,16 @@ def _compute_digest(body: bytes) -> str | None:
     return None
 
 
-def _add_names(names: dict[str, None], page: list[str] | None) -> None:
-    names.update(dict.fromkeys(page or ()))
-    if len(names) > _MAX_NAMES:
-        raise RegistryError(f"the registry lists more than {_MAX_NAMES} names")
+def _after_full_page(url: str, page: list[str]) -> str | None:
+    """Return path and query of the page after a full one; None if it was not full.
+
+    A page of another size than requested is of a registry that does not page.
+    """
+    parts = urlsplit(url)
+    sizes = parse_qs(parts.query).get("n", [])
+    if sizes != [str(len(page))]:
+        return None
+    return f"{parts.path}?{urlencode({'n': len(page), 'last': page[-1]})}"
 
 
 def _select_image(descriptors: list[Descriptor]) -> Descriptor | None:

@@ -644,10 +644,20 @@ def test_password_is_read_from_a_file_standard_input_or_the_environment(
     assert [summary(result)[0] for result in results] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("version", "listed"),
+    [(Reply(status=401, headers={"WWW-Authenticate": "Basic"}), 2), (Reply({}), 1)],
+    ids=["challenge", "open"],
+)
 def test_private_tag_that_is_hidden_from_anonymous_requests_is_not_removed(
-    run: Commands, server: FakeRegistry, pusher: Pusher, conn: Connection
+    run: Commands,
+    server: FakeRegistry,
+    pusher: Pusher,
+    conn: Connection,
+    version: Reply,
+    listed: int,
 ) -> None:
-    """The registry challenges at `/v2/` only. It hides private repositories by a 404."""
+    """The registry challenges at `/v2/` or nowhere. It hides private repositories by a 404."""
     for repository in ("private/api", "public/web"):
         pusher.push(repository, "1")
     sync(run, server.host)
@@ -658,12 +668,12 @@ def test_private_tag_that_is_hidden_from_anonymous_requests_is_not_removed(
         if "authorization" in request.headers or "public" in request.path:
             return registry(request)
         if request.path == "/v2/":
-            return Reply(status=401, headers={"WWW-Authenticate": "Basic"})
+            return version
         return Reply({"repositories": ["public/web"]}) if request.path == CATALOG else ERROR
 
     server.fallback = handle
     run.environment["HARBORGUARD_REGISTRY_PASSWORD"] = "hunter2"
-    assert summary(sync(run, server.host, "--username alice")) == (2, 2, 0, 0, 0, 0)
+    assert summary(sync(run, server.host, "--username alice")) == (listed, 2, 0, 0, 0, 0)
     assert tables(conn) == before
 
 

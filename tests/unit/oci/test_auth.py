@@ -99,19 +99,39 @@ def test_credentials_are_sent_to_paths_without_challenge(
 
 
 @pytest.mark.parametrize("version_status", [200, 403, 404])
-def test_404_without_authorization_is_a_proof_only_if_the_registry_is_open(
+def test_request_without_challenge_is_repeated_with_credentials_after_404(
     server: FakeRegistry, make_client: MakeClient, version_status: int
 ) -> None:
     hide_without_authorization(server, "", BASIC, version_status)
     anonymous, client = make_client(server), make_client(server, credentials=ALICE)
     assert (anonymous.list_tags("api"), anonymous.find_digest("api", "1")) == (None, None)
-    if version_status == 200:
-        assert (client.list_tags("api"), client.find_digest("api", "1")) == (None, None)
-        return
-    with pytest.raises(RegistryError, match="status 404 without authentication"):
-        client.list_tags("api")
-    with pytest.raises(RegistryError, match="status 404 without authentication"):
-        client.find_digest("api", "1")
+    assert (client.list_tags("api"), client.find_digest("api", "1")) == (["1"], digest_of(b""))
+
+
+def test_credentials_after_404_answer_a_challenge_for_a_token(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    def handle(request: Request) -> Reply:
+        match request.headers.get("authorization"):
+            case "Bearer t0ken":
+                return Reply({"tags": ["1"]})
+            case None:
+                return report_error("NAME_UNKNOWN")
+            case _:
+                challenge = f'Bearer realm="{server.url}/token"'
+                return Reply(status=401, headers={"WWW-Authenticate": challenge})
+
+    server.routes |= {"/v2/": Reply({}), "/token": Reply({"token": "t0ken"}), TAGS: handle}
+    assert make_client(server, credentials=ALICE).list_tags("api") == ["1"]
+
+
+def test_404_with_credentials_is_a_proof_of_an_open_registry(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.routes["/v2/"] = Reply({})
+    server.fallback = lambda _: report_error("NAME_UNKNOWN")
+    client = make_client(server, credentials=ALICE)
+    assert (client.list_tags("api"), client.find_digest("api", "1")) == (None, None)
 
 
 def test_404_after_a_redirect_that_dropped_the_credentials_is_no_proof(

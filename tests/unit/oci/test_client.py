@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -258,6 +259,61 @@ def test_404_of_another_host_after_a_redirect_fails(
         client.list_tags("api")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.2 returned HTTP status 404 after"):
         client.find_digest("api", "1")
+
+
+@pytest.mark.parametrize("key", ["tags", "repositories"])
+@pytest.mark.parametrize("size", [1000, 100])
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+def test_list_without_links_is_read_after_each_full_page(
+    server: FakeRegistry, make_client: MakeClient, key: str, size: int, count: int
+) -> None:
+    names = [f"n{number:04}" for number in range(count)]
+
+    def handle(request: Request) -> Reply:
+        query = dict(parse_qsl(request.target.partition("?")[2]))
+        if int(query["n"]) > size:
+            return Reply(status=400)
+        start = names.index(query["last"]) + 1 if "last" in query else 0
+        return Reply({key: names[start : start + int(query["n"])] or None})
+
+    server.fallback = handle
+    client = make_client(server)
+    assert names == (client.list_tags("api") if key == "tags" else client.list_repositories())
+
+
+@pytest.mark.parametrize(("count", "requests"), [(1000, 2), (1001, 1)])
+def test_list_of_a_registry_that_does_not_page_is_read_to_its_end(
+    server: FakeRegistry, make_client: MakeClient, count: int, requests: int
+) -> None:
+    names = [f"n{number:04}" for number in range(count)]
+    server.routes[TAGS] = Reply({"tags": names})
+    assert make_client(server).list_tags("api") == names
+    assert len(server.requests) == requests
+
+
+def test_list_whose_page_after_a_full_one_fails_is_incomplete(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    def handle(request: Request) -> Reply:
+        if "last=" in request.target:
+            return Reply(status=404)
+        return Reply({"tags": [str(number) for number in range(1000)]})
+
+    server.routes[TAGS] = handle
+    with pytest.raises(RegistryError, match="a list is incomplete"):
+        make_client(server).list_tags("api")
+
+
+def test_long_names_are_kept_in_part_and_are_malformed(
+    server: FakeRegistry, make_client: MakeClient
+) -> None:
+    server.fallback = lambda _: Reply({"tags": ["1", "x" * 4000], "repositories": ["y" * 4000]})
+    client = make_client(server)
+    assert client.list_tags("api") == ["1", "x" * 256]
+    [repository] = client.list_repositories()
+    assert repository == "y" * 256
+    with pytest.raises(InvalidReference):
+        client.list_tags(repository)
 
 
 @pytest.mark.parametrize("is_new_page", [False, True])
