@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from harborguard.errors import InvalidReport, Issue
+from harborguard.listing import CountedSeverity
 from harborguard.model import Finding, Reference, Report, ScanStatus
 from harborguard.references import parse_digest
 from harborguard.reports.decoding import (
@@ -14,6 +15,7 @@ from harborguard.reports.decoding import (
     Identifier,
     decode,
     decode_optional_part,
+    decode_part,
 )
 from harborguard.reports.findings import (
     clip_title,
@@ -34,6 +36,7 @@ from harborguard.reports.image_metadata import (
 )
 
 # The scanners of a report that does not name any.
+_COUNTED = frozenset(CountedSeverity)
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
 # The sensor runs trivy, grype and osv. Its other scanners (dive, dockle, syft) find no
 # vulnerabilities.
@@ -172,6 +175,7 @@ _STRING = Decoder(str)
 _NUMBER = Decoder(float)
 _BOOLEAN = Decoder(bool)
 _SENSOR = Decoder(_Sensor)
+_OPTIONAL_SENSOR = Decoder(_Sensor | None)
 
 
 def parse_envelope(body: bytes, override: Reference | None) -> Report:
@@ -189,13 +193,17 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
     reference = select_reference(override, names)
     finished_at = parse_report_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
-    named = _read_scanners(document.sensor)
-    status = scan.status if findings else _check_empty_scan(scan.status, named)
+    named = _list_named(decode_optional_part(document.sensor, _SENSOR))
+    if scan.status.is_finished and not findings:
+        _require_vulnerability_scanner(document.sensor)
+    # The scanner that failed may be the one whose findings would count.
+    has_counted = any(finding.severity.value in _COUNTED for finding in findings)
+    is_failed = scan.status is ScanStatus.PARTIAL and not has_counted
     return Report(
         reference=reference,
         findings=findings,
         scanners=_list_scanners(findings, named),
-        status=status,
+        status=ScanStatus.FAILED if is_failed else scan.status,
         external_id=scan.id,
         digest=(override and override.digest) or digest or select_digest(reference, names),
         started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
@@ -232,26 +240,22 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
     )
 
 
-def _read_scanners(sensor: Raw) -> list[str]:
-    """Return the names of the sensor's scanners; none if they are missing or malformed."""
-    reported = decode_optional_part(sensor, _SENSOR)
-    return [name for name in (reported and reported.scanner_versions) or () if name]
+def _list_named(sensor: _Sensor | None) -> list[str]:
+    return [name for name in (sensor and sensor.scanner_versions) or () if name]
 
 
-def _check_empty_scan(status: ScanStatus, scanners: list[str]) -> ScanStatus:
-    """Return the status to record for a scan without vulnerabilities.
+def _require_vulnerability_scanner(sensor: Raw) -> None:
+    """Raise InvalidReport if the sensor names scanners, and none looks for vulnerabilities.
 
-    A partial one has failed: the scanner that failed may be the one for vulnerabilities. Raise
-    InvalidReport for a finished scan if none of its scanners looks for vulnerabilities.
+    Raise it too if the sensor cannot be read: it may name such scanners alone.
     """
-    known = {name.strip().lower() for name in scanners} & _VULNERABILITY_SCANNERS
-    if status.is_finished and scanners and not known:
+    named = _list_named(decode_part(sensor, _OPTIONAL_SENSOR, "sensor") if sensor else None)
+    if named and not {name.strip().lower() for name in named} & _VULNERABILITY_SCANNERS:
         names = ", ".join(sorted(_VULNERABILITY_SCANNERS))
         raise InvalidReport(
             "The report says nothing about vulnerabilities: none of its scanners looks for them.",
             [Issue("sensor.scannerVersions", f"has none of the scanners {names}")],
         )
-    return ScanStatus.FAILED if status is ScanStatus.PARTIAL else status
 
 
 def _list_scanners(findings: tuple[Finding, ...], named: list[str]) -> tuple[str, ...]:

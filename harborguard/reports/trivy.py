@@ -38,6 +38,7 @@ _SCANNERS = ("trivy",)
 _UNKNOWN_TYPES = {"cyclonedx", "spdx"}
 # Classes of results that list packages. Other classes are about secrets, licences or configuration.
 _PACKAGE_CLASSES = {"os-pkgs", "lang-pkgs"}
+_NO_CLASS = {b"", b"null", b'""'}  # JSON
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -185,13 +186,13 @@ def _read_findings(results: list[_Result], path: str) -> tuple[Finding, ...]:
 def _lists_packages(result: _Result) -> bool:
     """Return whether the scanner looked for vulnerabilities in packages.
 
-    Old versions write no class, but null for a package list without vulnerabilities.
+    Old versions write no class, but null for a package list without vulnerabilities. A class that
+    is no text is unknown, like one of another kind.
     """
     if result.vulnerabilities:
         return True
-    result_class = decode_optional_part(result.result_class, _STRING)
-    if result_class:
-        return result_class in _PACKAGE_CLASSES
+    if bytes(memoryview(result.result_class)[:5]) not in _NO_CLASS:
+        return decode_optional_part(result.result_class, _STRING) in _PACKAGE_CLASSES
     return result.vulnerabilities is not UNSET or bytes(memoryview(result.packages)[:1]) == b"["
 
 

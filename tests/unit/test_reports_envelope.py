@@ -7,6 +7,7 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
+from harborguard.reports.decoding import MAX_PART
 from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
 OVERRIDE = Reference("quay.io", "acme/tool", "7")
@@ -120,7 +121,8 @@ def test_finding_of_two_scanners_is_merged() -> None:
 def test_scanners_are_those_of_the_sensor_else_the_sources_of_findings(
     sensor: object, scanners: tuple[str, ...]
 ) -> None:
-    assert parse(make_document(sensor=sensor)).scanners == scanners
+    finding = make_vulnerability(source=None)
+    assert parse(make_document(finding, sensor=sensor)).scanners == scanners
     finding = make_vulnerability(source="grype")
     expected = ("grype",) if scanners == ("harborguard-sensor",) else scanners
     assert parse(make_document(finding, sensor=sensor)).scanners == expected
@@ -158,13 +160,18 @@ def test_scanners_of_findings_without_source_are_those_of_the_sensor() -> None:
 @pytest.mark.parametrize("status", list(ScanStatus))
 def test_status_is_parsed(status: ScanStatus) -> None:
     document = change_scan(status=status.value)
-    document["findings"]["vulnerabilities"] = [make_vulnerability(severity="NEGLIGIBLE")]
+    document["findings"]["vulnerabilities"] = [make_vulnerability(severity="LOW")]
     assert status is parse(document).status
 
 
-@pytest.mark.parametrize("vulnerabilities", [[], None])
+UNCOUNTED = [{"severity": word} for word in ("NEGLIGIBLE", "INFO", "UNKNOWN", "other")]
+
+
+@pytest.mark.parametrize(
+    "vulnerabilities", [[], None, [make_vulnerability(**each) for each in UNCOUNTED]]
+)
 @pytest.mark.parametrize("status", list(ScanStatus))
-def test_partial_scan_without_vulnerabilities_has_failed(
+def test_partial_scan_without_counted_vulnerabilities_has_failed(
     vulnerabilities: object, status: ScanStatus
 ) -> None:
     document = change_scan(status=status.value)
@@ -191,6 +198,31 @@ def test_finished_scan_without_scanner_of_vulnerabilities_is_rejected(status: Sc
     assert issue.message.startswith("has none of the scanners anchore, clair, docker-scout, grype,")
     document["findings"]["vulnerabilities"] = [make_vulnerability()]
     assert parse(document).status is status
+
+
+@pytest.mark.parametrize(
+    ("sensor", "path"),
+    [
+        ({"scannerVersions": ["dockle"]}, "sensor.scannerVersions"),
+        ({"scannerVersions": "dockle"}, "sensor.scannerVersions"),
+        ({"scannerVersions": {"dockle": "1"}, "x": "y" * MAX_PART}, "sensor"),
+        ("dockle", "sensor"),
+        ([], "sensor"),
+    ],
+)
+def test_unreadable_sensor_of_a_scan_without_vulnerabilities_is_rejected(
+    sensor: object, path: str
+) -> None:
+    with pytest.raises(InvalidReport) as caught:
+        parse(make_document(sensor=sensor))
+    assert [issue.path for issue in caught.value.issues] == [path]
+
+
+@pytest.mark.parametrize("sensor", [None, {}, {"scannerVersions": None}, {"scannerVersions": {}}])
+def test_scan_without_vulnerabilities_whose_sensor_names_no_scanner_is_accepted(
+    sensor: object,
+) -> None:
+    assert parse(make_document(sensor=sensor)).status is ScanStatus.SUCCESS
 
 
 @pytest.mark.parametrize("name", ["trivy", "grype", "osv", "osv-scanner", " Trivy ", "snyk"])

@@ -7,6 +7,7 @@ import pytest
 
 from harborguard.errors import InvalidReport
 from harborguard.model import Finding, Reference, Report, ScanStatus, Severity
+from harborguard.reports.decoding import MAX_PART
 from tests.support.report_documents import DIGEST, OTHER_DIGEST, issues_of, parse
 
 OVERRIDE = Reference("quay.io", "acme/tool", "7")
@@ -125,6 +126,9 @@ def test_packages_without_vulnerabilities_give_no_findings(results: list[object]
         [{"Target": "x", "Class": "secret", "Vulnerabilities": None}],
         [{"Target": "x", "Class": "config", "Vulnerabilities": []}],
         [{"Target": "x", "Class": "secret", "Packages": [{"Name": "libc6"}]}],
+        [{"Target": "x", "Class": 5, "Packages": []}],
+        [{"Target": "x", "Class": {"a": 1}, "Vulnerabilities": None}],
+        [{"Target": "x", "Class": "x" * MAX_PART, "Vulnerabilities": None}],
     ],
 )
 def test_results_that_list_no_packages_are_rejected(results: list[object]) -> None:
