@@ -1,7 +1,7 @@
 """Registry sync: read a registry's repositories and tags and record them in the store."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,7 +138,7 @@ def plan_sync(
 
 def synchronize(
     conn: Connection, registry: RegistryClient, plan: SyncPlan
-) -> Iterator[RepositoryOutcome]:
+) -> Generator[RepositoryOutcome]:
     """Read and record each repository of a plan, and yield its outcome.
 
     Worker threads read ahead while this thread records. A repository that fails is left unchanged
@@ -156,8 +156,10 @@ def synchronize(
         )
 
     consecutive_failures = 0
+    # If only the loop referred to it, an exception would close it before the registry client.
+    readings = _read_ahead((*plan.repositories, *plan.unlisted), read)
     try:
-        for repository, future in _read_ahead((*plan.repositories, *plan.unlisted), read):
+        for repository, future in readings:
             outcome = _record(conn, plan, repository, future)
             is_unavailable = isinstance(outcome.error, RegistryUnavailable)
             consecutive_failures = consecutive_failures + 1 if is_unavailable else 0
@@ -169,6 +171,7 @@ def synchronize(
                 )
     finally:
         registry.close()  # makes requests that worker threads still send fail
+        readings.close()  # waits for the worker threads
     record_sync(conn, plan.organization_id, plan.registry_id, plan.started_at)
 
 
@@ -302,7 +305,7 @@ def _record(
 
 def _read_ahead(
     repositories: tuple[str, ...], read: ReadRepository
-) -> Iterator[tuple[str, Future[RepositoryReading]]]:
+) -> Generator[tuple[str, Future[RepositoryReading]]]:
     """Yield each repository with its result, in order; keep a bounded number of results."""
     pending: deque[tuple[str, Future[RepositoryReading]]] = deque()
     with ThreadPoolExecutor(MAX_CONNECTIONS) as executor:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from harborguard.model import ObservedRepository, ObservedTag, TagChanges
+from harborguard.oci import RegistryClient
+from harborguard.oci.sync import Selection, plan_sync, synchronize
 from harborguard.store.connection import Connection
-from harborguard.store.registries import get_registry
+from harborguard.store.registries import ensure_registry, get_registry
 from harborguard.store.repositories import record_repository
 from tests.support import reports
 from tests.support.commands import Commands, Result
@@ -603,6 +605,30 @@ def test_sync_stops_if_the_registry_is_down(
     assert lines[-1].endswith("; 3 failed, 17 skipped")
     assert tables(conn) == before
     assert conn.execute("SELECT last_synced_at FROM registries").fetchone() == began
+
+
+def test_exception_while_recording_ends_the_requests(
+    server: FakeRegistry, conn: Connection, acme: str
+) -> None:
+    """As by Ctrl-C. Each repository has more tags than the threads read meanwhile."""
+    ensure_registry(conn, acme, server.host)
+    tags = [f"t{number}" for number in range(500)]
+
+    def handle(request: Request) -> Reply:
+        if request.path == CATALOG:
+            return Reply({"repositories": ["first", *(f"r{number}" for number in range(20))]})
+        if request.path.endswith("/tags/list"):
+            return Reply({"tags": ["t0"] if "/first/" in request.path else tags})
+        return Reply(b"{}", headers={"Docker-Content-Digest": digest_of(b"")})
+
+    server.fallback = handle
+    registry = RegistryClient(server.host, plain_http=True)
+    plan = plan_sync(conn, acme, registry, Selection())
+    outcomes = synchronize(conn, registry, plan)
+    assert next(outcomes).repository == "first"
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.throw(KeyboardInterrupt)
+    assert len(server.requests) < len(tags)
 
 
 def test_sync_of_docker_hub_fails_with_the_reason(run: Commands) -> None:
