@@ -19,7 +19,7 @@ class Config:
     """The settings of the service and the command line.
 
     `database_url` is empty if none is set; the command line and `make run` then use the embedded
-    server. Times are in seconds, except `statement_timeout_ms`.
+    server. Times are in seconds, except those in `_ms`.
     """
 
     database_url: str = ""
@@ -39,6 +39,8 @@ class Config:
     max_upload_bytes: int = 64 * 2**20
     new_scans_per_minute: int = 1200
     rejections_per_minute: int = 30
+    exports: int = 1
+    export_timeout_ms: int = 20_000
     docs: bool = True
     registry_password: str = field(default="", repr=False)
     sudo_uid: int | None = None
@@ -110,6 +112,10 @@ class Config:
             ),
             rejections_per_minute=env.int(
                 "HARBORGUARD_REJECTIONS_PER_MINUTE", cls.rejections_per_minute, validate=positive
+            ),
+            exports=env.int("HARBORGUARD_EXPORTS", cls.exports, validate=positive),
+            export_timeout_ms=env.int(
+                "HARBORGUARD_EXPORT_TIMEOUT_MS", cls.export_timeout_ms, validate=positive
             ),
             docs=env.bool("HARBORGUARD_DOCS", cls.docs),
             registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),

@@ -9,6 +9,7 @@ from harborguard.api import (
     auth,
     changes,
     docs,
+    exports,
     health,
     images,
     openapi,
@@ -26,6 +27,7 @@ __all__ = ["Services", "init_api"]
 RESOURCES = (
     images.blueprint,
     changes.blueprint,
+    exports.blueprint,
     scans.blueprint,
     audit.blueprint,
     registries.blueprint,
@@ -39,7 +41,7 @@ class _Id(BaseConverter):
     Otherwise `Allow` of these routes has the method DELETE of an image.
     """
 
-    regex = "(?!(?:changes|lookup|summary)$)[^/]+"
+    regex = "(?!(?:changes|export|lookup|summary)$)[^/]+"
     part_isolating = True
 
 

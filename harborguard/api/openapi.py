@@ -224,13 +224,16 @@ def _response_object(operation: Operation, status: int) -> dict[str, Any]:
         response["content"] = {"application/json": content}
     elif body is not None:
         response["content"] = {
-            media_type: {"schema": {"type": "object" if "json" in media_type else "string"}}
-            for media_type in body
+            media_type: {"schema": {"type": _type_of(media_type)}} for media_type in body
         }
     ignored = _IGNORED_PARAMETERS if operation.query else {}
     if headers := {**operation.response_headers, **ignored}:
         response["headers"] = _headers(headers)
     return response
+
+
+def _type_of(media_type: str) -> str:
+    return "object" if media_type == "application/json" else "string"
 
 
 def _example_of(schema: Schema) -> dict[str, Any]:

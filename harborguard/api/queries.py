@@ -7,7 +7,7 @@ parameters of a link: page and limit first, then the normalized filters in the o
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import g
 from marshmallow import (
@@ -48,6 +48,7 @@ from harborguard.listing import (
     VulnerabilitySortKey,
 )
 from harborguard.model import Action, Grade, Reference, Severity
+from harborguard.store.images.export import ExportFormat
 
 MAX_OFFSET = 2**63 - 1  # the maximum of a bigint
 MAX_IGNORED = 200  # characters of names in X-Ignored-Parameters
@@ -219,6 +220,19 @@ class ListImagesQuery(ImageFiltersQuery, PageQuery):
         """Return the criteria and the page."""
         page = Page(data.pop("page"), data.pop("limit"))
         return ImageCriteria(**data), page
+
+
+class ExportImagesQuery(ImageFiltersQuery):
+    """The query of GET /api/images/export, and of the command `export`."""
+
+    format = Word(ExportFormat, load_default=ExportFormat.CSV, description="The format.")
+    sort = SortOrder(IMAGE_SORTS, default="createdAt:desc")
+
+    @post_load
+    def to_criteria(self, data: dict[str, Any], **_: Any) -> tuple[ImageCriteria, ExportFormat]:
+        """Return the criteria and the format."""
+        export_format = data.pop("format")
+        return ImageCriteria(**data), export_format
 
 
 class ListChangesQuery(QuerySchema):
@@ -408,6 +422,21 @@ def parse_query(schema: Schema, arguments: MultiDict[str, str]) -> Any:
     Note the parameters that were not understood for the response's X-Ignored-Parameters.
     """
     g.ignored_parameters = list_ignored(schema, arguments)
+    return _load(schema, arguments)
+
+
+def parse_query_text(schema: Schema, text: str) -> Any:
+    """Return the query of a query string; raise InvalidRequest as `parse_query` does.
+
+    Raise it too for a parameter that is not understood.
+    """
+    arguments = MultiDict(parse_qsl(text, keep_blank_values=True))
+    if ignored := list_ignored(schema, arguments):
+        raise InvalidRequest(f"The query has parameters that are not understood: {ignored}.")
+    return _load(schema, arguments)
+
+
+def _load(schema: Schema, arguments: MultiDict[str, str]) -> Any:
     known = {field.data_key or name for name, field in schema.load_fields.items()}
     repeated = {
         name: "given more than once; separate values with a comma"

@@ -8,6 +8,7 @@ import click
 from harborguard import __version__
 from harborguard.cli import (
     credentials,
+    export,
     images,
     organizations,
     prune,
@@ -40,6 +41,7 @@ for command in (
     credentials.token,
     scans.ingest,
     images.image,
+    export.export,
     registries.registry,
     prune.prune,
 ):

@@ -77,6 +77,15 @@ def connect(config: Config) -> Connection:
         raise ConfigurationError(message) from error
 
 
+def connect_for_export(config: Config) -> Connection:
+    """Return a connection outside the pool, for one export of the service.
+
+    It has PostgreSQL's planner settings, because an export reads whole tables, and the statement
+    timeout of requests.
+    """
+    return Connection.connect(validated_url(config), **_connect_arguments(config, {}))
+
+
 def validated_url(config: Config) -> str:
     """Return the database URL; raise ConfigurationError if libpq cannot parse it."""
     try:
