@@ -10,11 +10,14 @@ from harborguard.api.auth import require
 from harborguard.api.openapi import documented
 from harborguard.api.queries import ExportImagesQuery, parse_query
 from harborguard.api.services import release_connection, services
+from harborguard.errors import InvalidRequest
 from harborguard.model import Role
 from harborguard.store.images.export import ExportFormat, export_images
 
 blueprint = Blueprint("exports", __name__, url_prefix="/images/export")
 
+_SEND_TIMEOUT = 5.0  # seconds in which the client must take a block
+_NEEDS_HTTP11 = "An export needs HTTP/1.1 or later, which shows whether a response is complete."
 _QUERY = ExportImagesQuery()
 _MEDIA_TYPES = {
     ExportFormat.CSV: "text/csv",
@@ -35,10 +38,13 @@ def export_image_list() -> Response:
     response, so clients of HTTP/1.1 report an error.
     """
     criteria, export_format = parse_query(_QUERY, request.args)
+    if request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
+        raise InvalidRequest(_NEEDS_HTTP11)
     headers = {"Content-Disposition": f'attachment; filename="images.{export_format}"'}
     media_type = _MEDIA_TYPES[export_format]
     if request.method == "HEAD":
-        return Response(headers=headers, mimetype=media_type)
+        # An iterator, unlike an empty body, has no Content-Length, as the response to GET.
+        return Response(iter(()), headers=headers, mimetype=media_type)
     release_connection()
     principal = g.principal
     blocks = export_images(
@@ -46,6 +52,9 @@ def export_image_list() -> Response:
     )
     # Errors before the first block have the envelope of other errors.
     first = next(blocks, b"")
+    if client := request.environ.get("gunicorn.socket"):
+        # Otherwise a client that stops reading would keep the snapshot, which blocks vacuum.
+        client.settimeout(_SEND_TIMEOUT)
     return Response(_log_errors(first, blocks), headers=headers, mimetype=media_type)
 
 

@@ -1,6 +1,7 @@
 """Command that writes all images of an organization to a file."""
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ import click
 
 from harborguard.api.queries import ExportImagesQuery, parse_query_text
 from harborguard.cli.database import open_database
-from harborguard.cli.terminal import org_option, print_message
+from harborguard.cli.terminal import count, org_option, print_message
 from harborguard.listing import Page
 from harborguard.model import Scope
 from harborguard.store import organizations
@@ -49,6 +50,8 @@ def export(path: Path, organization: str, *, export_format: str, query: str, for
     criteria, parsed_format = parse_query_text(ExportImagesQuery(), text)
     if path != _STANDARD_OUTPUT and path.exists() and not force:
         raise click.UsageError(f"{path} exists; replace it with --force")
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"{path} is not a regular file; use - for standard output")
     with open_database() as conn:
         scope = Scope(organizations.get_organization(conn, organization))
         total = list_images(conn, scope, criteria, Page(1, 1)).total
@@ -56,7 +59,7 @@ def export(path: Path, organization: str, *, export_format: str, query: str, for
             blocks = copy_out(conn, *build_export(scope, criteria, parsed_format))
             lines = _write(blocks, output, total)
     images = lines - (parsed_format is ExportFormat.CSV)
-    print_message(f"exported {images} images")
+    print_message(f"exported {count(images, 'image')}")
 
 
 def _write(blocks: Iterator[bytes], output: BinaryIO, total: int) -> int:
@@ -78,13 +81,14 @@ def _open_output(path: Path) -> Iterator[BinaryIO]:
     if path == _STANDARD_OUTPUT:
         yield sys.stdout.buffer
         return
-    partial = path.with_name(f"{path.name}.part")
+    target = path.resolve()  # a link stays a link
+    partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with partial.open("wb") as output:
+        with partial.open("xb") as output:
             yield output
             output.flush()
             os.fsync(output.fileno())
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
     finally:

@@ -77,15 +77,6 @@ def connect(config: Config) -> Connection:
         raise ConfigurationError(message) from error
 
 
-def connect_for_export(config: Config) -> Connection:
-    """Return a connection outside the pool, for one export of the service.
-
-    It has PostgreSQL's planner settings, because an export reads whole tables, and the statement
-    timeout of requests.
-    """
-    return Connection.connect(validated_url(config), **_connect_arguments(config, {}))
-
-
 def validated_url(config: Config) -> str:
     """Return the database URL; raise ConfigurationError if libpq cannot parse it."""
     try:
@@ -100,6 +91,11 @@ def validated_url(config: Config) -> str:
 def request_settings(config: Config) -> dict[str, Any]:
     """Return psycopg's connect arguments for the pool's connections."""
     return _connect_arguments(config, _PLANNER_SETTINGS)
+
+
+def export_settings(config: Config) -> dict[str, Any]:
+    """Return psycopg's connect arguments for an export of the service: default plans."""
+    return _connect_arguments(config, {})
 
 
 def command_settings(config: Config) -> dict[str, Any]:

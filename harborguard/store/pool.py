@@ -12,7 +12,12 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from harborguard.config import Config
-from harborguard.store.connection import Connection, request_settings, validated_url
+from harborguard.store.connection import (
+    Connection,
+    export_settings,
+    request_settings,
+    validated_url,
+)
 
 T = TypeVar("T")
 
@@ -142,3 +147,14 @@ def make_pool(config: Config) -> Pool:
         name="images",
         open=False,
     )
+
+
+def connect_for_export(config: Config) -> DeadlineConnection:
+    """Return a connection outside the pool, for one export of the service.
+
+    It has PostgreSQL's planner settings, because an export reads whole tables.
+    """
+    conn = DeadlineConnection.connect(validated_url(config), **export_settings(config))
+    conn.timeout = config.export_timeout_ms / 1000 + 0.5
+    conn.first_timeout = config.pool_timeout
+    return conn

@@ -11,6 +11,7 @@ HEADER = "X-Ignored-Parameters"
 ROUTES = [
     ("/api/images", ""),
     ("/api/images/summary", ""),
+    ("/api/images/export", ""),
     ("/api/images/IMAGE/tags", ""),
     ("/api/images/IMAGE/vulnerabilities", ""),
     ("/api/vulnerabilities", "cveId=x"),
@@ -48,7 +49,7 @@ def test_unknown_names_are_named_and_known_ones_are_not(
 def test_header_is_sent_with_an_error(
     client: FlaskClient, headers: dict[str, str], path: str, query: str
 ) -> None:
-    name = "riskScore" if path.endswith("summary") else "page"
+    name = "riskScore" if path.endswith(("summary", "export")) else "page"
     assert get_ignored(client, headers, f"{path}?{query}&{name}=x&foo=1", 400) == "foo"
 
 

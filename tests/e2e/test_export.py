@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from harborguard.config import Config
 from harborguard.store.connection import Connection, connect
 from harborguard.store.counters import repair_counters
 from tests.support.commands import Commands
-from tests.support.fault_injection import Cluster, cluster, deployed, seed
+from tests.support.fault_injection import Cluster, cluster, deployed, pgbouncer, relay_to, seed
 from tests.support.service import PRODUCTION, Service, free_port, running, start
 from tests.support.tenants import Tenants, with_names
 from tests.support.waiting import wait_until
@@ -116,16 +117,120 @@ def test_export_occupies_one_worker_and_another_one_is_rejected(
     assert statuses == [429, 429]
 
 
+def is_running(server: Cluster) -> bool:
+    return server.execute(f"SELECT count(*) {ACTIVE}") != [(0,)]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_export_ends_if_the_client_stops_reading(
+    database: tuple[Cluster, list[str]], threads: str
+) -> None:
+    server, keys = database
+    port = free_port()
+    process = start(PRODUCTION, port, DATABASE_URL=server.url, HARBORGUARD_THREADS=threads)
+    with running(process, port) as service:
+        with begin_export(service, keys[0]) as client:
+            assert is_running(server)
+            wait_until(lambda: not is_running(server))
+            assert not read_to_end(client).endswith(LAST_CHUNK)
+        assert service.request("/api/images", {"X-API-Key": keys[0]}).status == 200
+    assert not any("WORKER TIMEOUT" in line for line in service.output)
+
+
+def test_export_ends_at_its_timeout_if_the_client_reads_slowly(
+    database: tuple[Cluster, list[str]],
+) -> None:
+    server, keys = database
+    port = free_port()
+    settings = {"DATABASE_URL": server.url, "HARBORGUARD_EXPORT_TIMEOUT_MS": "2000"}
+    with running(start(PRODUCTION, port, **settings), port) as service:
+        with begin_export(service, keys[0]) as client:
+            # Each pause is shorter than the time in which a client must take a block.
+            wait_until(lambda: not is_running(server) or not client.recv(65536))
+            assert not read_to_end(client).endswith(LAST_CHUNK)
+        wait_until(lambda: any('"error":"StatementTimeout"' in line for line in service.output))
+
+
+def test_export_ends_if_the_database_stops_responding(
+    database: tuple[Cluster, list[str]],
+) -> None:
+    server, keys = database
+    port = free_port()
+    with relay_to(server) as (relay, url):
+        settings = {"DATABASE_URL": url, "HARBORGUARD_EXPORT_TIMEOUT_MS": "2000"}
+        with running(start(PRODUCTION, port, **settings), port) as service:
+            with begin_export(service, keys[0]) as client:
+                relay.forwarding.clear()
+                assert not read_to_end(client).endswith(LAST_CHUNK)
+            relay.forwarding.set()
+        assert not any("WORKER TIMEOUT" in line for line in service.output)
+
+
+def test_export_is_complete_if_the_service_is_stopped_meanwhile(
+    database: tuple[Cluster, list[str]], service: Service
+) -> None:
+    with begin_export(service, database[1][0]) as client:
+        service.process.terminate()
+        received = read_to_end(client)
+    assert received.endswith(LAST_CHUNK)
+    assert received.count(b'"createdAt"') == IMAGES + 1
+    assert service.process.wait(timeout=60) == 0
+
+
+def test_head_has_the_headers_of_get(database: tuple[Cluster, list[str]], service: Service) -> None:
+    path = "/api/images/export?search=xx1"
+    headers = {"X-API-Key": database[1][0]}
+    names = [set(service.request(path, headers, method).headers) for method in ("GET", "HEAD")]
+    assert names[0] - names[1] == {"transfer-encoding"}
+    assert names[1] <= names[0]
+
+
+def test_export_over_http_1_0_is_rejected(
+    database: tuple[Cluster, list[str]], service: Service
+) -> None:
+    server, keys = database
+    request = f"GET /api/images/export HTTP/1.0\r\nHost: x\r\nX-API-Key: {keys[0]}\r\n\r\n"
+    message = "An export needs HTTP/1.1 or later, which shows whether a response is complete."
+    response = service.send(request.encode())
+    assert response.status == 400
+    assert response.json == {"error": {"code": "BAD_REQUEST", "message": message}}
+    with deployed(server.url) as proxied:
+        response = proxied.send(request.encode())
+    assert response.status == 400
+    message = "The request is malformed."
+    assert response.json == {"error": {"code": "BAD_REQUEST", "message": message}}
+
+
+def test_exports_through_pgbouncer_are_complete_and_one_at_a_time(
+    database: tuple[Cluster, list[str]],
+) -> None:
+    server, keys = database
+    with pgbouncer(server) as pooler_port:
+        url = f"postgresql://harborguard@127.0.0.1:{pooler_port}/harborguard"
+        port = free_port()
+        process = start(PRODUCTION, port, DATABASE_URL=url, HARBORGUARD_POOLER="on")
+        with running(process, port) as service:
+            with begin_export(service, keys[0]) as client:
+                headers = {"X-API-Key": keys[1]}
+                assert service.request("/api/images/export", headers).status == 429
+                received = read_to_end(client)
+            assert received.endswith(LAST_CHUNK)
+            assert received.count(b'"createdAt"') == IMAGES + 1
+            assert service.request("/api/images/export?search=xx1", headers).status == 200
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
 @pytest.mark.parametrize("is_interrupted", [False, True])
 def test_export_through_nginx_is_complete_or_an_error_of_the_client(
-    database: tuple[Cluster, list[str]], tmp_path: Path, is_interrupted: bool
+    database: tuple[Cluster, list[str]], tmp_path: Path, is_interrupted: bool, encoding: str
 ) -> None:
     server, keys = database
     output = tmp_path / "images.ndjson"
     with deployed(server.url) as service:
         url = f"http://127.0.0.1:{service.port}/api/images/export?format=ndjson"
         command = ["curl", "-sN", "-H", f"X-API-Key: {keys[0]}", "-o", str(output), url]
+        command += ["--compressed"] if encoding == "gzip" else []
         with subprocess.Popen(command) as process:
             if is_interrupted:
                 wait_until(lambda: output.exists() and output.stat().st_size > 0)
@@ -164,13 +269,13 @@ def test_command_writes_a_file_and_does_not_replace_it(run: Commands, tmp_path: 
     result = run(f"export {path} --org acme")
     assert (result.exit_code, f"{path} exists" in result.output) == (2, True)
     result = run(f"export {path} --org acme --force --query grade=D")
-    assert (result.exit_code, result.output) == (0, "exported 1 images\n")
+    assert (result.exit_code, result.output) == (0, "exported 1 image\n")
     assert names(path.read_text()) == ["ghcr.io/acme/b"]
 
 
 def test_command_writes_ndjson_to_standard_output(run: Commands) -> None:
     result = run("export - --org globex --format ndjson")
-    assert (result.exit_code, result.stderr) == (0, "exported 1 images\n")
+    assert (result.exit_code, result.stderr) == (0, "exported 1 image\n")
     assert [json.loads(line)["name"] for line in result.stdout.splitlines()] == ["ghcr.io/globex/c"]
 
 
@@ -205,6 +310,19 @@ def test_command_that_fails_midway_leaves_the_file_as_it_was(
     assert result.exit_code == 1
     assert path.read_text() == "before"
     assert [each.name for each in tmp_path.iterdir()] == ["images.csv"]
+
+
+def test_command_replaces_the_target_of_a_link_and_no_device(run: Commands, tmp_path: Path) -> None:
+    path, link = tmp_path / "images.csv", tmp_path / "link.csv"
+    path.touch()
+    link.symlink_to(path)
+    assert run(f"export {link} --org acme --force").exit_code == 0
+    assert link.is_symlink()
+    assert len(names(path.read_text())) == 2
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    result = run(f"export {pipe} --org acme --force")
+    assert (result.exit_code, pipe.is_fifo()) == (2, True)
 
 
 def test_command_reports_a_directory_that_it_cannot_write(run: Commands, tmp_path: Path) -> None:

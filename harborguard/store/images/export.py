@@ -1,17 +1,20 @@
 """Export the images of a scope as CSV or NDJSON: one snapshot, written by COPY (contract 8.16)."""
 
 from collections.abc import Generator
+from contextlib import closing
 from enum import StrEnum
+from time import monotonic
 from typing import LiteralString
 
 from harborguard.config import Config
-from harborguard.errors import RateLimited
+from harborguard.errors import RateLimited, StatementTimeout
 from harborguard.listing import ImageCriteria
 from harborguard.model import Scope
-from harborguard.store.connection import Connection, connect_for_export
+from harborguard.store.connection import Connection
 from harborguard.store.images.columns import iso_time
 from harborguard.store.images.filters import ImageFilters, Parameters
 from harborguard.store.images.query import DEFAULT_SORT, ORDERS
+from harborguard.store.pool import connect_for_export
 from harborguard.store.statements import STATEMENTS
 
 _BLOCK = 64 * 1024  # bytes
@@ -38,15 +41,23 @@ def export_images(
 
     It opens a connection, and closes it when the generator is exhausted or closed. A caller (the id
     of a principal) may run one export at a time, and the service `Config.exports` of them. Raise
-    RateLimited for another one. The statement may take `Config.export_timeout_ms`.
+    RateLimited for another one, and StatementTimeout after `Config.export_timeout_ms`, which
+    includes the time between two blocks.
     """
+    deadline = monotonic() + config.export_timeout_ms / 1000
     statement, parameters = build_export(scope, criteria, export_format)
     with connect_for_export(config) as conn, conn.transaction():
         begin = {"slots": config.exports, "timeout_ms": config.export_timeout_ms, "caller": caller}
         [(is_free, has_slot)] = conn.execute(STATEMENTS["begin_export"], begin).fetchall()
         if not has_slot:
             raise RateLimited(_BUSY if is_free else _ONE_EXPORT, retry_after=5)
-        yield from copy_out(conn, statement, parameters)
+        with closing(copy_out(conn, statement, parameters)) as blocks:
+            for block in blocks:
+                yield block
+                # PostgreSQL cannot cancel a COPY that waits until its output is read.
+                conn.timeout = deadline - monotonic()
+                if conn.timeout < 0:
+                    raise StatementTimeout
 
 
 def copy_out(
