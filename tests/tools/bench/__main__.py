@@ -40,6 +40,7 @@ from tests.tools.bench.document import (
     write_document,
 )
 from tests.tools.bench.drive import LoadResult, drive
+from tests.tools.bench.exports import measure_exports
 from tests.tools.bench.load import SIZES, BenchTenant, load, rescan
 from tests.tools.postgres_cluster import running_cluster
 
@@ -89,6 +90,13 @@ def measure(config: Config, tenants: dict[str, BenchTenant], directory: Path) ->
                 targets = make_targets(service, conn, tenants, static_port)
                 http, sql = measure_interleaved(targets, conn, tenants)
             memory = measure_memory(service)
+            exports = measure_exports(
+                service.port,
+                tenants,
+                lambda: measure_memory(service),
+                rounds=ROUNDS,
+                seconds=SECONDS,
+            )
         transactions = {
             clients: statistics.median(
                 pgbench.transactions_per_second(
@@ -101,7 +109,7 @@ def measure(config: Config, tenants: dict[str, BenchTenant], directory: Path) ->
         sql |= time_rescanned(conn, tenants)
         counter_cost = recording.measure_counter_cost(conn)
     space = measure_space(directory / "space")
-    return Measurements(http, sql, {}, transactions, memory, counter_cost, space)
+    return Measurements(http, sql, {}, transactions, memory, counter_cost, space, exports)
 
 
 def measure_older_store() -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tests.tools.bench.churn import FINDINGS, FIRST, IMAGES, LAST, Space
 from tests.tools.bench.drive import LoadResult
+from tests.tools.bench.exports import Exports
 from tests.tools.bench.load import SIZES
 
 DEFAULT_PAGE = "default page"
@@ -35,7 +36,8 @@ class Measurements:
 
     `http` are the loads, `sql` the milliseconds of a list, `older_sql` the same on PostgreSQL 15,
     `transactions` what pgbench does per second by number of clients, `memory` is in MiB, and
-    `counter_cost` is a ratio of times. `space` is what scans need on disk.
+    `counter_cost` is a ratio of times. `space` is what scans need on disk. `exports` are exports of
+    all images.
     """
 
     http: dict[Case, LoadResult]
@@ -45,6 +47,7 @@ class Measurements:
     memory: float
     counter_cost: float
     space: Space
+    exports: Exports
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ def _ratio_figures(measured: Measurements) -> list[Figure]:
         (f"{LOOKUP} over default page, 1M", rate(LOOKUP, "1M") / first, 1),
         (f"{FIRST_CHANGES} over default page, 1M", rate(FIRST_CHANGES, "1M") / first, 1 / 1.5),
         (f"{LAST_CHANGES} over default page, 1M", rate(LAST_CHANGES, "1M") / first, 1 / 1.5),
+        *(
+            (f"export of 1M images as {name}, thousand rows/s", rows / 1000, 100)
+            for name, rows in measured.exports.rates.items()
+        ),
     ]
     return [Figure(name, value, required, at_least=True) for name, value, required in ratios]
 
@@ -139,6 +146,12 @@ def _cost_figures(measured: Measurements) -> list[Figure]:
         ("memory of master and 2 workers after load (PSS), MiB", measured.memory, 85),
         ("recording 500 images with counters over without", measured.counter_cost, 1.5),
         (f"database size, round {LAST} of scans over round {FIRST}", measured.space.growth, 1.3),
+        ("memory that exports of 1M images add (PSS), MiB", measured.exports.memory, 20),
+        (
+            "p99 of another organization beside an export over without",
+            measured.exports.p99_ratio,
+            3,
+        ),
     ]
     return [Figure(name, value, required, at_least=False) for name, value, required in costs]
 
