@@ -32,7 +32,7 @@ def images(tenants: Tenants) -> None:
     found = acme.add_image("ghcr.io/acme/b", 80, critical=1, latest_tag='a,"b"\n', tag_count=2)
     acme.add_findings(found, [("CVE-1", "openssl", None)])
     acme.add_image("ghcr.io/acme/a", 10, low=3, latest_digest="sha256:1\\n")
-    acme.add_tag(acme.add_image("quay.io/acme/c"), "1")
+    acme.add_tag(acme.add_image("quay.io/acme/c", latest_tag="\\.\x01\x02\\N\u2028é"), "1")
     tenants.globex.add_image("ghcr.io/globex/x", 10)
 
 
@@ -70,6 +70,7 @@ def as_cells(row: dict[str, Any]) -> list[str]:
         {"severity": "critical,low"},
         {"createdAfter": "2025-01-01", "scannedBefore": "2026-05-01"},
         {"search": "no such name"},
+        {"search": "'); \\' --", "package": "%s"},
     ],
     ids=urlencode,
 )
@@ -91,13 +92,13 @@ def test_csv_cell_that_a_spreadsheet_would_run_begins_with_an_apostrophe(
     client: FlaskClient, tenants: Tenants, first: str
 ) -> None:
     text = f"{first}cmd|' /C calc'!A0"
-    tenants.acme.add_image("ghcr.io/acme/a", latest_tag=text, latest_digest=text)
+    tenants.acme.add_image(text, latest_tag=text, latest_digest=text)
     output = export(client, tenants.acme.key).decode()
     [_, row] = csv.reader(io.StringIO(output, newline=""))
     cells = dict(zip(HEADER, row, strict=True))
-    assert (cells["latestTag"], cells["latestDigest"]) == (f"'{text}", f"'{text}")
+    assert [cells[name] for name in ("name", "latestTag", "latestDigest")] == [f"'{text}"] * 3
     [line] = export(client, tenants.acme.key, format="ndjson").splitlines()
-    assert json.loads(line)["latestTag"] == text
+    assert [json.loads(line)[name] for name in ("name", "latestTag")] == [text] * 2
 
 
 @pytest.mark.usefixtures("images")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harborguard.listing import CountedSeverity, ImageCriteria, Page, ScanAge, Sort, SortKey
 from harborguard.model import Grade, Scope
+from harborguard.store.images.export import ExportFormat, build_export
 from harborguard.store.images.filters import ImageFilters, Parameters, like_pattern
 from harborguard.store.images.plan import IndexRange, PagePlan, Partition, SortMatches
 from harborguard.store.images.query import ORDERS, ImageQuery, Statement
@@ -50,10 +51,12 @@ def every_statement(scope: Scope, criteria: ImageCriteria) -> list[Statement]:
     ]
     planned = [query.page(plan) for plan in plans]
     searches = [query.search(FIRST)] if query.is_search else []
+    exports = [build_export(scope, criteria, each) for each in ExportFormat]
     return [
         *[query.early_page(FIRST), query.window(FIRST), query.counts(), query.count()],
         *planned,
         *searches,
+        *exports,
     ]
 
 
