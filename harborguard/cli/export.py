@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import click
 
-from harborguard.api.queries import ExportImagesQuery, parse_query_text
 from harborguard.cli.database import open_database
 from harborguard.cli.terminal import count, org_option, print_message
 from harborguard.listing import Page
@@ -46,6 +45,9 @@ def export(path: Path, organization: str, *, export_format: str, query: str, for
 
     The file is one snapshot. It appears under its name only when it is complete.
     """
+    # Loading the API would add a third to the start of every other command.
+    from harborguard.api.queries import ExportImagesQuery, parse_query_text  # noqa: PLC0415
+
     text = f"format={export_format}&{query}"
     criteria, parsed_format = parse_query_text(ExportImagesQuery(), text)
     if path != _STANDARD_OUTPUT and path.exists() and not force:
