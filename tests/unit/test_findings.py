@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from harborguard.model import Finding, Severity
 from harborguard.reports.findings import (
+    MAX_PACKAGE,
     MAX_TITLE,
     MAX_URL,
+    MAX_VERSION,
     clip_title,
     clip_url,
     deduplicate_findings,
@@ -84,10 +86,12 @@ def test_merged_sources_are_at_most_sixteen_in_any_order() -> None:
     assert deduplicate_findings(reversed(findings)) == (merged,)
 
 
-@pytest.mark.parametrize("field", ["package", "installed_version"])
-def test_values_that_differ_only_where_clipped_are_distinct(field: str) -> None:
-    long = [make_finding(**{field: "x" * 1000 + end}) for end in ("a", "b", "b")]
-    expected = make_finding(**{field: "x" * 1000})
+@pytest.mark.parametrize(
+    ("field", "length"), [("package", MAX_PACKAGE), ("installed_version", MAX_VERSION)]
+)
+def test_values_that_differ_only_where_clipped_are_distinct(field: str, length: int) -> None:
+    long = [make_finding(**{field: "x" * length + end}) for end in ("a", "b", "b")]
+    expected = make_finding(**{field: "x" * length})
     assert deduplicate_findings(long) == (expected, expected)
     stored = [make_finding(**{field: text}) for text in ("a\0", "a\ufffd")]
     assert deduplicate_findings(stored) == (make_finding(**{field: "a\ufffd"}),) * 2
