@@ -36,6 +36,7 @@ class Config:
     log_level: str = "info"
     log_format: str = "auto"
     metrics_port: int = 0
+    inventory_metrics: bool = True
     max_upload_bytes: int = 64 * 2**20
     new_scans_per_minute: int = 1200
     rejections_per_minute: int = 30
@@ -104,6 +105,7 @@ class Config:
                 cls.metrics_port,
                 validate=validate.Range(min=0, max=65535),
             ),
+            inventory_metrics=env.bool("HARBORGUARD_INVENTORY_METRICS", cls.inventory_metrics),
             max_upload_bytes=env.int(
                 "HARBORGUARD_MAX_UPLOAD_BYTES", cls.max_upload_bytes, validate=positive
             ),

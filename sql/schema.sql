@@ -316,7 +316,8 @@ CREATE TABLE inventories (
     organization_id text NOT NULL COLLATE pg_catalog."C",
     version bigint DEFAULT (EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric) NOT NULL,
     image_count bigint DEFAULT 0 NOT NULL,
-    forgotten_version bigint DEFAULT 0 NOT NULL
+    forgotten_version bigint DEFAULT 0 NOT NULL,
+    newest_scan_at timestamp with time zone
 )
 WITH (fillfactor='50');
 

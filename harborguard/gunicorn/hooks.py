@@ -17,6 +17,7 @@ from harborguard import __version__
 from harborguard.config import Config
 from harborguard.errors import HarborGuardError
 from harborguard.gunicorn import patches
+from harborguard.gunicorn.inventory_metrics import InventoryCollector
 from harborguard.observability import metrics
 from harborguard.observability.metrics_server import MetricsServer
 from harborguard.store.connection import connect
@@ -96,7 +97,8 @@ class ServerHooks:
         if not port:
             return
         try:
-            self.master.metrics_server = MetricsServer(port)
+            collectors = [InventoryCollector(self.config)] if self.config.inventory_metrics else []
+            self.master.metrics_server = MetricsServer(port, *collectors)
         except OSError as error:
             log.warning("metrics are not served", port=port, error=str(error))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from harborguard import __version__
 
@@ -36,13 +37,15 @@ class MetricsServer:
     restarts: 768 KiB for each worker. A new master creates its own directory.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *collectors: Collector) -> None:
         registry = CollectorRegistry()
         release = Gauge("harborguard_release_info", "This release.", ["version"], registry=registry)
         release.labels(__version__).set(1)
         self._server, _ = start_http_server(port, "127.0.0.1", registry)
         self._directory = _make_directory()
         MultiProcessCollector(registry, str(self._directory))
+        for collector in collectors:
+            registry.register(collector)
 
     def prepare_slot(self, taken: Container[int]) -> int:
         """Return the lowest free slot, and create its files if possible.

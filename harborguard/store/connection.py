@@ -93,8 +93,8 @@ def request_settings(config: Config) -> dict[str, Any]:
     return _connect_arguments(config, _PLANNER_SETTINGS)
 
 
-def export_settings(config: Config) -> dict[str, Any]:
-    """Return psycopg's connect arguments for an export of the service: default plans."""
+def unpooled_settings(config: Config) -> dict[str, Any]:
+    """Return psycopg's connect arguments of the service outside the pool: default plans."""
     return _connect_arguments(config, {})
 
 

@@ -1,6 +1,7 @@
 """Counters of images: change them, compare them with the images, and repair them."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from harborguard.store.connection import Connection
@@ -16,6 +17,19 @@ class ChangedImage(NamedTuple):
     id: str
     registry_id: str
     deleted_name: str | None = None
+
+
+class InventoryMetric(NamedTuple):
+    """A value of an organization.
+
+    `name` is `images`, `newest_scan` or `registry_sync`. `label` is a grade, or `none` for images
+    that were never scanned; none; or the host of a registry. Times are Unix times in seconds.
+    """
+
+    name: str
+    organization_id: str
+    label: str
+    value: float
 
 
 class IncorrectCounter(NamedTuple):
@@ -38,12 +52,14 @@ def change_counters(
     *,
     images: int,
     changed: Sequence[ChangedImage] = (),
+    newest_scan_at: datetime | None = None,
 ) -> None:
     """Add to the counters and increase the versions; call it last in a transaction.
 
     The version of the inventory increases, and that of each registry that is a key of `changes`,
     even if its numbers stay the same. `images` is the number of images that the transaction
     created. The new version of the inventory becomes that of the `changed` images (contract 8.14).
+    `newest_scan_at` is the newest `lastScannedAt` of them.
     """
     nonzero = [(*key, n) for key, n in changes.items() if n]
     parameters = {
@@ -56,8 +72,15 @@ def change_counters(
         "image_ids": [image.id for image in changed],
         "image_registry_ids": [image.registry_id for image in changed],
         "deleted_names": [image.deleted_name for image in changed],
+        "newest_scan_at": newest_scan_at,
     }
     conn.execute(STATEMENTS["change_counters"], parameters)
+
+
+def read_inventory_metrics(conn: Connection) -> Sequence[InventoryMetric]:
+    """Return the metrics of all organizations, which only the operator may see."""
+    rows = conn.execute(STATEMENTS["read_inventory_metrics"])
+    return [InventoryMetric(*row) for row in rows]
 
 
 def find_image_count(conn: Connection, organization_id: str) -> int:

@@ -14,8 +14,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 from harborguard.config import Config
 from harborguard.store.connection import (
     Connection,
-    export_settings,
     request_settings,
+    unpooled_settings,
     validated_url,
 )
 
@@ -149,12 +149,12 @@ def make_pool(config: Config) -> Pool:
     )
 
 
-def connect_for_export(config: Config) -> DeadlineConnection:
-    """Return a connection outside the pool, for one export of the service.
+def connect_outside_pool(config: Config) -> DeadlineConnection:
+    """Return a connection outside the pool, for one statement of the service.
 
     It has PostgreSQL's planner settings, because an export reads whole tables.
     """
-    conn = DeadlineConnection.connect(validated_url(config), **export_settings(config))
+    conn = DeadlineConnection.connect(validated_url(config), **unpooled_settings(config))
     conn.timeout = config.export_timeout_ms / 1000 + 0.5
     conn.first_timeout = config.pool_timeout
     return conn

@@ -331,7 +331,9 @@ CREATE TABLE inventories (
     version bigint NOT NULL DEFAULT extract(epoch FROM clock_timestamp()) * 1000000,
     image_count bigint NOT NULL DEFAULT 0,
     -- The newest version of a forgotten deletion (see image_changes).
-    forgotten_version bigint NOT NULL DEFAULT 0
+    forgotten_version bigint NOT NULL DEFAULT 0,
+    -- The newest last_scanned_at that an image has had, for the metrics.
+    newest_scan_at timestamptz
 );
 
 -- The newest change of each image, and of each image that was deleted in the last 30 days (contract

@@ -3,11 +3,12 @@
 -- what a list can show. It locks the inventory row until the commit, and before any other row, so
 -- that concurrent transactions lock in the same order, and version order is commit order.
 WITH inventory AS (
-    INSERT INTO inventories (organization_id, image_count)
-    VALUES (%(organization_id)s, %(images)s)
+    INSERT INTO inventories (organization_id, image_count, newest_scan_at)
+    VALUES (%(organization_id)s, %(images)s, %(newest_scan_at)s)
     ON CONFLICT (organization_id) DO UPDATE
     SET version = greatest(inventories.version + 1, excluded.version),
-        image_count = inventories.image_count + excluded.image_count
+        image_count = inventories.image_count + excluded.image_count,
+        newest_scan_at = greatest(inventories.newest_scan_at, excluded.newest_scan_at)
     RETURNING organization_id, version
 ),
 registry AS (

@@ -92,4 +92,9 @@ WHERE images.organization_id = %(organization_id)s
         summary.set_id, summary.risk_score, summary.grade, summary.critical, summary.high,
         summary.medium, summary.low, summary.last_scanned_at
     )
-RETURNING images.id, images.registry_id, summary.previous_risk_score, images.risk_score
+RETURNING
+    images.id,
+    images.registry_id,
+    summary.previous_risk_score,
+    images.risk_score,
+    images.last_scanned_at

@@ -14,8 +14,14 @@ from pathlib import Path
 import pytest
 
 from harborguard import __version__
-from harborguard.model import Role
+from harborguard.ingest import ingest_report
+from harborguard.model import Role, Scope
 from harborguard.store.connection import Connection
+from harborguard.store.deletion import delete_image
+from harborguard.store.registries import record_sync
+from tests.support import reports
+from tests.support.fault_injection import cluster, seed
+from tests.support.reports import RECEIVED_AT, SCANNED_AT
 from tests.support.service import (
     PRODUCTION,
     Service,
@@ -25,7 +31,7 @@ from tests.support.service import (
     serving,
     start,
 )
-from tests.support.tenants import Tenants
+from tests.support.tenants import OPERATOR, Tenants
 from tests.support.waiting import wait_until
 
 F_SETPIPE_SZ = 1031
@@ -198,9 +204,74 @@ def test_removed_metrics_directory_fails_no_request(
         for _ in range(10):
             assert service.request("/api/images", tenants.acme.headers).status == 200
             assert service.request("/api/images").status == 401
-        assert list(scrape()) == [f'harborguard_release_info{{version="{__version__}"}}']
+        release = f'harborguard_release_info{{version="{__version__}"}}'
+        assert scrape() == {release: 1, "harborguard_inventory_readable": 1}
         assert service.stop() == 0
     assert "metrics of a worker cannot be stored" in {event["event"] for event in events(service)}
+
+
+def inventory_of(samples: dict[str, float]) -> dict[str, float]:
+    """Return the samples of the inventory, without their common prefix."""
+    names = ("images{", "newest_scan", "registry_sync", "inventory_readable")
+    prefix = "harborguard_"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in samples.items()
+        if name.removeprefix(prefix).startswith(names)
+    }
+
+
+def test_inventory_is_read_at_each_scrape(
+    tenants: Tenants, conn: Connection, database_url: str, scrape: Scraper
+) -> None:
+    acme, globex = tenants.acme, tenants.globex
+    with serving(DATABASE_URL=database_url, **scrape.setting):
+        assert inventory_of(scrape()) == {"inventory_readable": 1}
+        body = reports.envelope("ghcr.io/acme/a:1", (1,))
+        recorded = ingest_report(conn, acme.organization_id, body, received_at=RECEIVED_AT)
+        acme.add_image("ghcr.io/acme/b")
+        globex.add_image("ghcr.io/globex/a", 30)
+        registry_id = acme.add_registry("ghcr.io")
+        record_sync(conn, acme.organization_id, registry_id, RECEIVED_AT)
+        a, g = f'organization="{acme.organization_id}"', f'organization="{globex.organization_id}"'
+        expected = {
+            f'images{{grade="D",{a}}}': 1,
+            f'images{{grade="none",{a}}}': 1,
+            f'images{{grade="B",{g}}}': 1,
+            f"newest_scan_timestamp_seconds{{{a}}}": SCANNED_AT.timestamp(),
+            f'registry_sync_timestamp_seconds{{{a},registry="ghcr.io"}}': RECEIVED_AT.timestamp(),
+            "inventory_readable": 1,
+        }
+        assert inventory_of(scrape()) == expected
+        scope = Scope(acme.organization_id)
+        delete_image(conn, scope, recorded.image_id, actor=OPERATOR)
+        expected[f'images{{grade="D",{a}}}'] = 0
+        assert inventory_of(scrape()) == expected
+
+
+def test_metrics_without_the_inventory(
+    tenants: Tenants, database_url: str, scrape: Scraper
+) -> None:
+    tenants.acme.add_image("ghcr.io/acme/b")
+    settings = {**scrape.setting, "HARBORGUARD_INVENTORY_METRICS": "off"}
+    with serving(DATABASE_URL=database_url, **settings):
+        samples = scrape()
+    assert inventory_of(samples) == {}
+    assert f'harborguard_release_info{{version="{__version__}"}}' in samples
+
+
+def test_scrape_without_a_database_has_the_other_metrics(scrape: Scraper) -> None:
+    with cluster() as database:
+        key = seed(database.url, keys=1, images=1)[0]
+        with serving(DATABASE_URL=database.url, **scrape.setting) as service:
+            assert service.request("/api/images", {"X-API-Key": key}).status == 200
+            assert inventory_of(scrape())["inventory_readable"] == 1
+            database.stop()
+            samples = scrape()
+            assert inventory_of(samples) == {"inventory_readable": 0}
+            assert total(samples) > 0
+            database.start()
+            assert inventory_of(scrape())["inventory_readable"] == 1
 
 
 def is_removed(directory: Path) -> bool:

@@ -161,7 +161,8 @@ def test_routes_of_the_document_exist(name: str) -> None:
 
 
 def test_metrics_table_lists_the_metrics_of_the_code() -> None:
-    sources = [path.read_text() for path in (ROOT / "harborguard/observability").glob("*.py")]
+    rooms = ("harborguard/observability", "harborguard/gunicorn")
+    sources = [path.read_text() for room in rooms for path in (ROOT / room).glob("*.py")]
     metrics = set(re.findall(r"\"(harborguard_\w+)\"", "\n".join(sources)))
     names = first_column(section("docs/operations.md", "Turn on metrics"))
     assert {name.removesuffix("_total") for name in names} == metrics

@@ -44,6 +44,7 @@ _GENERATED = (
     "deleted_at",
     "version",
     "forgotten_version",
+    "newest_scan_at",
 )
 
 

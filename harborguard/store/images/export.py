@@ -14,7 +14,7 @@ from harborguard.store.connection import Connection
 from harborguard.store.images.columns import iso_time
 from harborguard.store.images.filters import ImageFilters, Parameters
 from harborguard.store.images.query import DEFAULT_SORT, ORDERS
-from harborguard.store.pool import connect_for_export
+from harborguard.store.pool import connect_outside_pool
 from harborguard.store.statements import STATEMENTS
 
 _BLOCK = 64 * 1024  # bytes
@@ -46,7 +46,7 @@ def export_images(
     """
     deadline = monotonic() + config.export_timeout_ms / 1000
     statement, parameters = build_export(scope, criteria, export_format)
-    with connect_for_export(config) as conn, conn.transaction():
+    with connect_outside_pool(config) as conn, conn.transaction():
         begin = {"slots": config.exports, "timeout_ms": config.export_timeout_ms, "caller": caller}
         [(is_free, has_slot)] = conn.execute(STATEMENTS["begin_export"], begin).fetchall()
         if not has_slot:

@@ -29,7 +29,7 @@ def refresh_images(
     # A new image's row has no score yet; the loop below moves it.
     changes = Counter[tuple[str, int | None]]((registry_id, None) for registry_id in added.values())
     changes.update(dict.fromkeys(((registry_id, None) for registry_id in touched), 0))
-    for _, registry_id, score_before, score_after in changed:
+    for _, registry_id, score_before, score_after, _ in changed:
         changes[registry_id, score_before] -= 1
         changes[registry_id, score_after] += 1
     if changes:
@@ -41,5 +41,6 @@ def refresh_images(
             changes,
             images=len(added),
             changed=[ChangedImage(*each) for each in registry_ids.items()],
+            newest_scan_at=max((row[4] for row in changed if row[4]), default=None),
         )
     return [row[0] for row in changed]
