@@ -63,6 +63,8 @@ clean: ## remove the virtual environments, but not the data in .state
 	@$(call install,$<)
 	@touch $@
 
+# A lock file names everything to install. Without --no-deps, pip asks the index for each package
+# and refuses a lock file once a newer release of an extra's package (coverage[toml]) exists.
 define install
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "Python 3.11 or newer is required: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
@@ -72,7 +74,7 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
     exit 1; }; \
 echo "installing from $(1)" >&2; \
 test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
-$(PIP) --require-hashes -r $(1) && $(PIP) --no-deps --no-build-isolation -e .
+$(PIP) --require-hashes --no-deps -r $(1) && $(PIP) --no-deps --no-build-isolation -e .
 endef
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -122,5 +124,6 @@ lock-extra: ## write the lock files of test-lowest and mutants (needs uv)
 define install-extra
 echo "installing from $(2)" >&2; \
 $(PYTHON) -m venv --clear $(1) && \
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+  --require-hashes --no-deps -r $(2)
 endef
