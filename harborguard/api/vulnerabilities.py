@@ -1,10 +1,9 @@
 """GET /api/vulnerabilities: the findings of several images (contract 8.15)."""
 
-from typing import Any
-
-from flask import Blueprint, g, request
+from flask import Blueprint, Response, g, request
 
 from harborguard.api.auth import require
+from harborguard.api.conditional import BODY_ETAG, CONDITION, conditional_response
 from harborguard.api.openapi import documented
 from harborguard.api.pagination import page_of, page_response
 from harborguard.api.queries import ListVulnerabilitiesQuery, parse_query
@@ -26,9 +25,11 @@ _QUERY = ListVulnerabilitiesQuery()
 @documented(
     tag="images",
     query=ListVulnerabilitiesQuery,
-    responses={200: page_of(AffectedImageVulnerabilityResponse)},
+    request_headers=CONDITION,
+    responses={200: page_of(AffectedImageVulnerabilityResponse), 304: None},
+    response_headers=BODY_ETAG,
 )
-def search_vulnerabilities() -> dict[str, Any]:
+def search_vulnerabilities() -> Response:
     """List the findings of images by vulnerability, package or image, by default the worst first.
 
     At least one of `cveId`, `package` and `image` is required. The findings are those that the
@@ -42,4 +43,5 @@ def search_vulnerabilities() -> dict[str, Any]:
         )
     )
     rows = [serialize_affected_image_vulnerability(finding) for finding in listing.items]
-    return page_response(rows, listing.total, page, _QUERY.to_parameters(criteria, page))
+    parameters = _QUERY.to_parameters(criteria, page)
+    return conditional_response(page_response(rows, listing.total, page, parameters))

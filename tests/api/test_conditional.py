@@ -277,7 +277,8 @@ LATER = SCANNED_AT + timedelta(hours=1)
 IMAGE, REGISTRY, PAGE = "/api/images/{image}", "/api/registries/{registry}", "/api/registries"
 OLD_TAG, LATEST = f"/api/images/lookup?ref={API}:1", f"/api/images/lookup?ref={API}:2"
 SUMMARY, FINDINGS, TAGS = "/api/images/summary", f"{IMAGE}/vulnerabilities", f"{IMAGE}/tags"
-BODY_ETAG_PATHS = [IMAGE, TAGS, FINDINGS, SUMMARY, PAGE, REGISTRY, OLD_TAG, LATEST]
+VULNERABILITIES = "/api/vulnerabilities?image={image}"
+BODY_ETAG_PATHS = [IMAGE, TAGS, FINDINGS, VULNERABILITIES, SUMMARY, PAGE, REGISTRY, OLD_TAG, LATEST]
 
 
 def upload(tenant: Tenant, tag: str, counts: tuple[int, ...], **fields: object) -> str:
@@ -308,7 +309,7 @@ CHANGES: dict[str, tuple[Callable[[Tenant], object], list[str]]] = {
     "nothing": (lambda t: upload(t, "2", (0, 1), scan_id="2", finished_at=LATER), []),
     "scan of the latest tag": (
         lambda t: upload(t, "2", (1,), scan_id="new", finished_at=LATER + timedelta(minutes=1)),
-        [IMAGE, TAGS, FINDINGS, SUMMARY, PAGE, REGISTRY, OLD_TAG, LATEST],
+        BODY_ETAG_PATHS,
     ),
     "scan of another tag": (
         lambda t: upload(t, "1", (1,), scan_id="new", finished_at=LATER - timedelta(minutes=1)),
