@@ -1,6 +1,7 @@
 """Parse and normalize image references by the rules of OCI and Docker (contract 6)."""
 
 import re
+from ipaddress import IPv6Address
 
 from harborguard.errors import InvalidReference, Issue
 from harborguard.model import Reference
@@ -33,7 +34,8 @@ _FILE_SUFFIXES = (
 )
 _HOST_FORMS = "host, host:port or [IPv6]:port"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]{{1,5}})?")
+_HOST = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_DEFAULT_PORT, _MAX_PORT = 443, 65_535
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -129,13 +131,20 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def _normalize_host(text: str) -> str:
-    host = text.lower()
-    if not _HOST.fullmatch(host):
+    match = _HOST.fullmatch(text.lower())
+    if match is None:
         raise _invalid(f"has a malformed registry host; expected {_HOST_FORMS}")
-    without_port = host.removesuffix(":443")
-    # `registry:443` remains, because `registry` is no host in a name.
-    if _has_host(f"{without_port}/"):
-        host = without_port
+    host, port = match["host"], int(match["port"] or _DEFAULT_PORT)
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except ValueError as error:
+            raise _invalid("has a malformed IPv6 address as its registry host") from error
+    if not 1 <= port <= _MAX_PORT:
+        raise _invalid(f"has a registry host whose port is not in 1 to {_MAX_PORT}")
+    # `registry:443` keeps its port, because `registry` is no host in a name.
+    if match["port"] and (port != _DEFAULT_PORT or not _has_host(f"{host}/")):
+        host = f"{host}:{port}"
     return _DOCKER_HUB if host in _DOCKER_HUB_ALIASES else host
 
 

@@ -10,7 +10,7 @@ from harborguard.errors import RegistryError
 class AddressScope(IntEnum):
     """The networks from which an address is reachable, in ascending order."""
 
-    SPECIAL = 0  # link-local (cloud metadata services), multicast, unspecified, reserved
+    SPECIAL = 0  # link-local and cloud metadata services, multicast, unspecified, reserved
     LOOPBACK = 1
     PRIVATE = 2
     PUBLIC = 3
@@ -24,12 +24,14 @@ _PRIVATE_NETWORKS = [
 # addresses, which embed an arbitrary IPv4 address, site-local ones, and segment identifiers.
 _GLOBAL_UNICAST = ip_network("2000::/3")
 # Protocol assignments with Teredo, 6to4 and its relays, documentation. The ipaddress module
-# considers some of them global, depending on the version of Python.
+# considers some of them global, depending on the version of Python. The single addresses are
+# metadata services of clouds that are not link-local: Alibaba's, Azure's, AWS's and Google's.
 _SPECIAL_NETWORKS = [
     ip_network(network)
     for network in (
         *("192.0.0.0/24", "192.88.99.0/24"),
         *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        *("100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::254/128", "fd20:ce::254/128"),
     )
 ]
 
@@ -41,12 +43,12 @@ def address_scope(address: str) -> AddressScope:
         ip = ip.ipv4_mapped
     if ip.is_loopback:
         return AddressScope.LOOPBACK
+    if any(ip in network for network in _SPECIAL_NETWORKS):
+        return AddressScope.SPECIAL
     if any(ip in network for network in _PRIVATE_NETWORKS):
         return AddressScope.PRIVATE
-    is_special = any(ip in network for network in _SPECIAL_NETWORKS)
-    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
-        is_special = True
-    if is_special or ip.is_multicast or not ip.is_global:
+    is_outside = isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST
+    if is_outside or ip.is_multicast or not ip.is_global:
         return AddressScope.SPECIAL
     return AddressScope.PUBLIC
 

@@ -115,17 +115,21 @@ class RegistryClient:
 
         A response to HEAD is used only if it has a digest. After any other one, also 404, and after
         an error, GET decides, because many registries and proxies do not support HEAD completely.
-        Raise InvalidReference for a malformed tag.
+        Raise InvalidReference for a malformed tag, and RegistryError if only HEAD finds the tag.
         """
         self._validate(repository, tag)
         path = f"/v2/{repository}/manifests/{tag}"
+        is_found_by_head = False
         with suppress(RegistryError):
             head = self._request("HEAD", path, repository, _ACCEPT_MANIFESTS)
+            is_found_by_head = head.status == 200
             digest = _reported_digest(head)
-            if head.status == 200 and digest:
+            if is_found_by_head and digest:
                 return digest
         response = self._request("GET", path, repository, _ACCEPT_MANIFESTS)
         if self._is_missing(response):
+            if is_found_by_head:
+                raise RegistryError("the registry contradicts itself: only HEAD finds the tag")
             return None
         self._require_success(response)
         digest = _reported_digest(response) or _compute_digest(response.body)

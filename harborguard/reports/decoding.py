@@ -22,10 +22,14 @@ _NO_NUL = r"\A[^\x00]*\Z"
 # PostgreSQL limits an index row to 2704 bytes, and a character may have 4.
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER, pattern=_NO_NUL)]
 
-# An escaped surrogate pair, which the optional group completes, or a lone surrogate.
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+# A run of escaped backslashes and surrogate pairs, and the lone surrogate that follows, if any. The
+# run is read from its beginning, because a backslash may itself be escaped.
 _SURROGATES = re.compile(
-    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[c-fC-F][0-9a-fA-F]{2})"
+    rb"(?<!\\)(?:\\\\)*+(?:%(pair)b(?:\\\\|%(pair)b)*+(%(lone)b)?+|(%(lone)b))"
+    % {b"pair": _HIGH + _LOW, b"lone": b"%b|%b" % (_HIGH, _LOW)}
 )
+_MAX_SURROGATES = 1_000_000
 _REPLACEMENT = rb"\ufffd"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _STRINGS = Decoder(list[str])
@@ -98,26 +102,17 @@ def _decode(document: bytes | Raw, decoder: Decoder[_T]) -> _T:
 
 
 def _replace_lone_surrogates(document: bytes | Raw) -> bytearray | None:
-    """Return a copy with U+FFFD for at most `MAX_ENTRIES` lone surrogates; None without any."""
+    """Return a copy with U+FFFD for lone surrogates; None without any.
+
+    Only the first `_MAX_SURROGATES` matches are examined, so that the time is limited.
+    """
     view = memoryview(document)
     repaired: bytearray | None = None
-    for match in islice(_SURROGATES.finditer(view), MAX_ENTRIES):
-        # After an odd number of backslashes, this one is itself escaped.
-        if match[1] is None and _count_backslashes(view, match.start()) % 2 == 0:
+    for match in islice(_SURROGATES.finditer(view), _MAX_SURROGATES):
+        if match.lastindex:
             repaired = bytearray(view) if repaired is None else repaired
-            repaired[match.start() : match.end()] = _REPLACEMENT
+            repaired[slice(*match.span(match.lastindex))] = _REPLACEMENT
     return repaired
-
-
-def _count_backslashes(view: memoryview, end: int) -> int:
-    """Return the number of backslashes just before a position; read them in chunks."""
-    count = 0
-    while end:
-        chunk = bytes(view[max(0, end - 1000) : end])
-        other = len(chunk.rstrip(b"\\"))
-        count += len(chunk) - other
-        end = 0 if other else end - len(chunk)
-    return count
 
 
 def decode_part(part: Raw, decoder: Decoder[_T], path: str) -> _T:

@@ -1,5 +1,6 @@
 """Parse the HarborGuard sensor's envelope, version 1.0."""
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -34,6 +35,7 @@ from harborguard.reports.image_metadata import (
     select_digest,
     select_reference,
 )
+from harborguard.timestamps import parse_time
 
 # The scanners of a report that does not name any.
 _COUNTED = frozenset(CountedSeverity)
@@ -59,7 +61,7 @@ _VULNERABILITY: dict[str, Any] = {
         "severity": {"type": "string"},
         "packageName": {"type": "string"},
         "source": _OPTIONAL_TEXT,
-        "cvssScore": {"type": ["number", "null"]},
+        "cvssScore": {"description": "0 to 10. Another value is ignored."},
         "epss": {"description": "0 to 1. Another value is ignored."},
         "kev": {"description": "Whether it is known to be exploited. Ignored unless a boolean."},
         "installedVersion": _OPTIONAL_TEXT,
@@ -89,7 +91,7 @@ SCHEMA: dict[str, Any] = {
             "required": ["id", "finishedAt", "status"],
             "properties": {
                 "id": _IDENTIFIER,
-                "startedAt": {"type": ["string", "null"], "format": "date-time"},
+                "startedAt": {"description": "A time. Another value is ignored."},
                 "finishedAt": {"type": "string", "format": "date-time"},
                 "status": {"enum": [status.value for status in ScanStatus]},
             },
@@ -132,7 +134,7 @@ class _Vulnerability(Entry, gc=False, rename="camel"):
     severity: str
     package_name: str
     source: str | None = None
-    cvss_score: float | None = None
+    cvss_score: Raw = Raw()
     epss: Raw = Raw()
     kev: Raw = Raw()
     title: str | None = None
@@ -156,7 +158,7 @@ class _Scan(Struct, rename="camel"):
     id: Identifier
     finished_at: Identifier
     status: ScanStatus
-    started_at: str | None = None
+    started_at: Raw = Raw()
 
 
 class _Sensor(Struct, rename="camel"):
@@ -206,7 +208,7 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
         status=ScanStatus.FAILED if is_failed else scan.status,
         external_id=scan.id,
         digest=(override and override.digest) or digest or select_digest(reference, names),
-        started_at=parse_report_time(scan.started_at, "scan.startedAt", is_zone_required=True),
+        started_at=_parse_optional_time(decode_optional_part(scan.started_at, _STRING)),
         finished_at=finished_at,
         finished_at_path="scan.finishedAt",
     )
@@ -231,13 +233,20 @@ def _to_finding(entry: _Vulnerability, sources: tuple[str, ...]) -> Finding:
         installed_version=entry.installed_version or "",
         severity=parse_severity(entry.severity),
         fixed_version=clip_versions(entry.fixed_version),
-        cvss_score=parse_score(entry.cvss_score),
+        cvss_score=parse_score(decode_optional_part(entry.cvss_score, _NUMBER)),
         epss=parse_epss(decode_optional_part(entry.epss, _NUMBER)),
         kev=decode_optional_part(entry.kev, _BOOLEAN),
         title=clip_title(entry.title),
         url=clip_url(entry.vulnerability_url),
         sources=sources,
     )
+
+
+def _parse_optional_time(text: str | None) -> datetime | None:
+    try:
+        return parse_time(text, is_zone_required=True)
+    except ValueError:
+        return None
 
 
 def _list_named(sensor: _Sensor | None) -> list[str]:

@@ -72,8 +72,12 @@ def clip_versions(text: str | None) -> str | None:
 
 
 def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the first `MAX_SCANNERS` names of scanners by code point, clipped and distinct."""
-    return tuple(sorted({clip(name, MAX_SCANNER) for name in names if name})[:MAX_SCANNERS])
+    """Return the first `MAX_SCANNERS` names of scanners by code point, distinct and clipped.
+
+    They are in lower case without surrounding white space, so that one scanner has one name.
+    """
+    lowered = {name.strip().lower() for name in names} - {""}
+    return tuple(sorted({clip(name, MAX_SCANNER) for name in lowered})[:MAX_SCANNERS])
 
 
 def drain(entries: list[_T]) -> Iterator[_T]:

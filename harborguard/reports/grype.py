@@ -10,13 +10,11 @@ from msgspec.json import Decoder
 from harborguard.image_config import parse_build_time
 from harborguard.model import Finding, Reference, Report
 from harborguard.reports.decoding import (
-    MAX_PART,
     Entry,
     Identifier,
     decode,
     decode_optional_part,
     decode_optional_strings,
-    decode_part,
 )
 from harborguard.reports.findings import (
     clip_url,
@@ -214,19 +212,17 @@ def _decode_base64(part: Raw) -> Raw:
 
 
 def _read_findings(matches: list[_Match]) -> tuple[Finding, ...]:
-    return deduplicate_findings(
-        _to_finding(match, f"matches[{index}]") for index, match in enumerate(drain(matches))
-    )
+    return deduplicate_findings(_to_finding(match) for match in drain(matches))
 
 
-def _to_finding(match: _Match, path: str) -> Finding:
+def _to_finding(match: _Match) -> Finding:
     vulnerability = match.vulnerability
     return Finding(
         vulnerability_id=vulnerability.id,
         package=match.artifact.name,
         installed_version=match.artifact.version or "",
         severity=parse_severity(vulnerability.severity),
-        fixed_version=_join_versions(vulnerability.fix, f"{path}.vulnerability.fix.versions"),
+        fixed_version=_join_versions(vulnerability.fix),
         cvss_score=_select_score(vulnerability.cvss),
         epss=_select_epss(vulnerability.epss),
         kev=_is_exploited(vulnerability.known_exploited),
@@ -235,11 +231,9 @@ def _to_finding(match: _Match, path: str) -> Finding:
     )
 
 
-def _join_versions(fix: _Fix | None, path: str) -> str | None:
-    # A list that is too long to decode is dropped: the fixed versions are unknown then.
-    if fix is None or not fix.versions or memoryview(fix.versions).nbytes > MAX_PART:
-        return None
-    return clip_versions(", ".join(decode_part(fix.versions, _VERSIONS, path) or ()))
+def _join_versions(fix: _Fix | None) -> str | None:
+    versions = decode_optional_part(fix.versions, _VERSIONS) if fix else None
+    return clip_versions(", ".join(versions or ()))
 
 
 def _select_score(cvss: Raw) -> float | None:

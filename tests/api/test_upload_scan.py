@@ -31,7 +31,6 @@ from tests.support.tenants import Tenants
 from tests.support.waiting import wait_until
 
 URL = "/api/scans/upload"
-SCORE = "findings.vulnerabilities[0].cvssScore"
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
@@ -269,8 +268,6 @@ def test_upload_with_a_key_limited_to_another_registry_returns_403(
         (b"[]", "VALIDATION_ERROR", "$"),
         (envelope().replace(b"scan-of", b"\xff"), "BAD_REQUEST", None),
         (envelope(counts=(1,)).replace(b"7.5", b"NaN"), "BAD_REQUEST", None),
-        (envelope(counts=(1,)).replace(b"7.5", b"1e999"), "VALIDATION_ERROR", SCORE),
-        (envelope(counts=(1,)).replace(b"7.5", b"9" * 5000), "VALIDATION_ERROR", SCORE),
         (DEEP, "VALIDATION_ERROR", "[0]"),
         (b'{"scan":' + DEEP + b"}", "BAD_REQUEST", None),
         (envelope("UPPER/case"), "VALIDATION_ERROR", "image.ref"),
@@ -278,7 +275,7 @@ def test_upload_with_a_key_limited_to_another_registry_returns_403(
         (gzip.compress(envelope()), "BAD_REQUEST", None),
     ],
     ids=["empty", "null", "object", "cut", "mark", "utf-16", "status", "nul", "silent", "bytes",
-         "nan", "huge", "digits", "deep", "deep object", "reference", "future", "nested gzip"],
+         "nan", "deep", "deep object", "reference", "future", "nested gzip"],
 )  # fmt: skip
 def test_upload_of_an_invalid_body_returns_400_with_its_path(
     client: FlaskClient, conn: Connection, key: str, body: bytes, code: str, path: str | None

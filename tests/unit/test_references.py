@@ -145,6 +145,9 @@ def test_reference_is_normalized(
         ("host.io:123456/a", "host"),
         ("[::1/a", "host"),
         ("[nothex]:1/a", "host"),
+        ("[:::]/a", "IPv6"),
+        ("ghcr.io:0/a", "port"),
+        ("ghcr.io:99999/a", "port"),
         ("ftp://nginx", "host"),
         ("https://", "path"),
         ("https://https://nginx", "host"),
@@ -232,6 +235,12 @@ def test_long_malformed_text_is_rejected_quickly() -> None:
         ("registry-1.docker.io", "docker.io"),
         ("registry.hub.docker.com:443", "docker.io"),
         ("ghcr.io:443", "ghcr.io"),
+        ("ghcr.io:0443", "ghcr.io"),
+        ("ghcr.io:05000", "ghcr.io:5000"),
+        ("index.docker.io:00443", "docker.io"),
+        ("[0:0:0:0:0:0:0:1]:5000", "[::1]:5000"),
+        ("[2001:0DB8::0:1]", "[2001:db8::1]"),
+        ("ghcr.io:65535", "ghcr.io:65535"),
         ("registry:443", "registry:443"),
     ],
 )
@@ -240,8 +249,10 @@ def test_host_is_normalized(text: str, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "https://", "ghcr.io/acme", "ghcr.io//", "a b", "-a", "a:", "\u212a.io", "a\n"]
-)
+    "text",
+    ["", "https://", "ghcr.io/acme", "ghcr.io//", "a b", "-a", "a:", "\u212a.io", "a\n", "a.io:0",
+     "a.io:65536", "[:::]", "[1:2]:443", "[::1::2]"],
+)  # fmt: skip
 def test_malformed_host_is_rejected(text: str) -> None:
     with pytest.raises(InvalidReference):
         parse_host(text)

@@ -5,6 +5,7 @@ import json
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -291,12 +292,15 @@ def test_document_with_marks_of_two_formats_is_rejected(document: object) -> Non
         parse_report(encode(document))
 
 
-@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1" * 5000], ids=len)
-def test_number_out_of_range_is_rejected_with_its_path(number: str) -> None:
-    body = encode(ENVELOPE).replace(b"9.8", number.encode())
-    with pytest.raises(InvalidReport) as caught:
-        parse_report(body)
-    assert caught.value.issues[0].path == "findings.vulnerabilities[0].cvssScore"
+@pytest.mark.parametrize(
+    ("document", "score"), [(TRIVY, b"7.5"), (GRYPE, b"5.3"), (ENVELOPE, b"9.8")]
+)
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1" * 5000, '"9.8"'], ids=len)
+def test_unusable_score_is_none(document: object, score: bytes, number: str) -> None:
+    report = parse_report(encode(document))
+    expected = [replace(finding, cvss_score=None) for finding in report.findings]
+    unusable = parse_report(encode(document).replace(score, number.encode()))
+    assert unusable == replace(report, findings=tuple(expected))
 
 
 @pytest.mark.parametrize(
@@ -309,6 +313,10 @@ def test_number_out_of_range_is_rejected_with_its_path(number: str) -> None:
         (r"\ud83d\ude00\ude00", "\U0001f600\ufffd"),
         (r"\\\ud800", "\\\ufffd"),
         (r"\\ud800 \ud800", r"\ud800" + " \ufffd"),
+        (r"\\ud83d\ude00", r"\ud83d" + "\ufffd"),
+        (r"\\\ud83d\ude00\ude00", "\\\U0001f600\ufffd"),
+        (r"\ude00\\\ud83d\ude00\ud83d", "\ufffd\\\U0001f600\ufffd"),
+        (r"\n\ud83d\ude00\ud83d\\ude00", "\n\U0001f600\ufffd\\ude00"),
         (r"\ud800\u0041\n\u00e9", "\ufffdA\n\xe9"),
     ],
 )
@@ -341,8 +349,15 @@ def test_lone_surrogate_after_many_backslashes_is_replaced_quickly() -> None:
     assert monotonic() - started_at < 5
 
 
+def test_lone_surrogate_after_many_pairs_is_replaced() -> None:
+    pairs = rb"\ud83d\ude00." * 200_000
+    body = encode(ENVELOPE).replace(b'"t"', b'"' + pairs + b'"')
+    body = body.replace(b'"c"', rb'"\ud800"')
+    assert parse_report(body).findings[0].package == "\ufffd"
+
+
 def test_more_lone_surrogates_than_the_maximum_are_unreadable() -> None:
-    body = encode(ENVELOPE).replace(b'"t"', b'"' + rb"\udc00" * MAX_ENTRIES + b'"')
+    body = encode(ENVELOPE).replace(b'"t"', b'"' + rb"\udc00" * 1_000_000 + b'"')
     assert parse_report(body).findings[0].title == "\ufffd" * 500
     with pytest.raises(UnreadableReport):
         parse_report(body.replace(b'\\udc00"', rb'\udc00\udc00"'))

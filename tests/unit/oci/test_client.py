@@ -447,6 +447,15 @@ def test_digest_is_read_by_get_if_head_has_none(
     assert make_client(server).find_digest("api", "1") == DIGEST
 
 
+@pytest.mark.parametrize("head", [Reply(), with_digest("sha256:short")])
+def test_tag_that_only_head_finds_is_an_error(
+    server: FakeRegistry, make_client: MakeClient, head: Reply
+) -> None:
+    server.fallback = respond(head, UNKNOWN)
+    with pytest.raises(RegistryError, match="contradicts itself"):
+        make_client(server).find_digest("api", "1")
+
+
 @pytest.mark.parametrize(
     "media_type",
     [
