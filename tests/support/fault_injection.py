@@ -237,33 +237,64 @@ ADDRESS_RATE = "200r/s"  # in deploy/nginx.conf
 
 
 @contextmanager
-def nginx(directory: Path, *, address_rate: str = "100000r/s") -> Iterator[int]:
+def nginx(
+    directory: Path, *, address_rate: str = "100000r/s", behind_balancer: bool = False
+) -> Iterator[int]:
     """Run nginx with deploy/nginx.conf, on a free port and with files in a directory.
 
     All load of the tests comes from one address, so its rate is practically unlimited by default.
+    With `behind_balancer`, the two lines for another proxy are enabled.
     """
-    command, port = require_program("nginx"), free_port()
+    port = free_port()
     text = (ROOT / "deploy/nginx.conf").read_text()
     replacements = {
         "listen 80 default_server": f"listen 127.0.0.1:{port} default_server",
         "/run/harborguard/": f"{directory}/",
         "/var/log/nginx/": f"{directory}/",
         f"zone=addresses:10m rate={ADDRESS_RATE};": f"zone=addresses:10m rate={address_rate};",
-        "\nhttp {\n": "\nhttp {\n"
-        + "".join(
-            f"{kind}_temp_path {directory}/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        ),
+        "\nhttp {\n": f"\nhttp {{\n{_temporary_paths(directory)}",
+    }
+    if behind_balancer:
+        replacements["#   set_real_ip_from 10.0.0.0/8;"] = "set_real_ip_from 127.0.0.1;"
+        replacements["#   real_ip_header "] = "real_ip_header "
+    for shipped, replacement in replacements.items():
+        assert shipped in text
+        text = text.replace(shipped, replacement)
+    with _running_nginx(directory, text, port):
+        yield port
+
+
+@contextmanager
+def balancer(directory: Path, nodes: list[int]) -> Iterator[int]:
+    """Run nginx with deploy/balancer.conf for two nodes, given by their ports; yield its port."""
+    port = free_port()
+    text = (ROOT / "deploy/balancer.conf").read_text()
+    replacements = {
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "/var/log/nginx/": f"{directory}/",
+        "server 10.0.0.11:80 ": f"server 127.0.0.1:{nodes[0]} ",
+        "server 10.0.0.12:80 ": f"server 127.0.0.1:{nodes[1]} ",
     }
     for shipped, replacement in replacements.items():
         assert shipped in text
         text = text.replace(shipped, replacement)
-    (directory / "nginx.conf").write_text(text)
-    directives = f"daemon off; pid {directory}/nginx.pid;"
-    with listening(
-        port, [command, "-e", "stderr", "-c", f"{directory}/nginx.conf", "-g", directives]
-    ):
+    complete = f"events {{}}\nhttp {{\n{_temporary_paths(directory)}{text}}}\n"
+    with _running_nginx(directory, complete, port):
         yield port
+
+
+def _temporary_paths(directory: Path) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in kinds)
+
+
+@contextmanager
+def _running_nginx(directory: Path, text: str, port: int) -> Iterator[None]:
+    file = directory / "nginx.conf"
+    file.write_text(text)
+    options = ["-e", "stderr", "-g", f"daemon off; pid {directory}/nginx.pid;"]
+    with listening(port, [require_program("nginx"), "-c", str(file), *options]):
+        yield
 
 
 @contextmanager
