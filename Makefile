@@ -5,7 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run install test bench soak lint format check schema openapi lock clean
+.PHONY: help run install test container-test bench soak lint format check schema openapi lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile \
@@ -18,6 +18,9 @@ install: .venv/local ## create the virtual environment with the service and the 
 
 test: .venv/dev ## run all tests on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+container-test: .venv/dev ## build the image and run the compose stack with docker or podman
+	@HARBORGUARD_TEST_CONTAINERS=1 $(BIN)/python -m pytest -p no:randomly -rsP tests/e2e/test_containers.py
 
 bench: .venv/dev ## measure the image list at 1k to 1M images and write docs/performance.md
 	@$(BIN)/python -m tests.tools.bench
