@@ -1,7 +1,7 @@
 """The actor that the audit log names for a command."""
 
-import getpass
 import os
+import pwd
 
 from harborguard.config import Config
 from harborguard.model import Actor
@@ -12,8 +12,8 @@ _MAX_LOGIN = 100  # characters
 def command_actor() -> Actor:
     """Return the actor `cli:USER`, where USER is the login name of the person at the terminal.
 
-    That is the caller of sudo, or else the user of the process. It is the user's number if no
-    name is known. Characters that are not printable are left out.
+    That is the caller of sudo, or else the user of the process, whatever LOGNAME is. It is the
+    user's number if no name is known. Characters that are not printable are left out.
     """
     login = Config.from_env().sudo_user or _find_login()
     printable = "".join(character for character in login if character.isprintable())
@@ -22,6 +22,6 @@ def command_actor() -> Actor:
 
 def _find_login() -> str:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # KeyError before Python 3.13
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return ""

@@ -45,7 +45,7 @@ summary AS (
         FROM scan_findings
         WHERE scan_findings.organization_id = %(organization_id)s
             AND scan_findings.image_id = image.id
-            AND scan_findings.tag_key = coalesce(latest_tag.name, '')
+            AND scan_findings.tag_key = latest_tag.name
         LIMIT 1
     ) AS scanned_tag ON true
     -- The newest finished scan of any tag, if the latest tag has none or there is no tag.

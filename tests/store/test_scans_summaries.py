@@ -193,6 +193,22 @@ def test_image_without_tags_has_digest_of_newest_finished_scan(conn: Connection,
     assert rows_of(conn, "tags") == []
 
 
+def test_image_whose_tags_were_removed_has_digest_and_score_of_one_scan(
+    conn: Connection, acme: str
+) -> None:
+    """The newest scan of any tag gives both, although an older scan has no tag (contract 6.6)."""
+    untagged = oracle.Scan("1", SCANNED_AT, None, manifest("a"))
+    tagged = oracle.Scan("2", SCANNED_AT + DAY, "1.0", manifest("b"), counts=(1, 0, 0, 0))
+    record_all(conn, acme, untagged, tagged)
+    conn.execute("DELETE FROM tags")
+    [(image_id,)] = conn.execute("SELECT id FROM images").fetchall()
+    refresh_images(conn, acme, [image_id])
+    row = row_of(conn, acme)
+    assert (row["tag_count"], row["latest_tag"]) == (0, None)
+    assert (row["latest_digest"], row["scan"], row["risk_score"]) == (manifest("b"), "2", 75)
+    assert row["last_scanned_at"] == SCANNED_AT + DAY
+
+
 def test_image_without_tags_and_finished_scan_has_digest_of_newest_scan(
     conn: Connection, acme: str
 ) -> None:

@@ -242,7 +242,7 @@ def image_row(scans: Sequence[Scan], observations: Sequence[Scan] | None = None)
 def compared_scans(scans: Sequence[Scan], observations: Sequence[Scan] | None = None) -> list[Scan]:
     """Return the compared scans of an image, the one that counts first, by score (6.6)."""
     tag, _ = _latest_tag(scans if observations is None else observations)
-    of_latest_tag = [scan for scan in scans if scan.tag == tag]
+    of_latest_tag = [scan for scan in scans if tag and scan.tag == tag]
     return _compare(scans, _newest_finished(of_latest_tag) or _newest_finished(scans))
 
 
