@@ -30,7 +30,7 @@ class CountedSeverity(StrEnum):
 
 
 class ScanAge(StrEnum):
-    """Whether an image was never scanned, not for some days, or more recently."""
+    """When an image was last scanned: never, too long ago (stale), or more recently (fresh)."""
 
     NEVER = "never"
     STALE = "stale"

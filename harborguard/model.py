@@ -17,7 +17,7 @@ class Role(StrEnum):
 
     @property
     def level(self) -> int:
-        """Return the role's rank, 20..100. A role has the permissions of all lower ranks."""
+        """Return the role's rank, 20..100. `@require(role)` admits it and all higher ranks."""
         return _ROLE_LEVELS[self]
 
 

@@ -177,15 +177,15 @@ class ImageFiltersQuery(QuerySchema):
     scanned = Word(
         ScanAge,
         description=(
-            "`never`: without a finished scan. `stale`: the newest one is at least `staleDays` days"
-            " old. `fresh`: it is newer."
+            "`never`: without a finished scan. `stale`: the newest one is more than `staleDays`"
+            " days old. `fresh`: it is newer."
         ),
     )
     stale_days = StrictInteger(
         min=1,
         max=3650,
         data_key="staleDays",
-        description="The age in days from which a scan is stale. The default is 30.",
+        description="The age in days above which a scan is stale. The default is 30.",
     )
     created_after = Time(
         data_key="createdAfter",

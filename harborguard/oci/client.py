@@ -316,7 +316,7 @@ def _compute_digest(body: bytes) -> str | None:
 def _after_full_page(url: str, page: list[str]) -> str | None:
     """Return path and query of the page after a full one; None if it was not full.
 
-    A page of another size than requested is of a registry that does not page.
+    A shorter page is the last one. A longer one is of a registry that ignores the size.
     """
     parts = urlsplit(url)
     sizes = parse_qs(parts.query).get("n", [])

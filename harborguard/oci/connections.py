@@ -89,8 +89,9 @@ class ConnectionPool:
     def checkout(self, origin: Origin) -> Iterator[HTTPConnection]:
         """Yield an open connection, idle or new, and keep it afterwards if it is reusable.
 
-        Raise RegistryError if the policy forbids an address of the host, RegistryUnavailable if
-        the host has no address, and what urllib3 or ssl raise if no address accepts a connection.
+        Raise RegistryError if the policy forbids all addresses of the registry, or one of another
+        host, RegistryUnavailable if the host has no address, and what urllib3 or ssl raise if no
+        address accepts a connection.
         """
         connection = self._take_idle(origin) or self._connect(origin)
         try:

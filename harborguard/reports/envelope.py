@@ -37,8 +37,8 @@ from harborguard.reports.image_metadata import (
 )
 from harborguard.timestamps import parse_time
 
-# The scanners of a report that does not name any.
 _COUNTED = frozenset(CountedSeverity)
+# The scanners of a report that does not name any.
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
 # The sensor runs trivy, grype and osv. Its other scanners (dive, dockle, syft) find no
 # vulnerabilities.

@@ -83,8 +83,8 @@ def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
 def drain(entries: list[_T]) -> Iterator[_T]:
     """Yield the entries in order and remove each one from the list.
 
-    The memory of an entry is freed as soon as its finding is made, so the entries and the findings
-    of a large report are never all in memory at once.
+    The memory of an entry is freed as soon as its finding is made, so all entries and
+    all findings of a large report are never in memory at the same time.
     """
     entries.reverse()
     while entries:

@@ -57,9 +57,9 @@ def change_counters(
     """Add to the counters and increase the versions; call it last in a transaction.
 
     The version of the inventory increases, and that of each registry that is a key of `changes`,
-    even if its numbers stay the same. `images` is the number of images that the transaction
-    created. The new version of the inventory becomes that of the `changed` images (contract 8.14).
-    `newest_scan_at` is the newest `lastScannedAt` of them.
+    even if its numbers stay the same. `images` is the change in the number of images. The new
+    version of the inventory becomes that of the `changed` images (contract 8.14). `newest_scan_at`
+    is the newest `lastScannedAt` of them.
     """
     nonzero = [(*key, n) for key, n in changes.items() if n]
     parameters = {

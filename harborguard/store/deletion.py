@@ -113,7 +113,10 @@ def count_organization(conn: Connection, organization_id: str) -> DeletionCounts
 
 
 def begin_organization_deletion(conn: Connection, organization_id: str) -> None:
-    """Delete the users and credentials of an organization, and hide it from commands."""
+    """Delete the users and credentials of an organization, and mark it.
+
+    Commands other than `org list` and `org delete` then raise Conflict.
+    """
     key = {"organization_id": organization_id}
     with conn.transaction():
         conn.execute(STATEMENTS["mark_organization_deleted"], key)

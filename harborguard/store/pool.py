@@ -150,7 +150,7 @@ def make_pool(config: Config) -> Pool:
 
 
 def connect_outside_pool(config: Config) -> DeadlineConnection:
-    """Return a connection outside the pool, for one statement of the service.
+    """Return a connection outside the pool, for an export or the metrics.
 
     It has PostgreSQL's planner settings, because an export reads whole tables.
     """

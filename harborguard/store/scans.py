@@ -118,11 +118,11 @@ def _as_replay(
 def _keep_findings(
     conn: Connection, key: dict[str, str], scan_id: str, findings: Sequence[Finding]
 ) -> bool:
-    """Store a scan's findings unless it is superseded, and delete those that it supersedes.
+    """Store a scan's findings, and delete those of the scans that it supersedes.
 
-    Return False if it is superseded, or its findings are stored already. Scans of an image with
-    equal findings share one set (contract 6.9). `key` has the ids of the organization and of the
-    image, whose row lock the caller holds.
+    Return False if nothing is stored: the scan is unfinished or superseded, or has its findings.
+    Scans of an image with equal findings share one set (contract 6.9). `key` has the ids of the
+    organization and of the image, whose row lock the caller holds.
     """
     rows = [_finding_columns(finding) for finding in findings]
     parameters = {**key, "scan_id": scan_id}

@@ -51,8 +51,9 @@ CREATE TABLE images (
     CHECK (set_id IS NULL OR scan_id IS NOT NULL)
 );
 
--- One covering index for each sort column. It includes the columns that the list filters by, so
--- that counting and paging are index-only scans.
+-- A covering index for each of name, created_at and risk_score. It includes the columns of the
+-- filters by registry, grade, score and name, so that counting and paging are index-only scans. The
+-- sort columns last_scanned_at and tag_count have no index, because scans change them.
 CREATE INDEX images_created_at_idx ON images (organization_id, created_at, id)
     INCLUDE (name, risk_score, registry_id);
 CREATE INDEX images_name_idx ON images (organization_id, name, id)

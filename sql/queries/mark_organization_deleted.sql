@@ -1,4 +1,4 @@
--- Mark an organization as being deleted; commands then no longer find it.
+-- Mark an organization as being deleted.
 UPDATE organizations
 SET deleted_at = coalesce(deleted_at, now())
 WHERE id = %(organization_id)s
