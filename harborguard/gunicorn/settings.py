@@ -39,8 +39,8 @@ def make_settings(config: Config, hooks: ServerHooks) -> dict[str, object]:
         # Only the owner and the group may connect to a Unix socket. By default all accounts may.
         "umask": 0o117,
         "workers": config.workers,
-        # gunicorn kills a worker that has not ended a request for so long. An export may take the
-        # time of its statement.
+        # gunicorn kills a worker whose request takes longer, in seconds. So it is longer than an
+        # export may take.
         "timeout": max(30, config.export_timeout_ms // 1000 + 10),
         # One thread selects the sync worker, the most predictable one behind a buffering proxy.
         # More threads select gthread.

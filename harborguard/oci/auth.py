@@ -80,7 +80,7 @@ class Authenticator:
         return {"Authorization": authorization} if authorization else {}
 
     def offer_credentials(self, repository: str) -> bool:
-        """Use Basic authentication for a repository without any; return False if that is not new.
+        """Use Basic authentication for a repository; return False without credentials or a change.
 
         For registries that hide private repositories by a 404, without any challenge.
         """

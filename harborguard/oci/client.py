@@ -37,7 +37,7 @@ _PAGE_SIZES = (1000, 100)
 _MAX_PAGES = 1000
 _MAX_NAMES = 200_000
 _MAX_NAME = 256  # characters, one more than a valid name has
-# Some registries return 404 for a manifest of a type that is not accepted, so every type is.
+# Some registries return 404 for a manifest of a type that is not accepted, so accept all types.
 _ACCEPT_MANIFESTS = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",

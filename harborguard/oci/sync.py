@@ -117,8 +117,8 @@ def plan_sync(
 ) -> SyncPlan:
     """Compare the registry's catalog with the recorded images. Write nothing.
 
-    After an empty catalog, unlisted repositories are not read: registries return one if the
-    credentials may not list.
+    If the catalog is empty, recorded repositories are not read: registries return an empty catalog
+    if the credentials may not list.
     Raise RegistryError if the catalog is unusable, NotFound if the registry is not recorded.
     """
     registry_id = get_registry(conn, organization_id, registry.host)
@@ -156,7 +156,8 @@ def synchronize(
         )
 
     consecutive_failures = 0
-    # If only the loop referred to it, an exception would close it before the registry client.
+    # Keep a reference. Otherwise an exception in the loop would close the generator, which waits
+    # for the workers, before the registry client is closed, which ends their requests.
     readings = _read_ahead((*plan.repositories, *plan.unlisted), read)
     try:
         for repository, future in readings:

@@ -37,8 +37,8 @@ class ReportedNames:
     an archive has for the image, each as a JSON path and a text. `digests` are `name@sha256:…`, and
     `image_ids` are ids of the image.
 
-    `accepts_unlisted` decides about a scanned name without a registry's host, like `acme/api:1`,
-    that is not among the tags and digests: whether it is a name, and not a path.
+    `accepts_unlisted` returns whether a scanned text without a registry's host, like `acme/api:1`,
+    is a name, and not a path, even if no tag and no digest lists it.
     """
 
     scanned_path: str

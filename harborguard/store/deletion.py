@@ -42,8 +42,8 @@ def delete_image(conn: Connection, scope: Scope, image_id: str, *, actor: Actor)
 def delete_scan(conn: Connection, scope: Scope, scan_id: str, *, actor: Actor) -> None:
     """Delete a scan with its findings and recompute the image's row; raise NotFound if missing.
 
-    The tag that it observed is deleted too, unless a sync or another scan observed it with the same
-    digest. The image stays, even without any scan and tag (contract 8.11).
+    Its observation of the tag is deleted too, unless a sync or another scan made the same one. The
+    image stays, even without any scan and tag (contract 8.11).
     """
     key = {"organization_id": scope.organization_id, "scan_id": scan_id}
     with conn.transaction():
@@ -70,7 +70,7 @@ def remove_registry(
     """Delete a registry with its images and the API keys that are limited to it.
 
     Yield the number of deleted images after each batch. Raise StoreUnavailable if the registry is
-    written to all the time; it then stays without the deleted images.
+    written to all the time; the registry then stays, without the images that were deleted.
     """
     key = {"organization_id": organization_id, "registry_id": registry_id}
     for _ in range(_ATTEMPTS):

@@ -25,10 +25,10 @@ _TIMED_OUT = (sqlstate.QueryCanceled, sqlstate.LockNotAvailable)
 
 
 def retry_once(work: Callable[[], T]) -> T:
-    """Return a transaction's result; run it again if other transactions disturbed the first one.
+    """Run a transaction and return its result; run it again if another one made it fail.
 
-    That is a deadlock, a serialization failure, or a foreign key that refers to a row which another
-    transaction deleted (SQLSTATE 40P01, 40001, 23503). A second failure is raised.
+    Such failures are a deadlock, a serialization failure, or a foreign key that refers to a row
+    which another transaction deleted (SQLSTATE 40P01, 40001, 23503). A second failure is raised.
     """
     try:
         return work()
@@ -46,7 +46,7 @@ def reject_unstorable_values() -> Iterator[None]:
 
     These are errors of the SQLSTATE class 22, and 54000 for a value that is too long for an index.
 
-    Parsing limits every value; this keeps a value that it misses from failing other reports.
+    The parsers limit every value. If they miss one, the report is rejected instead of a 500.
     """
     try:
         yield

@@ -36,8 +36,8 @@ TARGET_SECONDS = 0.2
 # (docs/design.md). So pause after each transaction, for this multiple of its duration.
 PAUSE_FACTOR = 4
 MAX_PAUSE = 2  # seconds
-# The fraction of the images after whose deletion the table is vacuumed, and the least number. The
-# index-only scans of lists read the table where it is not vacuumed.
+# Vacuum after the deletion of this fraction of the images, and of at least this number. Index-only
+# scans read the table for pages that changed since the last vacuum.
 VACUUM_FRACTION = 0.05
 MIN_VACUUM = 1000
 

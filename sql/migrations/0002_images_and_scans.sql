@@ -68,8 +68,8 @@ CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_s
 -- registries: 0.1 percent of the rows. It takes effect at the next ANALYZE.
 ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
--- The names of images again, for searches. An image's name never changes, so scans do not write to
--- this table, and its pages stay all-visible. Each image has a row here, because the foreign key of
+-- A copy of the images' names, for searches. An image's name never changes, so reports do not write
+-- to this table, and its pages stay all-visible. Each image has a row here, because the foreign key of
 -- images is checked at the commit.
 CREATE EXTENSION IF NOT EXISTS btree_gin;
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
@@ -181,9 +181,9 @@ CREATE TABLE findings (
     PRIMARY KEY (organization_id, set_id, position)
 );
 
--- Find the findings of a vulnerability or a package in all sets. They have no other columns: many
--- entries are equal, and B-tree deduplication keeps the indexes small. Each has all rows. A statement
--- uses an index only if it has the index's collation and condition, so it has one plan.
+-- Find the findings of a vulnerability or a package in all sets. The indexes have no other columns:
+-- many entries are equal, and B-tree deduplication keeps them small. Each WHERE is true for every
+-- row. With the collation, it keeps other statements from using the index, so each has one plan.
 CREATE INDEX findings_vulnerability_idx ON findings
     (organization_id COLLATE "POSIX", (upper(vulnerability_id) COLLATE "C"))
     WHERE vulnerability_id >= '';
@@ -339,8 +339,8 @@ CREATE TABLE inventories (
 
 -- The newest change of each image, and of each image that was deleted in the last 30 days (contract
 -- 8.14). `version` is the inventory's version after the change. Transactions write here while they
--- lock the inventory row until the commit, so that version order is commit order. This table is
--- apart from images, so that a new version is no change of an indexed column there. It has no foreign
+-- lock the inventory row until the commit, so that version order is commit order. The version is not
+-- a column of images: it needs an index, and then no update of images would be HOT. It has no foreign
 -- keys to images and registries, because a deletion stays longer than both.
 CREATE TABLE image_changes (
     organization_id text COLLATE "C" NOT NULL REFERENCES organizations,

@@ -1,5 +1,6 @@
 -- Limit the next statement of this transaction to a number of milliseconds. Take the caller's export
--- lock and one of the slots until the transaction ends. Return whether the lock and a slot were free.
+-- lock and one of the slots until the transaction ends: EXISTS stops at the first free one. Return
+-- whether the lock and a slot were free.
 SELECT
     own.is_free,
     own.is_free AND EXISTS (

@@ -1,5 +1,5 @@
--- Make a scan current, unless it is unfinished or superseded, or is current and has findings. Return
--- its set of findings, and whether the set is new: its findings must then be copied.
+-- Make a scan current, unless it is unfinished or superseded, or is current with a set of findings.
+-- Return its set of findings, and whether the set is new: its findings must then be copied.
 WITH scan AS (
     SELECT this.organization_id, this.id, this.image_id, coalesce(this.tag, '') AS tag_key
     FROM (

@@ -1,5 +1,4 @@
--- List some scans of images that are not among the newest ones of their tag and cannot count any
--- more: they are superseded or unfinished.
+-- List some scans that are older than the newest ones of their tag, and superseded or unfinished.
 SELECT ranked.id, ranked.image_id
 FROM (
     SELECT

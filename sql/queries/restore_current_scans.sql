@@ -1,4 +1,5 @@
--- Make scans of a tag current that no other scan supersedes any more. Their findings are deleted.
+-- Make those scans of a tag current that no remaining scan supersedes. They have no set of findings,
+-- because it was deleted when they were superseded.
 WITH finished AS (
     SELECT scans.id, scans.finished_at, scans AS whole_row
     FROM scans

@@ -11,7 +11,8 @@ def iso_time(column: LiteralString) -> LiteralString:
 def row_by_key(table: LiteralString, key: LiteralString, value: LiteralString) -> LiteralString:
     """Return a subquery for the tenant's row with this value of a unique key.
 
-    Only the index of the key has this order. With `key = value` instead, a generic plan made while
+    BETWEEN with two equal bounds means `key = value`, and only the index of the key has the order
+    of ORDER BY, so it is used. With `key = value` and no order, a generic plan that was made while
     the table was small may scan another index, and read all rows of the tenant for each value.
     """
     return f"""

@@ -23,10 +23,10 @@ TENANT: LiteralString = "organization_id = %(organization_id)s"
 class Condition:
     """A condition on a row of `images`, with the values of its parameters.
 
-    `in_counters` is true if `image_counts` has every column that the condition reads, and
-    `in_names` if `image_names` has. A condition that only `image_names` has can use its trigram
-    index. If neither has, the matching rows of `images` are counted. `in_findings` is true if it is
-    a condition on a row of `findings` instead: the finding that an image must have.
+    `in_counters`: `image_counts` has every column that the condition reads. `in_names`:
+    `image_names` has them. A condition with `in_names` alone is on the name, so it can use the
+    trigram index. Without both, the matching rows of `images` are counted. `in_findings`: it is a
+    condition on a row of `findings` instead, the finding that an image must have.
     """
 
     sql: LiteralString
@@ -134,7 +134,8 @@ def _scanned_before(criteria: ImageCriteria) -> Condition | None:
 
 Filter = Callable[[ImageCriteria], Condition | None]
 
-# The filters of the list: each function returns the condition of its criterion, or None.
+# The filters of the list: each function returns the condition of its criterion, or None. Of those
+# on findings, the first one that is requested must have an index (see `find_sets`).
 FILTERS: tuple[Filter, ...] = (
     _registry,
     _risk_score,
@@ -187,7 +188,7 @@ class ImageFilters:
     def source(self) -> LiteralString:
         """Return the item of FROM that has the images: the table, or those with a finding.
 
-        It is named `images`. All conditions are necessary too.
+        Its alias is `images`. It has the conditions on findings; the caller adds the others.
         """
         if not self.has_findings:
             return "images"
@@ -237,7 +238,8 @@ class ImageFilters:
     def trigram_conditions(self) -> LiteralString:
         """Return the conditions on names, for which only the trigram index can be used.
 
-        The primary key has another collation than the tenant's condition here.
+        An index is used only if the condition has its collation: organization_id has POSIX in the
+        trigram index, and C in the primary key.
         """
         conditions = [condition for condition in self._conditions if condition.in_names]
         return " AND ".join([f'{TENANT} COLLATE "POSIX"', _WORD_OR_TERM, *_as_filters(conditions)])
@@ -294,15 +296,16 @@ _IN_REGISTRY: LiteralString = f"""registry_id IN (
 _IN_RANGE: LiteralString = "risk_score BETWEEN %(low)s AND %(high)s"
 _IN_TWO_RANGES: LiteralString = f"({_IN_RANGE} OR risk_score BETWEEN %(low_2)s AND %(high_2)s)"
 
-# Conditions on a row of `findings`. Each of the first two begins with the condition of its index.
+# Conditions on a row of `findings`. The first line of HAS_CVE_ID and OF_PACKAGE is true for every
+# row. It repeats the WHERE of a partial index, which PostgreSQL could not use otherwise.
 HAS_CVE_ID: LiteralString = """vulnerability_id >= ''
                 AND upper(vulnerability_id) COLLATE "C" = upper(%(cve_id)s)"""
 OF_PACKAGE: LiteralString = """package >= ''
                 AND lower(package) COLLATE "C" = lower(%(package)s)"""
 FIXABLE: LiteralString = "fixed_version IS NOT NULL"
 NOT_FIXABLE: LiteralString = "fixed_version IS NULL"
-# Joins the image of a set of findings to rows named `affected`. The counts come from the set if it
-# is that of the image. One index supports each subquery.
+# Joins the image of a set of findings to rows named `affected`. The caller adds the condition that
+# the set is that of the image's counts. One index supports each subquery.
 IMAGE_OF_SET: LiteralString = f"""
             CROSS JOIN LATERAL (
                 SELECT image_id
@@ -324,7 +327,7 @@ _OF_AGE: dict[ScanAge, LiteralString] = {
     ScanAge.STALE: f"last_scanned_at < {_STALE_SINCE}",
     ScanAge.FRESH: f"last_scanned_at >= {_STALE_SINCE}",
 }
-# Only the unique index of tags has this order.
+# Whether the image has the tag. Only the unique index of tags has this order, so it is used.
 _HAS_TAG: LiteralString = """(
         SELECT tag.name
         FROM tags AS tag

@@ -35,7 +35,8 @@ _RELEASED = (
 _ONE_SEARCH = "Another search with this credential is running; try again shortly."
 DEFAULT_SORT = FindingSort(FindingSortKey.SEVERITY, descending=True)
 
-# The only ORDER BY texts. `position` is unique in a scan and starts at the worst finding.
+# The only ORDER BY texts. `position` is unique in a set of findings and starts at the worst
+# finding.
 ORDERS: dict[FindingSort, LiteralString] = {
     FindingSort(FindingSortKey.SEVERITY, descending=True): (
         "rank ASC, cvss_score DESC NULLS LAST, position ASC"

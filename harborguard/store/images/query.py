@@ -5,8 +5,8 @@ statements read the same state. The statements:
 
 early_page  For a page with a small offset, without filters, by name or creation time: an index scan
             in the order of the sort. The inventory's image count is the total.
-counts      For other pages: the numbers of matching images from the counters, by risk score if the
-            sort uses it. `plan.plan_page` then plans how to read the page.
+counts      For other pages of queries that the counters can answer: the numbers of matching images,
+            by risk score if the sort uses it. `plan.plan_page` then plans how to read the page.
 page        The planned page: one or two index scans in the order of the sort, which check filters
             on the index entries, or a sort of few matches.
 search      The page and the total of a search by name. The names come from `image_names`, see
@@ -19,8 +19,8 @@ window      For other filters that the counters cannot answer: the page and a co
 count       The total, if the window stopped at its limit, or if a page after the first is empty.
 
 `page`, `search` and `window` find the ids of a page first, and then fetch the other columns of its
-rows only. Some sort columns have no index, because every scan changes them or few queries use them:
-all matches are then read, and the first ones kept.
+rows only. Some sort columns have no index, because every report changes them or few queries use
+them: all matches are then read, and the first ones kept.
 """
 
 from typing import LiteralString

@@ -1,8 +1,8 @@
 """Find the names that match a search. This module performs no I/O.
 
-`image_names` has the names again, in a table that scans do not change. An organization's names are
-read from its primary key if there are few or the term is common, and from its trigram index
-otherwise. A sample shows whether a term is common.
+`image_names` is a copy of the names, in a table that recording a report does not change. An
+organization's names are read from its primary key if there are few or the term is common, and from
+its trigram index otherwise. A sample shows whether a term is common.
 """
 
 from typing import LiteralString
@@ -11,11 +11,11 @@ from harborguard.store.images.filters import TENANT, ImageFilters, Parameters
 
 # Organizations with fewer images read all names.
 MIN_TRIGRAM_IMAGES = 5_000
-# The sample is the images with the lowest ids, which are random. The trigram index is slower than
-# reading all names if more of them match.
+# Ids are random, so the images with the lowest ids are a random sample. If more than MAX_IN_SAMPLE
+# of its names match, reading all names is faster than the trigram index.
 SAMPLE_SIZE, MAX_IN_SAMPLE = 100, 15
-# A word of the term that is in at most this number of the sample is looked up alone. Trigrams of
-# common words are slow and would not exclude other names.
+# If a word of the term is in at most this many names of the sample, the trigram index is searched
+# for the longest such word alone. Trigrams of common words take time and exclude few names.
 MAX_RARE_IN_SAMPLE = 1
 MAX_SORTED_MATCHES = 5000
 
@@ -32,8 +32,9 @@ def find_names(filters: ImageFilters) -> LiteralString:
     """Return the common table expressions `matches` and `few`.
 
     `few` has a row with the matching names if sorting their images is faster than scanning the
-    index of the sort, as in `plan.plan_page`. Otherwise it has no row. `matches.result` is an
-    array: the number of matches, or null if it is not known, and some of the names.
+    index of the sort, as in `plan.plan_page`. Otherwise it has no row. `matches.result` is null if
+    names are not looked up. Else it is an array of text: first the number of matches, or null if it
+    is not known, and then up to `max_few` + 1 names. With that many names, sorting is slower.
     """
     in_trigram_index = _count_and_select(filters.trigram_conditions)
     is_rare: LiteralString = f"""cardinality(%(words)s::text[]) > 0
@@ -91,7 +92,8 @@ def count_names(filters: ImageFilters) -> LiteralString:
 
 
 # If n of N images match, an index scan reads `window_limit` * N / n entries. Finding an image by
-# its name takes about as long as reading 40 entries.
+# its name takes about as long as reading 40 entries. So sorting is faster if 40 * n is smaller,
+# which is if n < sqrt(window_limit * N / 40).
 _MAX_FEW: LiteralString = """least(
             %(max_sorted)s, sqrt(%(window_limit)s * image_count::float8 / 40)
         )::integer"""

@@ -24,7 +24,7 @@ def count_images(
 def make_summary_query(
     filters: ImageFilters, *, use_counters: bool
 ) -> tuple[LiteralString, Parameters]:
-    """Return a statement with a row for each registry, in the order of the columns below."""
+    """Return the statement: a row for each registry, by host, with the columns of RegistryCount."""
     source: LiteralString = "n::integer FROM image_counts"
     if not use_counters:
         source = f"1 AS n FROM {filters.source}"
