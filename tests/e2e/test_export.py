@@ -30,7 +30,11 @@ FILL = with_names(
     FROM registries, generate_series(1, {IMAGES}) AS n
     """
 )
-ACTIVE = "FROM pg_stat_activity WHERE query LIKE '%COPY (%' AND pid <> pg_backend_pid()"
+# Parallel workers have the query of their session.
+ACTIVE = (
+    "FROM pg_stat_activity WHERE query LIKE '%COPY (%' AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
