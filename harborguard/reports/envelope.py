@@ -25,6 +25,7 @@ from harborguard.reports.findings import (
     deduplicate_findings,
     drain,
     list_scanners,
+    normalize_scanners,
     parse_epss,
     parse_score,
     parse_severity,
@@ -259,7 +260,7 @@ def _require_vulnerability_scanner(sensor: Raw) -> None:
     Raise it too if the sensor cannot be read: it may name such scanners alone.
     """
     named = _list_named(decode_part(sensor, _OPTIONAL_SENSOR, "sensor") if sensor else None)
-    if named and not {name.strip().lower() for name in named} & _VULNERABILITY_SCANNERS:
+    if named and not normalize_scanners(named) & _VULNERABILITY_SCANNERS:
         names = ", ".join(sorted(_VULNERABILITY_SCANNERS))
         raise InvalidReport(
             "The report says nothing about vulnerabilities: none of its scanners looks for them.",

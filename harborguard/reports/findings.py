@@ -71,13 +71,15 @@ def clip_versions(text: str | None) -> str | None:
     return clip(text, MAX_VERSION) if text else None
 
 
-def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the first `MAX_SCANNERS` names of scanners by code point, distinct and clipped.
+def normalize_scanners(names: Iterable[str]) -> set[str]:
+    """Return the names of scanners in lower case without surrounding white space or empty ones."""
+    return {name.strip().lower() for name in names} - {""}
 
-    They are in lower case without surrounding white space, so that one scanner has one name.
-    """
-    lowered = {name.strip().lower() for name in names} - {""}
-    return tuple(sorted({clip(name, MAX_SCANNER) for name in lowered})[:MAX_SCANNERS])
+
+def list_scanners(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first `MAX_SCANNERS` normalized names of scanners by code point, clipped."""
+    clipped = {clip(name, MAX_SCANNER) for name in normalize_scanners(names)}
+    return tuple(sorted(clipped)[:MAX_SCANNERS])
 
 
 def drain(entries: list[_T]) -> Iterator[_T]:

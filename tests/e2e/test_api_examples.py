@@ -21,7 +21,7 @@ from tests.support.service import ROOT, free_port, serving
 from tests.support.tenants import Tenant, Tenants
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Ids and times of the document stand for any others.
+# The ids of the document stand for any others.
 ANY_ID = re.compile(r"\b(img|scan)-[0-9a-f]{16}\b")
 
 
@@ -163,7 +163,8 @@ def test_shell_poller_prints_only_what_has_changed_since_its_last_run(
         "SELECT id FROM images WHERE organization_id = %s AND name LIKE '%%/web'",
         [acme.organization_id],
     ).fetchall()
-    assert runner("sh", f'curl -sS -X DELETE -H "X-API-Key: $KEY" "$URL/api/images/{image_id}"')
+    delete = f'curl -sSf -X DELETE -H "X-API-Key: $KEY" "$URL/api/images/{image_id}"'
+    assert runner("sh", delete).returncode == 0
     assert runner("sh", poller).stdout == "deleted\tghcr.io/acme/web\t-\n"
     (runner.directory / "cursor").write_text("odd\n")
     broken = runner("sh", poller)

@@ -121,12 +121,8 @@ def test_upload_and_deletion_on_one_node_are_seen_by_the_other_at_once(
     admin = {"X-API-Key": tenants.acme.add_key(Role.ADMIN)}
     for number in range(20):
         body = envelope(f"ghcr.io/acme/{number}:1", (1,), scan_id=f"scan-{number}")
-        lines = [f"{name}: {value}" for name, value in admin.items()]
-        head = "\r\n".join([
-            "POST /api/scans/upload HTTP/1.1", "Host: localhost", "Connection: close",
-            "Content-Type: application/json", f"Content-Length: {len(body)}", *lines, "", "",
-        ])  # fmt: skip
-        recorded = first.send(head.encode() + body)
+        headers = {**admin, "Content-Type": "application/json"}
+        recorded = first.request("/api/scans/upload", headers, "POST", body)
         assert recorded.status == 201
         path = f"/api/images/{recorded.json['imageId']}"
         assert second.request(path, admin).json["data"]["grade"] == "D"

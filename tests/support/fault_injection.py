@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -257,10 +257,7 @@ def nginx(
     if behind_balancer:
         replacements["#   set_real_ip_from 10.0.0.0/8;"] = "set_real_ip_from 127.0.0.1;"
         replacements["#   real_ip_header "] = "real_ip_header "
-    for shipped, replacement in replacements.items():
-        assert shipped in text
-        text = text.replace(shipped, replacement)
-    with _running_nginx(directory, text, port):
+    with _running_nginx(directory, _replace_all(text, replacements), port):
         yield port
 
 
@@ -275,12 +272,18 @@ def balancer(directory: Path, nodes: list[int]) -> Iterator[int]:
         "server 10.0.0.11:80 ": f"server 127.0.0.1:{nodes[0]} ",
         "server 10.0.0.12:80 ": f"server 127.0.0.1:{nodes[1]} ",
     }
+    server = _replace_all(text, replacements)
+    complete = f"events {{}}\nhttp {{\n{_temporary_paths(directory)}{server}}}\n"
+    with _running_nginx(directory, complete, port):
+        yield port
+
+
+def _replace_all(text: str, replacements: Mapping[str, str]) -> str:
+    """Replace parts of a shipped file; fail if it does not have one of them."""
     for shipped, replacement in replacements.items():
         assert shipped in text
         text = text.replace(shipped, replacement)
-    complete = f"events {{}}\nhttp {{\n{_temporary_paths(directory)}{text}}}\n"
-    with _running_nginx(directory, complete, port):
-        yield port
+    return text
 
 
 def _temporary_paths(directory: Path) -> str:

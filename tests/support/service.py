@@ -48,12 +48,18 @@ class Service:
     size: int = 2
 
     def request(
-        self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+        self,
+        path: str,
+        headers: dict[str, str] | None = None,
+        method: str = "GET",
+        body: bytes = b"",
     ) -> Response:
         """Send a well-formed request and return the response."""
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        return self.send("\r\n".join([*lines, "", ""]).encode())
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        return self.send("\r\n".join([*lines, "", ""]).encode() + body)
 
     def send(self, request: bytes) -> Response:
         """Send any bytes and return the response."""
