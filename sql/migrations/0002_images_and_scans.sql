@@ -69,8 +69,8 @@ CREATE INDEX images_registry_idx ON images (organization_id, registry_id, risk_s
 ALTER TABLE images ALTER COLUMN registry_id SET (n_distinct = -0.001);
 
 -- A copy of the images' names, for searches. An image's name never changes, so reports do not write
--- to this table, and its pages stay all-visible. Each image has a row here, because the foreign key of
--- images is checked at the commit.
+-- to this table, and its pages stay all-visible. Each image has a row here, because the foreign key
+-- of images is checked at the commit.
 CREATE EXTENSION IF NOT EXISTS btree_gin;
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE TABLE image_names (

@@ -1,5 +1,5 @@
--- Delete scans, except current ones. The caller holds the locks of their images' rows. Whether a scan
--- is among the newest of its tag is not checked again: reports that arrive only make it older.
+-- Delete scans, except current ones. The caller holds the locks of their images' rows. Whether a
+-- scan is among the newest of its tag is not checked again: reports that arrive only make it older.
 DELETE FROM scans
 WHERE organization_id = %(organization_id)s
     AND id = ANY (%(ids)s)

@@ -1,3 +1,3 @@
--- Delete an organization's row. It fails if another table still has a row of it. Fails if one remains.
+-- Delete an organization's row. It fails if another table still has a row of it.
 DELETE FROM organizations
 WHERE id = %(organization_id)s
