@@ -35,7 +35,7 @@ RESOURCES = (
 )
 
 
-class _Id(BaseConverter):
+class _IdConverter(BaseConverter):
     """A segment of a path, except the names of routes beside `/api/images/<image_id>`.
 
     Otherwise `Allow` of these routes has the method DELETE of an image.
@@ -49,7 +49,7 @@ def init_api(app: Flask, services: Services) -> None:
     """Register the API on an application. The services' pool may still be closed."""
     app.json = OrjsonProvider(app)
     app.extensions["harborguard"] = services
-    app.url_map.converters["default"] = _Id
+    app.url_map.converters["default"] = _IdConverter
     app.teardown_request(release_connection)
     observe_requests(app)
     app.before_request(_reject_leading_slashes)

@@ -210,11 +210,11 @@ def _synchronize(conn: Connection, client: RegistryClient, plan: SyncPlan) -> No
     if unavailable:
         print_message(unavailable)
     if inaccessible:
-        named = ", ".join(inaccessible[:_MAX_INACCESSIBLE])
+        names = ", ".join(inaccessible[:_MAX_INACCESSIBLE])
         others = len(inaccessible) - _MAX_INACCESSIBLE
         print_message(
             "left unchanged, not in the catalog and access denied (--exclude skips them): "
-            + named
+            + names
             + (f" and {others} more" if others > 0 else "")
         )
     skipped = len(plan.repositories) + len(plan.unlisted) - processed

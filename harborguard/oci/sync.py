@@ -203,7 +203,7 @@ def read_repository(
             "but the list of its tags reports that it does not exist"
         )
     names = list(dict.fromkeys([*(listed or ()), *sorted(recorded.names)]))
-    queue, unconfirmed = deque(names), set(listed or ())
+    queue, not_repeated = deque(names), set(listed or ())
     tags: list[ObservedTag] = []
     missing: list[str] = []
     failures: list[tuple[str, HarborGuardError]] = []
@@ -222,9 +222,9 @@ def read_repository(
         consecutive_failures = 0
         if digest is not None:
             tags.append(ObservedTag(name, digest, build_times.find(digest)))
-        elif name in unconfirmed:
+        elif name in not_repeated:
             # A replica or a storage that lags behind does not know some listed tags for a moment.
-            unconfirmed.remove(name)
+            not_repeated.remove(name)
             queue.append(name)
         else:
             missing.append(name)

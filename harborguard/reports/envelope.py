@@ -196,7 +196,7 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
     reference = select_reference(override, names)
     finished_at = parse_report_time(scan.finished_at, "scan.finishedAt", is_zone_required=True)
     findings = _read_findings(document.findings.vulnerabilities or [])
-    named = _list_named(decode_optional_part(document.sensor, _SENSOR))
+    declared = _list_sensor_scanners(decode_optional_part(document.sensor, _SENSOR))
     if scan.status.is_finished and not findings:
         _require_vulnerability_scanner(document.sensor)
     # The scanner that failed may be the one whose findings would count.
@@ -205,7 +205,7 @@ def parse_envelope(body: bytes, override: Reference | None) -> Report:
     return Report(
         reference=reference,
         findings=findings,
-        scanners=_list_scanners(findings, named),
+        scanners=_list_scanners(findings, declared),
         status=ScanStatus.FAILED if is_failed else scan.status,
         external_id=scan.id,
         digest=(override and override.digest) or digest or select_digest(reference, names),
@@ -250,7 +250,7 @@ def _parse_optional_time(text: str | None) -> datetime | None:
         return None
 
 
-def _list_named(sensor: _Sensor | None) -> list[str]:
+def _list_sensor_scanners(sensor: _Sensor | None) -> list[str]:
     return [name for name in (sensor and sensor.scanner_versions) or () if name]
 
 
@@ -259,8 +259,10 @@ def _require_vulnerability_scanner(sensor: Raw) -> None:
 
     Raise it too if the sensor cannot be read: it may name such scanners alone.
     """
-    named = _list_named(decode_part(sensor, _OPTIONAL_SENSOR, "sensor") if sensor else None)
-    if named and not normalize_scanners(named) & _VULNERABILITY_SCANNERS:
+    declared = _list_sensor_scanners(
+        decode_part(sensor, _OPTIONAL_SENSOR, "sensor") if sensor else None
+    )
+    if declared and not normalize_scanners(declared) & _VULNERABILITY_SCANNERS:
         names = ", ".join(sorted(_VULNERABILITY_SCANNERS))
         raise InvalidReport(
             "The report says nothing about vulnerabilities: none of its scanners looks for them.",
@@ -268,10 +270,10 @@ def _require_vulnerability_scanner(sensor: Raw) -> None:
         )
 
 
-def _list_scanners(findings: tuple[Finding, ...], named: list[str]) -> tuple[str, ...]:
+def _list_scanners(findings: tuple[Finding, ...], declared: list[str]) -> tuple[str, ...]:
     """Return the scanners of the sensor, else the sources of the findings, else the default.
 
     The set must not depend on which findings there are: contract 6.6 compares scans by it.
     """
     sources = (source for finding in findings for source in finding.sources)
-    return list_scanners(named) or list_scanners(sources) or _DEFAULT_SCANNERS
+    return list_scanners(declared) or list_scanners(sources) or _DEFAULT_SCANNERS

@@ -171,7 +171,7 @@ def _read_names(target: _Target) -> ReportedNames:
 
     return ReportedNames(
         "source.target.userInput",
-        _drop_scheme(target.user_input or "", listed, ids),
+        _without_daemon_scheme(target.user_input or "", listed, ids),
         [("source.target.tags", tag) for tag in tags],
         repo_digests,
         ids,
@@ -179,7 +179,7 @@ def _read_names(target: _Target) -> ReportedNames:
     )
 
 
-def _drop_scheme(text: str, listed: list[str], ids: list[str | None]) -> str | None:
+def _without_daemon_scheme(text: str, listed: list[str], ids: list[str | None]) -> str | None:
     """Return a scanned text without an ambiguous scheme; None if it is not a name.
 
     In `docker:nginx`, the first part is a scheme if the report lists the image `nginx`, and a name

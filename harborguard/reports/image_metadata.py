@@ -168,8 +168,8 @@ def _is_image_id(reference: Reference, image_ids: Sequence[str | None]) -> bool:
 def _add_tag(reference: Reference, tags: list[Reference]) -> Reference:
     if reference.tag:
         return reference
-    named = (tag.tag for tag in tags if tag.name == reference.name and tag.tag)
-    return replace(reference, tag=next(named, None))
+    matching = (tag.tag for tag in tags if tag.name == reference.name and tag.tag)
+    return replace(reference, tag=next(matching, None))
 
 
 def _parse_listed(text: str) -> Reference:

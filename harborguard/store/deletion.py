@@ -19,7 +19,7 @@ from harborguard.store.images.rows import delete_images, list_image_ids, lock_im
 from harborguard.store.scans import delete_unused_findings
 from harborguard.store.statements import STATEMENTS
 
-BATCH = 200  # images in one transaction
+MAX_IMAGES = 200  # images in one transaction
 _ATTEMPTS = 20
 # A row that refers to the deleted one was written meanwhile, or two transactions wait for each
 # other.
@@ -157,7 +157,7 @@ def _find_scan_image(conn: Connection, scope: Scope, scan_id: str) -> str | None
 
 def _delete_in_batches(conn: Connection, scope: Scope) -> Iterator[int]:
     after = ""
-    while found := list_image_ids(conn, scope, after=after, limit=BATCH):
+    while found := list_image_ids(conn, scope, after=after, limit=MAX_IMAGES):
         with conn.transaction():
             image_ids = lock_images(conn, scope, found)
             delete_images(conn, scope.organization_id, image_ids)

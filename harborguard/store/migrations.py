@@ -53,8 +53,8 @@ class SchemaState:
 
 def read_migrations(texts: dict[str, LiteralString] | None = None) -> list[Migration]:
     """Return this release's migrations in order; raise SchemaMismatch if the numbers have a gap."""
-    named = sorted((MIGRATIONS if texts is None else texts).items())
-    migrations = [Migration(int(name[:4]), name, text) for name, text in named]
+    files = sorted((MIGRATIONS if texts is None else texts).items())
+    migrations = [Migration(int(name[:4]), name, text) for name, text in files]
     if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
         names = ", ".join(migration.name for migration in migrations)
         raise SchemaMismatch(f"The migrations are not numbered from 1 without gaps: {names}.")

@@ -25,10 +25,10 @@ from harborguard.store.images.rows import (
 )
 from harborguard.store.statements import STATEMENTS
 
-WINDOW = 2000  # images that are examined at once, and at most deleted in one transaction
-SLICE = 200  # images whose scans or observations are listed at once
-BATCH = 2000  # scans, observations or audit entries in one transaction
-MAX_LISTED = 20_000  # scans or observations that are listed at once
+MAX_IMAGES = 2000  # images that are examined at once, and at most deleted in one transaction
+MAX_LISTED_IMAGES = 200  # images whose scans or observations are listed at once
+MAX_ROWS = 2000  # scans, observations or audit entries in one transaction
+MAX_LISTED_ROWS = 20_000  # scans or observations that are listed at once
 MAX_NAMES = 20
 # A transaction with images of many scans and findings is long, so the number of images adapts.
 TARGET_SECONDS = 0.2
@@ -103,7 +103,7 @@ class Prune:
         self._actor = actor
         self._dry_run = dry_run
         self._is_recorded = False
-        self._batch = SLICE  # images in the next transaction
+        self._batch = MAX_LISTED_IMAGES  # images in the next transaction
         self._duration = 0.0  # seconds of the last transaction
         self._deleted_images = 0  # since the last VACUUM
 
@@ -113,8 +113,8 @@ class Prune:
         after = ""
         while window := self._next_window(after):
             remaining = window if since is None else self._prune_images(window, since)
-            for start in range(0, len(remaining), SLICE):
-                image_ids = remaining[start : start + SLICE]
+            for start in range(0, len(remaining), MAX_LISTED_IMAGES):
+                image_ids = remaining[start : start + MAX_LISTED_IMAGES]
                 if keep is not None:
                     self.counts.scans += self._prune_rows(_SCANS, image_ids, keep=keep)
                 if since is not None:
@@ -130,7 +130,7 @@ class Prune:
     def _next_window(self, after: str) -> list[str]:
         if self._policy.unseen_since is None and self._policy.keep_scans is None:
             return []
-        return list_image_ids(self._conn, self._scope, after=after, limit=WINDOW)
+        return list_image_ids(self._conn, self._scope, after=after, limit=MAX_IMAGES)
 
     def _prune_images(self, window: Sequence[str], since: datetime) -> list[str]:
         """Delete the unseen images of a window; return the ids of the others."""
@@ -139,7 +139,7 @@ class Prune:
         while image_ids and not self._dry_run:
             batch, image_ids = image_ids[: self._batch], image_ids[self._batch :]
             self.counts.images += self._delete(partial(self._delete_unseen, batch, since))
-            self._batch = min(WINDOW, max(1, int(len(batch) * TARGET_SECONDS / self._duration)))
+            self._batch = min(MAX_IMAGES, max(1, int(len(batch) * TARGET_SECONDS / self._duration)))
             self._vacuum_if_due(len(batch))
         if self._dry_run:
             self.counts.images += len(unseen)
@@ -179,11 +179,13 @@ class Prune:
             return sum(1 for _ in self._conn.cursor().stream(statement, parameters))
         deleted = 0
         while True:
-            found = self._execute(statements.list_old, **parameters, limit=MAX_LISTED).fetchall()
-            for start in range(0, len(found), BATCH):
-                batch = found[start : start + BATCH]
+            found = self._execute(
+                statements.list_old, **parameters, limit=MAX_LISTED_ROWS
+            ).fetchall()
+            for start in range(0, len(found), MAX_ROWS):
+                batch = found[start : start + MAX_ROWS]
                 deleted += self._delete(partial(self._delete_rows, statements, batch, **condition))
-            if len(found) < MAX_LISTED:
+            if len(found) < MAX_LISTED_ROWS:
                 return deleted
 
     def _delete_rows(
@@ -207,7 +209,7 @@ class Prune:
             self.counts.audit_entries += deleted
 
     def _delete_audit_entries(self, since: datetime) -> int:
-        deleted = self._execute("delete_old_audit_entries", since=since, limit=BATCH).rowcount
+        deleted = self._execute("delete_old_audit_entries", since=since, limit=MAX_ROWS).rowcount
         if deleted:
             self._record_run()
         return deleted

@@ -59,7 +59,7 @@ def delete_organization(tenant: Tenant) -> int:
 def test_deleted_organization_leaves_no_row_in_any_table(
     conn: Connection, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
+    monkeypatch.setattr(deletion, "MAX_IMAGES", 2)
     for tenant in (tenants.acme, tenants.globex):
         fill(tenant)
         tenant.add_key(registry_id=tenant.add_registry("ghcr.io"))
@@ -98,7 +98,7 @@ def test_organization_that_is_being_deleted_is_named_as_such(
 def test_interrupted_deletion_is_exact_and_continues(
     conn: Connection, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
+    monkeypatch.setattr(deletion, "MAX_IMAGES", 2)
     acme = tenants.acme
     fill(acme, 7)
     deletion.begin_organization_deletion(conn, acme.organization_id)
@@ -116,7 +116,7 @@ def test_interrupted_deletion_is_exact_and_continues(
 def test_removed_registry_leaves_the_others_and_their_keys(
     conn: Connection, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
+    monkeypatch.setattr(deletion, "MAX_IMAGES", 2)
     acme = tenants.acme
     fill(acme, 7)
     bound = {

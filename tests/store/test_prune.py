@@ -371,7 +371,7 @@ def test_batches_and_windows_of_any_size_delete_the_same(
     conn: Connection, acme: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     fill(conn, acme)
-    for name, value in {"WINDOW": size, "BATCH": size, "MAX_LISTED": 2 * size}.items():
+    for name, value in {"MAX_IMAGES": size, "MAX_ROWS": size, "MAX_LISTED_ROWS": 2 * size}.items():
         monkeypatch.setattr(prune, name, value)
     assert as_tuple(run_prune(conn, acme, EVERYTHING)) == EXPECTED
     runs = [entry for entry in actions_of(conn, acme) if entry[1] == "inventory.pruned"]
@@ -385,7 +385,7 @@ def test_number_of_images_in_a_transaction_follows_its_duration(
     acme = tenants.acme
     for number in range(40):
         acme.add_image(f"ghcr.io/acme/{number}")
-    monkeypatch.setattr(prune, "WINDOW", 10)
+    monkeypatch.setattr(prune, "MAX_IMAGES", 10)
     monkeypatch.setattr(prune, "TARGET_SECONDS", 0)
     statements.clear()
     assert run_prune(acme.conn, acme.organization_id, UNSEEN).images == 40

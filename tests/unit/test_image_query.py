@@ -70,7 +70,7 @@ def test_window_of_third_page_has_filter_order_and_slice() -> None:
         "risk_score": 7,
         "limit": 20,
         "offset": 40,
-        "window_limit": 1060,
+        "max_matches": 1060,
     }
 
 

@@ -121,14 +121,14 @@ def test_window_returns_the_counted_total_and_the_columns() -> None:
     ("number", "expected"),
     [(1, 1050), (3, 1150), (2**58, 2**63 - 1), (2**60, 2**63 - 1)],
 )
-def test_window_limit_fits_into_a_bigint(number: int, expected: int) -> None:
-    assert ImageQuery(ACME, ImageCriteria(search="x")).window_limit(Page(number)) == expected
+def test_number_of_counted_matches_fits_into_a_bigint(number: int, expected: int) -> None:
+    assert ImageQuery(ACME, ImageCriteria(search="x")).max_counted(Page(number)) == expected
 
 
 def test_window_over_findings_counts_all_matches() -> None:
     query = ImageQuery(ACME, ImageCriteria(cve_id="x"))
-    assert query.window_limit(Page()) == 2**63 - 1
-    assert query.window(Page())[1]["window_limit"] == 2**63 - 1
+    assert query.max_counted(Page()) == 2**63 - 1
+    assert query.window(Page())[1]["max_matches"] == 2**63 - 1
 
 
 # -- the plan -------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def get_image(conn: Connection, scope: Scope, image_id: str) -> ImageDetails:
 
 def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> Listing[TagSummary]:
     """Return a page of an image's tags, the latest first; raise NotFound like `get_image`."""
-    find_counted_scan(conn, scope, image_id)  # raises NotFound for an image outside of the scope
+    get_counted_scan(conn, scope, image_id)  # raises NotFound for an image outside of the scope
     parameters = {
         "organization_id": scope.organization_id,
         "image_id": image_id,
@@ -114,7 +114,7 @@ def list_tags(conn: Connection, scope: Scope, image_id: str, page: Page) -> List
     return Listing([TagSummary._make(row) for row in without_total(rows)], rows[0][0])
 
 
-def find_counted_scan(
+def get_counted_scan(
     conn: Connection, scope: Scope, image_id: str
 ) -> tuple[str | None, int | None]:
     """Return the scan that an image's counts come from, and the set of its findings.
@@ -122,7 +122,7 @@ def find_counted_scan(
     Both are None if the image was never scanned. The set alone is None if the scan was superseded
     before it counted again (contract 6.9). Raise NotFound like `get_image`.
     """
-    _, scan_id, set_id = _fetch_image(conn, STATEMENTS["find_counted_scan"], scope, image_id)
+    _, scan_id, set_id = _fetch_image(conn, STATEMENTS["get_counted_scan"], scope, image_id)
     return scan_id, set_id
 
 

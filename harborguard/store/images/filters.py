@@ -135,7 +135,7 @@ def _scanned_before(criteria: ImageCriteria) -> Condition | None:
 Filter = Callable[[ImageCriteria], Condition | None]
 
 # The filters of the list: each function returns the condition of its criterion, or None. Of those
-# on findings, the first one that is requested must have an index (see `find_sets`).
+# on findings, the first one that is requested must have an index (see `sets_query`).
 FILTERS: tuple[Filter, ...] = (
     _registry,
     _risk_score,
@@ -194,7 +194,7 @@ class ImageFilters:
             return "images"
         return f"""(
             SELECT image.*
-            FROM ({find_sets(self._finding_conditions)}
+            FROM ({sets_query(self._finding_conditions)}
             ) AS affected{IMAGE_OF_SET}
             WHERE image.{TENANT} AND image.set_id = affected.set_id
         ) AS images"""
@@ -339,7 +339,7 @@ _HAS_TAG: LiteralString = """(
     ) = %(tag)s"""
 
 
-def find_sets(conditions: Sequence[LiteralString]) -> LiteralString:
+def sets_query(conditions: Sequence[LiteralString]) -> LiteralString:
     """Return a query for the sets that have a finding with these conditions.
 
     The first one is the index condition.

@@ -18,7 +18,7 @@ from harborguard.listing import (
 )
 from harborguard.model import Scope, Severity
 from harborguard.store.connection import Connection
-from harborguard.store.images.details import find_counted_scan, without_total
+from harborguard.store.images.details import get_counted_scan, without_total
 from harborguard.store.images.filters import FIXABLE, NOT_FIXABLE, like_pattern
 from harborguard.store.statements import STATEMENTS
 
@@ -77,7 +77,7 @@ def list_findings(
     A text search compares each finding with the term, so it has a shorter timeout, and a caller
     (the id of a principal) may run one at a time. Raise StatementTimeout or RateLimited.
     """
-    scan_id, set_id = find_counted_scan(conn, scope, image_id)
+    scan_id, set_id = get_counted_scan(conn, scope, image_id)
     if scan_id is None:
         return Listing([], 0)
     if set_id is None:

@@ -89,7 +89,7 @@ def _read_planned_page(
 
 def _read_search(conn: Connection, query: ImageQuery, page: Page) -> Listing[ImageSummary] | None:
     return _with_total(
-        conn, query, page, conn.fetch(*query.search(page)), is_counted=query.uses_names
+        conn, query, page, conn.fetch(*query.search(page)), is_exact=query.uses_names
     )
 
 
@@ -103,11 +103,11 @@ def _with_total(
     page: Page,
     rows: list[tuple[Any, ...]],
     *,
-    is_counted: bool = False,
+    is_exact: bool = False,
 ) -> Listing[ImageSummary] | None:
     version, total = _version_and_total(rows)
     # The window stopped at its limit, or the page is empty and has no total.
-    is_stopped = not is_counted and total is not None and total >= query.window_limit(page)
+    is_stopped = not is_exact and total is not None and total >= query.max_counted(page)
     if is_stopped or (total is None and page.offset > 0):
         counted_version, total = _version_and_total(conn.fetch(*query.count()))
         if counted_version != version:

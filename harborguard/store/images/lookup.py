@@ -17,7 +17,7 @@ _SCANS_OF_DIGEST: LiteralString = """
             FROM scans
             WHERE scans.organization_id = %(organization_id)s
                 AND scans.image_id BETWEEN image.id AND image.id
-                AND scans.digest BETWEEN named.digest AND named.digest
+                AND scans.digest BETWEEN requested.digest AND requested.digest
             ORDER BY scans.image_id, scans.digest
             OFFSET 0"""
 # The scans of a digest are compared like those of a tag (contract 6.6): its newest finished scan,
@@ -27,7 +27,7 @@ _SCANS_OF_DIGEST: LiteralString = """
 FIND_VERDICT: LiteralString = f"""
 SELECT
     {IMAGE_COLUMNS},
-    named.digest,
+    requested.digest,
     scan.id,
     scan.status,
     scan.scanners,
@@ -48,7 +48,7 @@ LEFT JOIN LATERAL (
         AND current_tags.name = %(tag)s
     LIMIT 1
 ) AS tag ON true
-CROSS JOIN LATERAL (SELECT coalesce(%(digest)s, tag.digest) AS digest) AS named
+CROSS JOIN LATERAL (SELECT coalesce(%(digest)s, tag.digest) AS digest) AS requested
 LEFT JOIN LATERAL (
     SELECT *
     FROM (
@@ -77,7 +77,7 @@ LEFT JOIN LATERAL (
     SELECT
         id, status, scanners, finished_at, NULL, risk_score, grade, critical, high, medium, low
     FROM compared_scans(%(organization_id)s, image.id, %(tag)s)
-    WHERE rank = 1 AND named.digest IS NULL
+    WHERE rank = 1 AND requested.digest IS NULL
     ORDER BY risk_score DESC, finished_at DESC, external_id DESC
     LIMIT 1
 ) AS scan ON true

@@ -10,8 +10,8 @@ counts      For other pages of queries that the counters can answer: the numbers
 page        The planned page: one or two index scans in the order of the sort, which check filters
             on the index entries, or a sort of few matches.
 search      The page and the total of a search by name. The names come from `image_names`, see
-            `search.find_names`. Few matches are sorted; for more, the index of the sort is scanned.
-            With a filter that `image_names` lacks, it counts the matches like `window`.
+            `search.names_query`. Few matches are sorted; for more, the index of the sort is
+            scanned. With a filter that `image_names` lacks, it counts matches like `window`.
 window      For other filters that the counters cannot answer: the page and a count of matches from
             one index scan. It stops a limited number of rows after the page, because a window
             function stores all rows that it counts. With a filter on findings, it finds all images
@@ -36,7 +36,7 @@ from harborguard.store.images.plan import (
     Partition,
     SortMatches,
 )
-from harborguard.store.images.search import PARAMETERS, count_names, find_names
+from harborguard.store.images.search import PARAMETERS, name_count, names_query
 
 Statement = tuple[LiteralString, Parameters]
 
@@ -90,7 +90,7 @@ class ImageQuery:
     WHERE {TENANT}
     ORDER BY {self._order}
     LIMIT %(limit)s OFFSET %(offset)s"""
-        return self._with_version(rows, "inventory.image_count"), self._slice(
+        return self._with_version(rows, "inventory.image_count"), self._parameters(
             page.size, page.offset
         )
 
@@ -110,7 +110,7 @@ WHERE inventory.organization_id = %(organization_id)s
     def page(self, plan: PagePlan) -> Statement:
         """Return the page of a plan: version, null, columns."""
         if isinstance(plan, SortMatches):
-            parameters = self._slice(plan.limit, plan.offset)
+            parameters = self._parameters(plan.limit, plan.offset)
             return self._with_version(_with_columns(self._sorted_matches), "NULL"), parameters
         parameters = dict(self._filters.parameters)
         for index_range in plan:
@@ -124,38 +124,38 @@ WHERE inventory.organization_id = %(organization_id)s
         The images of few names are fetched and sorted. Otherwise the page is read as by `window`.
         The total is exact if the names have the columns of all conditions; see `window`.
         """
-        is_counted = self._filters.uses_names
+        is_exact = self._filters.uses_names
         few: LiteralString = f"""
             SELECT {self._keys}
             FROM ({_with_columns(_FEW_NAMES, key="name")}
             ) AS images
             WHERE {self._filters.remaining_conditions}"""
         scans = self._ordered_scans("NOT EXISTS (SELECT FROM few)")
-        rows = self._slice_of([few, *scans], "NULL" if is_counted else "count(*) OVER ()")
-        total = count_names(self._filters) if is_counted else "image.total"
+        rows = self._page_of([few, *scans], "NULL" if is_exact else "count(*) OVER ()")
+        total = name_count(self._filters) if is_exact else "image.total"
         page_rows = self._with_version(_with_columns(rows, "found.*, page.total"), total)
-        limit = _end(page) if is_counted else self.window_limit(page)
-        return find_names(self._filters) + page_rows, {
-            **self._slice(page.size, page.offset),
+        limit = _end(page) if is_exact else self.max_counted(page)
+        return names_query(self._filters) + page_rows, {
+            **self._parameters(page.size, page.offset),
             **PARAMETERS,
             "words": self._filters.words,
-            "window_limit": limit,
+            "max_matches": limit,
         }
 
     def window(self, page: Page) -> Statement:
         """Return a page and its total: version, total, columns (null if it is empty).
 
-        Counting stops at `window_limit`, so a total of that number or more may not be exact.
+        Counting stops at `max_counted`, so a total of that number or more may not be exact.
         """
-        rows = self._slice_of(self._ordered_scans(), "count(*) OVER ()")
-        parameters = self._slice(page.size, page.offset)
+        rows = self._page_of(self._ordered_scans(), "count(*) OVER ()")
+        parameters = self._parameters(page.size, page.offset)
         return self._with_version(_with_columns(rows, "found.*, page.total"), "image.total"), {
             **parameters,
-            "window_limit": self.window_limit(page),
+            "max_matches": self.max_counted(page),
         }
 
-    def window_limit(self, page: Page) -> int:
-        """Return the maximum number of rows that `window` counts for a page."""
+    def max_counted(self, page: Page) -> int:
+        """Return the maximum number of matches that `window` counts for a page."""
         if self._filters.has_findings:
             return MAX_BIGINT
         return min(_end(page) + MAX_COUNTED_AFTER_PAGE, MAX_BIGINT)
@@ -199,7 +199,7 @@ WHERE inventory.organization_id = %(organization_id)s
     WHERE {self._filters.index_conditions}
     GROUP BY 1"""
 
-    def _slice(self, limit: int, offset: int) -> Parameters:
+    def _parameters(self, limit: int, offset: int) -> Parameters:
         return {**self._filters.parameters, "limit": limit, "offset": offset}
 
     @property
@@ -221,16 +221,16 @@ WHERE inventory.organization_id = %(organization_id)s
         where = self._filters.filter_conditions(*bounds)
         order = _INDEX_ORDERS[Sort(self.sort.key, index_range.descending)]
         is_unscored = index_range.partition is Partition.UNSCORED
-        limit, offset = _UNSCORED_SLICE if is_unscored else _SLICE
+        limit, offset = _UNSCORED_LIMITS if is_unscored else _LIMITS
         return f"""
         (SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"""
 
-    def _ordered_scans(self, *gate: LiteralString) -> list[LiteralString]:
-        """Return scans of at most `window_limit` matches in the order of the sort."""
-        partitions: list[list[LiteralString]] = [[*gate]]
+    def _ordered_scans(self, *extra: LiteralString) -> list[LiteralString]:
+        """Return scans of at most `max_matches` matches in the order of the sort."""
+        partitions: list[list[LiteralString]] = [[*extra]]
         order = self._order
         if self.sort.key is SortKey.RISK_SCORE and not self._filters.has_findings:
-            partitions = [["risk_score >= 0", *gate], ["risk_score IS NULL", *gate]]
+            partitions = [["risk_score >= 0", *extra], ["risk_score IS NULL", *extra]]
             order = _INDEX_ORDERS[self.sort]
         return [
             f"""
@@ -238,11 +238,11 @@ WHERE inventory.organization_id = %(organization_id)s
             FROM {self._filters.source}
             WHERE {self._filters.filter_conditions(*conditions)}
             ORDER BY {order}
-            LIMIT %(window_limit)s)"""
+            LIMIT %(max_matches)s)"""
             for conditions in partitions
         ]
 
-    def _slice_of(self, rows: list[LiteralString], total: LiteralString) -> LiteralString:
+    def _page_of(self, rows: list[LiteralString], total: LiteralString) -> LiteralString:
         return f"""
         SELECT id, {total} AS total
         FROM ({_UNION.join(rows)}
@@ -301,8 +301,8 @@ _FEW_NAMES: LiteralString = """
         FROM few
         CROSS JOIN unnest(few.names) AS name"""
 _UNION: LiteralString = "\n        UNION ALL"
-_SLICE: tuple[LiteralString, LiteralString] = ("%(limit)s", "%(offset)s")
-_UNSCORED_SLICE: tuple[LiteralString, LiteralString] = (
+_LIMITS: tuple[LiteralString, LiteralString] = ("%(limit)s", "%(offset)s")
+_UNSCORED_LIMITS: tuple[LiteralString, LiteralString] = (
     "%(unscored_limit)s",
     "%(unscored_offset)s",
 )

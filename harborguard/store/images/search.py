@@ -28,7 +28,7 @@ PARAMETERS: Parameters = {
 }
 
 
-def find_names(filters: ImageFilters) -> LiteralString:
+def names_query(filters: ImageFilters) -> LiteralString:
     """Return the common table expressions `matches` and `few`.
 
     `few` has a row with the matching names if sorting their images is faster than scanning the
@@ -82,7 +82,7 @@ def _count_and_select(conditions: LiteralString) -> LiteralString:
         )"""
 
 
-def count_names(filters: ImageFilters) -> LiteralString:
+def name_count(filters: ImageFilters) -> LiteralString:
     """Return the number of names that match all conditions; it is computed only if necessary."""
     return f"""coalesce(
         (SELECT cardinality(names) FROM few),
@@ -91,11 +91,11 @@ def count_names(filters: ImageFilters) -> LiteralString:
     )"""
 
 
-# If n of N images match, an index scan reads `window_limit` * N / n entries. Finding an image by
+# If n of N images match, an index scan reads `max_matches` * N / n entries. Finding an image by
 # its name takes about as long as reading 40 entries. So sorting is faster if 40 * n is smaller,
-# which is if n < sqrt(window_limit * N / 40).
+# which is if n < sqrt(max_matches * N / 40).
 _MAX_FEW: LiteralString = """least(
-            %(max_sorted)s, sqrt(%(window_limit)s * image_count::float8 / 40)
+            %(max_sorted)s, sqrt(%(max_matches)s * image_count::float8 / 40)
         )::integer"""
 _SAMPLE: LiteralString = f"""
 WITH sample AS MATERIALIZED (
