@@ -68,9 +68,13 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _error_response(error: HarborGuardError) -> Response:
-    if error.code == "INTERNAL_ERROR" and error.message != _INTERNAL_ERROR:
+    if error.code == "INTERNAL_ERROR":
         log.error("internal error", error=error.message)
         error = HarborGuardError(_INTERNAL_ERROR)
+    return _make_response(error)
+
+
+def _make_response(error: HarborGuardError) -> Response:
     error_body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.issues:
         error_body["issues"] = [{"path": i.path, "message": i.message} for i in error.issues]
@@ -105,7 +109,6 @@ def _unexpected_error_response(error: Exception) -> Response:
     translated = translate_error(error)
     if translated is None:
         log.error("unexpected error", exc_info=error)
-        translated = HarborGuardError(_INTERNAL_ERROR)
-    else:
-        log.warning("database error", error=type(error).__name__)
+        return _make_response(HarborGuardError(_INTERNAL_ERROR))
+    log.warning("database error", error=type(error).__name__)
     return _error_response(translated)
