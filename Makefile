@@ -84,7 +84,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Further checks. CI runs `coverage` on PostgreSQL 15.
 
-.PHONY: coverage test-postgres15 test-lowest mutants lock-extra
+.PHONY: coverage test-postgres15 test-matrix test-lowest mutants lock-extra
 
 # Minimum branch coverage, in percent, of the packages that the target checks separately.
 COVERAGE_FLOOR := 98
@@ -102,6 +102,9 @@ coverage: .venv/dev ## run the unit, store and API tests and check the branch co
 test-postgres15: .venv/dev ## run the store and API tests on an installed PostgreSQL 15
 	@$(BIN)/python -m tests.tools.postgres_cluster $(POSTGRES15) \
 	  $(BIN)/python $(PYTEST) tests/store tests/api
+
+test-matrix: .venv/dev ## run the unit, store and API tests on each installed Python and PostgreSQL
+	@$(BIN)/python -m tests.tools.matrix
 
 test-lowest: .venv-lowest/installed ## run the unit, store and API tests with the lowest versions
 	@.venv-lowest/bin/python $(PYTEST) tests/unit tests/store tests/api
