@@ -107,9 +107,9 @@ def measure(config: Config, tenants: dict[str, BenchTenant], directory: Path) ->
             for clients in (1, 8)
         }
         sql |= time_rescanned(conn, tenants)
-        counter_cost = recording.measure_counter_cost(conn)
+        recorded = recording.measure_recording(conn)
     space = measure_space(directory / "space")
-    return Measurements(http, sql, {}, transactions, memory, counter_cost, space, exports)
+    return Measurements(http, sql, {}, transactions, memory, recorded, space, exports)
 
 
 def measure_older_store() -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The figures of a run, their required values, and the Markdown of docs/performance.md."""
 
+import math
 import platform
 import shutil
 import textwrap
@@ -12,6 +13,7 @@ from tests.tools.bench.churn import FINDINGS, FIRST, IMAGES, LAST, Space
 from tests.tools.bench.drive import LoadResult
 from tests.tools.bench.exports import Exports
 from tests.tools.bench.load import SIZES
+from tests.tools.bench.recording import RecordingCost
 
 DEFAULT_PAGE = "default page"
 UNCHANGED = "default page, unchanged"
@@ -35,8 +37,8 @@ class Measurements:
     """The medians of a run.
 
     `http` are the loads, `sql` the milliseconds of a list, `older_sql` the same on PostgreSQL 15,
-    `transactions` what pgbench does per second by number of clients, `memory` is in MiB, and
-    `counter_cost` is a ratio of times. `space` is what scans need on disk. `exports` are exports of
+    `transactions` what pgbench does per second by number of clients, `memory` is in MiB.
+    `space` is what scans need on disk. `exports` are exports of
     all images.
     """
 
@@ -45,7 +47,7 @@ class Measurements:
     older_sql: dict[str, float]
     transactions: dict[int, float]
     memory: float
-    counter_cost: float
+    recording: RecordingCost
     space: Space
     exports: Exports
 
@@ -144,7 +146,7 @@ def _cost_figures(measured: Measurements) -> list[Figure]:
     costs = [
         ("p99 over p50, 8 connections, 10k", load.p99 / load.p50, 4),
         ("memory of master and 2 workers after load (PSS), MiB", measured.memory, 85),
-        ("recording 500 images with counters over without", measured.counter_cost, 1.5),
+        ("recording 500 images with counters over without", measured.recording.counter_ratio, 1.5),
         (f"database size, round {LAST} of scans over round {FIRST}", measured.space.growth, 1.3),
         ("memory that exports of 1M images add (PSS), MiB", measured.exports.memory, 20),
         (
@@ -201,8 +203,50 @@ def write_document(measured: Measurements, *, rounds: int, seconds: int) -> str:
         "| row, with its index entries | bytes |",
         "|---|---|",
         *(f"| {name} | {size:.0f} |" for name, size in measured.space.row_bytes.items()),
+        "",
+        "## Capacity",
+        "",
+        *_capacity(measured, _count_processors()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _capacity(measured: Measurements, processors: int) -> list[str]:
+    """Return the lines about what 1, 10 and 100 nodes carry, computed from the run."""
+    node = measured.http[Case(DEFAULT_PAGE, "10k", 8)].rate
+    database = measured.transactions[8] / processors
+    recordings = measured.recording.rate
+    lines = []
+    for paragraph in (
+        (
+            f"A node of {processors} cores with 2 workers serves {node:.0f} default pages/s,"
+            f" {node / processors:.0f} a core, though it shares its cores with the database and the"
+            f" load generator. A core of the database executes the page's statement"
+            f" {database:.0f} times/s (pgbench, 8 connections). One process and its database session"
+            f" record {recordings:.0f} scans/s. They take turns, so that is the rate of one core."
+        ),
+        (
+            f"N nodes serve the lower of N x {node:.0f} and D x {database:.0f} pages/s if the"
+            f" database has D cores, and record at most N x 2 x {recordings:.0f} scans/s. These"
+            " values are computed, not measured: a request executes more than the page's statement,"
+            " PostgreSQL does not grow with its cores without limit, and the rates of disk, network"
+            " and balancer are left out. Read the cores of the database as the least number."
+        ),
+    ):
+        lines += [*textwrap.wrap(paragraph, 100, break_on_hyphens=False), ""]
+    lines += [
+        "| nodes | pages/s | cores of the database for them, at least | scans recorded/s, at most |",
+        "|---|---|---|---|",
+    ]
+    for nodes in (1, 10, 100):
+        pages = nodes * node
+        cores = math.ceil(pages / database)
+        lines.append(f"| {nodes} | {pages:.0f} | {cores} | {nodes * 2 * recordings:.0f} |")
+    return lines
+
+
+def _count_processors() -> int:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8").count("processor\t")
 
 
 def _format_older(measured: Measurements, name: str) -> str:
@@ -222,7 +266,7 @@ _SPACE = (
 
 def _introduction(rounds: int, seconds: int) -> list[str]:
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    processors = Path("/proc/cpuinfo").read_text(encoding="utf-8").count("processor\t")
+    processors = _count_processors()
     generator = "wrk" if shutil.which("wrk") else "a Python client"
     return [
         (
