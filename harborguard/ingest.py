@@ -73,8 +73,8 @@ def make_scan(body: bytes, *, received_at: datetime, image: str | None = None) -
 def _make_external_id(content: bytes, report: Report, received_at: datetime) -> str:
     """Return the external id of a scan whose report has none, from its content.
 
-    A report without a time is equal to the one of another scan with the same results. Its id also
-    depends on the hour (UTC) of receipt, so that only a repetition within the hour is a replay.
+    Without a time, the reports of two scans with the same results are equal. Their id also depends
+    on the hour (UTC) of receipt, so that only a repetition within the hour is a replay.
     """
     if report.finished_at is None:
         hour = received_at.astimezone(UTC).strftime("%Y-%m-%dT%H")

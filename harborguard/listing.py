@@ -137,9 +137,9 @@ class DeletedImage(NamedTuple):
 class ChangePosition(NamedTuple):
     """A place in the changes of a scope: the version and the image of the last change before it.
 
-    `complete_version` is the newest version up to which no deletion can be missing: the newest one
-    when the walk began, and later that of each last page. `registries` is a hash of the registries
-    that scope and filter select.
+    The client has every deletion up to `complete_version`. This is the scope's version when the
+    walk began, and at the end of the walk, the version up to which it has read. `registries` is a
+    hash of the registries that scope and filter select.
     """
 
     version: int
@@ -157,7 +157,7 @@ class ChangesPage(NamedTuple):
 
 
 class OtherScan(NamedTuple):
-    """A compared scan from which an image's score does not come (contract 6.6)."""
+    """A scan that was compared for an image's score and not chosen (contract 6.6)."""
 
     id: str
     status: str

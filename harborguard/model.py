@@ -266,8 +266,8 @@ class ObservedRepository:
     """What a registry reports of a repository's tags at one time.
 
     `name` is the image's name: the registry's host and the path. `observed_at` is the time just
-    before the tags were listed. `missing` are the tags that do not exist. All tags that are in
-    neither of the two are unknown.
+    before the tags were listed. `missing` are the tags that do not exist. The state of every
+    other tag is unknown.
     """
 
     name: str

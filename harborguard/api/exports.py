@@ -43,7 +43,7 @@ def export_image_list() -> Response:
     headers = {"Content-Disposition": f'attachment; filename="images.{export_format}"'}
     media_type = _MEDIA_TYPES[export_format]
     if request.method == "HEAD":
-        # An iterator, unlike an empty body, has no Content-Length, as the response to GET.
+        # Flask sends no Content-Length for an iterator, as for GET; for an empty body, it sends 0.
         return Response(iter(()), headers=headers, mimetype=media_type)
     release_connection()
     principal = g.principal

@@ -41,7 +41,7 @@ _STANDARD_OUTPUT = Path("-")
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def export(path: Path, organization: str, *, export_format: str, query: str, force: bool) -> None:
-    """Write all images to FILE, or to standard output if it is `-`.
+    """Write the images of an organization to FILE, or to standard output if it is `-`.
 
     The file is one snapshot. It appears under its name only when it is complete.
     """

@@ -181,7 +181,7 @@ class RegistryClient:
         return response.body
 
     def _validate(self, repository: str, tag: str = "latest") -> None:
-        """Raise InvalidReference unless a repository and a tag are exactly that in a reference."""
+        """Raise InvalidReference unless `HOST/REPOSITORY:TAG` has exactly these parts."""
         expected = Reference(self.host, repository, tag, None)
         if parse_reference(f"{self.host}/{repository}:{tag}") != expected:
             raise InvalidReference("The name of the repository or tag is malformed.")

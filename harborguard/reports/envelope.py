@@ -39,7 +39,7 @@ from harborguard.reports.image_metadata import (
 from harborguard.timestamps import parse_time
 
 _COUNTED = frozenset(CountedSeverity)
-# The scanners of a report that does not name any.
+# For a report that names no scanner.
 _DEFAULT_SCANNERS = ("harborguard-sensor",)
 # The sensor runs trivy, grype and osv. Its other scanners (dive, dockle, syft) find no
 # vulnerabilities.
@@ -257,7 +257,7 @@ def _list_sensor_scanners(sensor: _Sensor | None) -> list[str]:
 def _require_vulnerability_scanner(sensor: Raw) -> None:
     """Raise InvalidReport if the sensor names scanners, and none looks for vulnerabilities.
 
-    Raise it too if the sensor cannot be read: it may name such scanners alone.
+    Raise it too if the sensor cannot be read, because these may be the only scanners it names.
     """
     declared = _list_sensor_scanners(
         decode_part(sensor, _OPTIONAL_SENSOR, "sensor") if sensor else None

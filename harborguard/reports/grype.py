@@ -41,7 +41,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 _SCANNERS = ("grype",)
-# Types of reports that do not know what they describe: scans of an SBOM or of package names.
+# Artifact types of reports without an image name: scans of an SBOM or of package names.
 _UNKNOWN_TYPES = {"unknown", "sbom", "sbom-file", "purl", "purl-file", "cpe", "cpe-file"}
 # Grype writes the scheme of the source before a name or a path, but `docker:24` is also an image.
 _SCHEME_AND_REST = re.compile(r"([a-z-]+):([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})(@.*)?")
@@ -166,7 +166,7 @@ def _read_names(target: _Target) -> ReportedNames:
         # A path of one part with a tag is unusual.
         if ":" in name:
             return True
-        # A report with neither names nor ids was not written by Grype.
+        # A report with neither names nor ids was made by another tool. Its name is accepted.
         return not listed and not any(ids)
 
     return ReportedNames(

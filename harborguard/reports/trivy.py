@@ -34,7 +34,7 @@ from harborguard.reports.image_metadata import (
 )
 
 _SCANNERS = ("trivy",)
-# Types of reports that do not know what they describe: scans of an SBOM.
+# Artifact types of reports without an image name: scans of an SBOM.
 _UNKNOWN_TYPES = {"cyclonedx", "spdx"}
 # Classes of results that list packages. Other classes are about secrets, licences or configuration.
 _PACKAGE_CLASSES = {"os-pkgs", "lang-pkgs"}
@@ -152,9 +152,11 @@ def _read_names(document: _Document, metadata: _Metadata) -> ReportedNames:
 
     def accepts_unlisted(name: str) -> bool:
         if tags or repo_digests:
-            # Not the path of an image layout (`layouts/api:1`): Trivy lists no names for one.
+            # Trivy lists names for an image of a daemon or a registry, so this is no path of an
+            # image layout, such as `layouts/api:1`.
             return ":" in name
-        # A report with neither names nor an id was not written by Trivy.
+        # A report with neither names nor an id was made by another tool. Its name is accepted if it
+        # cannot be a path.
         return not image_id and "/" not in name
 
     return ReportedNames(
@@ -186,8 +188,9 @@ def _read_findings(results: list[_Result], path: str) -> tuple[Finding, ...]:
 def _lists_packages(result: _Result) -> bool:
     """Return whether the scanner looked for vulnerabilities in packages.
 
-    Old versions write no class, but null for a package list without vulnerabilities. A class that
-    is no text is unknown, like one of another kind.
+    Results with a class list packages if it is a class of packages. Old versions of Trivy write no
+    class: their results list packages if they have the key `Vulnerabilities`, which may be null, or
+    an array `Packages`.
     """
     if result.vulnerabilities:
         return True

@@ -94,7 +94,7 @@ def request_settings(config: Config) -> dict[str, Any]:
 
 
 def unpooled_settings(config: Config) -> dict[str, Any]:
-    """Return psycopg's connect arguments of the service outside the pool: default plans."""
+    """Return connect arguments for the service outside the pool, with default planner settings."""
     return _connect_arguments(config, {})
 
 

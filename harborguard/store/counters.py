@@ -22,8 +22,9 @@ class ChangedImage(NamedTuple):
 class InventoryMetric(NamedTuple):
     """A value of an organization.
 
-    `name` is `images`, `newest_scan` or `registry_sync`. `label` is a grade, or `none` for images
-    that were never scanned; none; or the host of a registry. Times are Unix times in seconds.
+    The name `images` has a grade as its label, or `none` for images that were never scanned.
+    `newest_scan` has an empty label, and `registry_sync` the host of a registry. The values of both
+    are Unix times in seconds.
     """
 
     name: str

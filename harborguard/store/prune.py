@@ -57,10 +57,10 @@ _OBSERVATIONS = _Statements("list_old_observations", "delete_old_observations")
 class PrunePolicy:
     """What to delete; None keeps everything of its kind.
 
-    `unseen_since` deletes images that no scan and no sync has seen since that time, and older
-    observations of tags that are not current. `keep_scans` is the number of scans of each tag that
-    stay, 1 or more; scans that can still count stay as well. `audit_since` deletes older entries of
-    the audit log.
+    `unseen_since` deletes images that no scan and no sync has seen since that time. Of the other
+    images, it deletes older observations that are not the current ones of their tags. `keep_scans`
+    is the number of scans of each tag that stay, 1 or more; scans that can still count stay as
+    well. `audit_since` deletes older entries of the audit log.
     """
 
     unseen_since: datetime | None = None
@@ -191,7 +191,7 @@ class Prune:
     def _delete_rows(
         self, statements: _Statements, rows: Sequence[tuple[str, str]], **condition: Any
     ) -> int:
-        """Delete rows, which are their ids and those of their images, if they are still old."""
+        """Delete rows that are still old. Each is given by its id and that of its image."""
         # A recorder or a deletion may have made one of them current before the lock.
         lock_images(self._conn, self._scope, sorted({image_id for _, image_id in rows}))
         row_ids = [row_id for row_id, _ in rows]

@@ -36,8 +36,8 @@ def ensure_registry(
 ) -> str:
     """Return the id of the organization's registry with a host; create it if missing.
 
-    If it is created for an actor, and not for a report, the audit log has an entry. The caller then
-    has begun a transaction.
+    With an actor, the audit log gets an entry if the registry is created. Call it in a transaction
+    then.
     """
     key = {"organization_id": organization_id, "host": host}
     while True:
@@ -75,7 +75,7 @@ def upsert_registry(
         "default_provider": default_provider,
     }
     with conn.transaction():
-        # A new row waits for another transaction that adds the registry, so before any lock.
+        # The INSERT may wait for a transaction that adds the same registry, so no lock is held yet.
         is_new = conn.execute(STATEMENTS["add_registry"], parameters).rowcount > 0
         conn.execute(STATEMENTS["lock_inventory"], parameters)
         [before] = conn.execute(STATEMENTS["lock_registry"], parameters).fetchall()

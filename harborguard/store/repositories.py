@@ -40,8 +40,8 @@ def record_repository(
 ) -> TagChanges:
     """Record a repository's tags, remove those that are missing, and refresh the image's row.
 
-    One transaction, which locks the image's row: scans of the image are recorded before or after
-    it. The image is created if the repository has a tag. It stays if the repository has none.
+    It is one transaction. It locks the image's row, so no scan of the image is recorded meanwhile.
+    The image is created if the repository has a tag. It stays if the repository has none.
     """
     with conn.transaction():
         is_new = False

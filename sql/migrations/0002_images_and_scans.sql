@@ -191,10 +191,11 @@ CREATE INDEX findings_package_idx ON findings
     (organization_id COLLATE "POSIX", (lower(package) COLLATE "C"))
     WHERE package >= '';
 
--- The current scans, which are finished and not superseded (contract 6.9), and their sets of findings.
--- The set is null if it was deleted before the scan became current again. tag_key is the tag, or ''
--- without one. These columns are apart from scans, so that a row of scans is never updated. With one
--- index there is one plan, whatever the size of the table was when PostgreSQL planned a statement.
+-- The current scans, which are finished and not superseded (contract 6.9), and their sets of
+-- findings. The set is null if it was deleted before the scan became current again. tag_key is the
+-- tag, or '' without one. They are not columns of scans, because a row of scans is never updated.
+-- The primary key is the only index, so every plan uses it, whatever the size of the table was at
+-- the planning.
 CREATE TABLE scan_findings (
     organization_id text COLLATE "C" NOT NULL,
     image_id text COLLATE "C" NOT NULL,
@@ -223,8 +224,8 @@ ORDER BY
     organization_id, image_id, name,
     is_confirmed DESC, last_observed_at DESC, digest DESC NULLS LAST;
 
--- The rows of the current scans. Only the primary key of scans supports the subquery, so a plan that
--- PostgreSQL makes while tables are empty suits large ones too.
+-- The rows of the current scans. Only the primary key of scans supports the subquery, so a plan
+-- that PostgreSQL makes while tables are empty suits large ones too.
 CREATE VIEW current_scans AS
 SELECT
     scan_findings.organization_id,
@@ -268,8 +269,8 @@ RETURN (newer.finished_at, newer.external_id) > (older.finished_at, older.extern
     );
 
 -- The scans that are compared for the score of a tag ('' without one, contract 6.6): its newest
--- finished scan, and of each other set of scanners the newest one that is at most 24 hours older and
--- not of another digest. Rank 1 is the scan that counts.
+-- finished scan, and of each other set of scanners the newest one that is at most 24 hours older
+-- and not of another digest. Rank 1 is the scan that counts.
 CREATE FUNCTION compared_scans(organization_id text, image_id text, tag_key text)
 RETURNS TABLE (
     rank bigint,
@@ -339,9 +340,9 @@ CREATE TABLE inventories (
 
 -- The newest change of each image, and of each image that was deleted in the last 30 days (contract
 -- 8.14). `version` is the inventory's version after the change. Transactions write here while they
--- lock the inventory row until the commit, so that version order is commit order. The version is not
--- a column of images: it needs an index, and then no update of images would be HOT. It has no foreign
--- keys to images and registries, because a deletion stays longer than both.
+-- lock the inventory row until the commit, so that version order is commit order. The version is
+-- not a column of images: it needs an index, and then no update of images would be HOT. It has no
+-- foreign keys to images and registries, because a deletion stays longer than both.
 CREATE TABLE image_changes (
     organization_id text COLLATE "C" NOT NULL REFERENCES organizations,
     image_id text COLLATE "C" NOT NULL,
@@ -372,7 +373,8 @@ CREATE TABLE image_counts (
 ALTER TABLE findings SET (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE finding_sets SET (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE scan_findings SET (autovacuum_vacuum_scale_factor = 0.05);
--- Each change leaves an old entry where a walk from the beginning starts.
+-- Each change leaves a dead index entry among the low versions, which a walk from the beginning
+-- reads.
 ALTER TABLE image_changes SET (autovacuum_vacuum_scale_factor = 0.02);
 -- Each recorded scan updates rows of these tables, but no indexed column.
 ALTER TABLE tags SET (fillfactor = 80);

@@ -10,7 +10,7 @@ CREATE TABLE audit_log (
     action text COLLATE "C" NOT NULL CHECK (action <> ''),
     target text COLLATE "C" NOT NULL CHECK (target <> ''),
     ip text,  -- the client's address as the service saw it; null for the command line
-    -- Actions of one transaction keep their order, so not the time at which it began.
+    -- Not now(), so that the actions of one transaction keep their order.
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (organization_id, id)
 );

@@ -1,7 +1,8 @@
 -- Increase the versions of the inventory and of the changed registries, add to the counters, and
 -- store the new version as that of the changed images. Run it last in a transaction that changes
--- what a list can show. It locks the inventory row until the commit, and before any other row, so
--- that concurrent transactions lock in the same order, and version order is commit order.
+-- what a list can show. Of the rows that it locks, the inventory's is the first, so that concurrent
+-- transactions lock in the same order. It stays locked until the commit, so version order is commit
+-- order.
 WITH inventory AS (
     INSERT INTO inventories (organization_id, image_count, newest_scan_at)
     VALUES (%(organization_id)s, %(images)s, %(newest_scan_at)s)

@@ -109,7 +109,8 @@ def list_changes(
         version, _, image_id = changes[-1][:3]
         position = after._replace(version=version, image_id=image_id)
     else:
-        # The next version begins after all changes, of other registries too.
+        # (version + 1, "") is the position after all images of `version`. It is never before
+        # `after`, which is newer than the inventory if a backup was restored.
         newest_version = max(newest_version or 0, after.version - 1)
         position = ChangePosition(newest_version + 1, "", newest_version, registries)
     return ChangesPage(items, position, has_next)

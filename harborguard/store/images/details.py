@@ -19,7 +19,7 @@ from harborguard.store.statements import STATEMENTS
 _SUMMARY = len(ImageSummary._fields)
 _MAX_OTHER_SCANS = 16  # contract 8.1
 
-# The other scans are those with which the scan that counts was compared.
+# Of the compared scans (contract 6.6), the one with rank 1 counts; the others are `other_scans`.
 FIND_IMAGE: LiteralString = f"""
 SELECT
     {IMAGE_COLUMNS},
@@ -119,8 +119,8 @@ def get_counted_scan(
 ) -> tuple[str | None, int | None]:
     """Return the scan that an image's counts come from, and the set of its findings.
 
-    Both are None if the image was never scanned. The set alone is None if the scan was superseded
-    before it counted again (contract 6.9). Raise NotFound like `get_image`.
+    Both are None if the image was never scanned. The set alone is None if its findings
+    were deleted while the scan was superseded (contract 6.9). Raise NotFound like `get_image`.
     """
     _, scan_id, set_id = _fetch_image(conn, STATEMENTS["get_counted_scan"], scope, image_id)
     return scan_id, set_id

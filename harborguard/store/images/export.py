@@ -37,7 +37,7 @@ def export_images(
     *,
     caller: str,
 ) -> Generator[bytes]:
-    """Yield the bytes of an export in blocks. The first one is not empty, unless there is no row.
+    """Yield the bytes of an export in blocks, none of them empty. NDJSON without rows has none.
 
     It opens a connection, and closes it when the generator is exhausted or closed. A caller (the id
     of a principal) may run one export at a time, and the service `Config.exports` of them. Raise
@@ -141,8 +141,8 @@ _FORMATS: dict[ExportFormat, tuple[LiteralString, LiteralString]] = {
         ),
         "FORMAT csv, HEADER true",
     ),
-    # The text format would escape backslashes. JSON has neither of these characters in a line, so
-    # nothing is quoted.
+    # COPY's text format would escape backslashes. Its CSV format copies a line unchanged if the
+    # line has neither the quote nor the delimiter, and JSON never contains these two.
     ExportFormat.NDJSON: (
         _columns(
             "image.name",

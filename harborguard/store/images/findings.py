@@ -72,7 +72,7 @@ def list_findings(
 ) -> Listing[FindingSummary]:
     """Return a page of the findings behind an image's counts; raise NotFound like `get_image`.
 
-    Raise Gone if they were deleted before their scan counted again (contract 6.9).
+    Raise Gone if they were deleted while their scan was superseded (contract 6.9).
 
     A text search compares each finding with the term, so it has a shorter timeout, and a caller
     (the id of a principal) may run one at a time. Raise StatementTimeout or RateLimited.

@@ -36,8 +36,8 @@ class Counts:
     """The matching images at one inventory version.
 
     `images` is the number of all images of the organization. `buckets` are pairs of a risk score
-    and the number of matching images. The score of images that were never scanned is None. An order
-    without scores has one bucket, with the score None.
+    and the number of matching images. The score of images that were never scanned is None. If the
+    sort is not by score, one bucket with the score None has all matches.
     """
 
     version: int
@@ -85,7 +85,8 @@ def plan_page(sort: Sort, page: Page, counts: Counts) -> PagePlan:
     ranges = list(_find_ranges(sort, wanted, counts.buckets))
     scanned_matches = sum(each.offset + each.limit for each in ranges)
     # If matches are spread evenly, a scan reads images / total entries for each match.
-    if scanned_matches * counts.images > _COST_OF_SORTING * counts.total * counts.total:
+    scan_cost = scanned_matches * counts.images / counts.total
+    if scan_cost > _COST_OF_SORTING * counts.total:
         return SortMatches(len(wanted), page.offset)
     return ranges
 
@@ -97,8 +98,7 @@ def _find_ranges(sort: Sort, wanted: range, buckets: Sequence[Bucket]) -> Iterat
         key=itemgetter(0),
         reverse=sort.descending,
     )
-    # By score, the rest are the unscored rows. Other orders have one bucket, with the score None:
-    # the rest are all rows.
+    # If the sort is by score, the rest are the unscored rows. Otherwise they are all rows.
     rest = [bucket for bucket in buckets if bucket[0] is None]
     by_score = sort.key is SortKey.RISK_SCORE
     rest_partition = Partition.UNSCORED if by_score else Partition.ALL

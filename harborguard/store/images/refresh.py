@@ -20,13 +20,14 @@ def refresh_images(
 
     Call it last in a transaction that holds the images' row locks: it also changes the counters and
     increases the inventory version. `added` has the ids of the images that this transaction
-    created, each with its registry's id. `touched` are the ids of registries of which a list can
-    match other images, even if no row changed.
+    created, each with its registry's id. The versions of the registries in `touched` increase
+    even if no row changed: a new name of a registry changes what the filter `registry` matches.
     """
     added = added or {}
     parameters = {"organization_id": organization_id, "image_ids": list(image_ids)}
     changed = conn.execute(STATEMENTS["refresh_images"], parameters).fetchall()
-    # A new image's row has no score yet; the loop below moves it.
+    # A new image counts as one without a score; the loop moves it to its score. A change of 0 only
+    # increases the registry's version.
     changes = Counter[tuple[str, int | None]]((registry_id, None) for registry_id in added.values())
     changes.update(dict.fromkeys(((registry_id, None) for registry_id in touched), 0))
     for _, registry_id, score_before, score_after, _ in changed:

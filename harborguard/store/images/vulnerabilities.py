@@ -124,8 +124,9 @@ class VulnerabilityQuery:
     def page(self, page: Page) -> tuple[LiteralString, Parameters]:
         """Return the statement of a page: the total and a row's columns.
 
-        The matches have the columns of their order only. The others are fetched for the page. LIMIT
-        and OFFSET keep subqueries apart, so that plans made for small tables use their indexes.
+        `match` has the sort columns and keys only. The others are fetched for the page. LIMIT and
+        OFFSET prevent PostgreSQL from merging a subquery into its parent, so that plans made for
+        small tables use its index.
         """
         return (
             f"""
@@ -206,7 +207,7 @@ ORDER BY {self._page_order}
 
     @property
     def _scans(self) -> LiteralString:
-        """Return the join of the scans of all matches, if they are sorted by its time."""
+        """Return the join with each match's scan if the sort is by its time, else nothing."""
         return (
             f"""
     CROSS JOIN LATERAL ({row_by_key("scans", "id", "image.scan_id")}
