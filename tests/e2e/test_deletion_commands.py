@@ -173,7 +173,7 @@ def test_commands_ask_on_a_terminal_and_show_a_bar(
 def test_interrupted_org_delete_is_shown_and_continued(
     run: Commands, conn: Connection, acme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH", 2)
+    monkeypatch.setattr(deletion, "MAX_IMAGES", 2)
     monkeypatch.setattr(terminal, "PROGRESS_INTERVAL", 2)
     deletion.begin_organization_deletion(conn, acme)
     next(deletion.delete_organization(conn, acme))

@@ -1,4 +1,4 @@
-"""Fixtures of the registry client's tests: fake registries, and clients with short limits."""
+"""Fixtures of the registry client's tests: fake registries, and clients with short pauses."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,9 +8,7 @@ import pytest
 from harborguard.oci import Limits, RegistryClient
 from tests.support.fake_registry import FakeRegistry, run_fake_registry
 
-SHORT_LIMITS = Limits(
-    connect=1, read=0.3, total=0.8, body=10_000, pauses=(0.01, 0.02), retry_after=0.5
-)
+LIMITS = Limits(connect=5, read=5, total=10, body=10_000, pauses=(0.01, 0.02), retry_after=0.5)
 TAGS = "/v2/api/tags/list"
 
 MakeClient = Callable[..., RegistryClient]
@@ -32,11 +30,11 @@ def other() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def make_client() -> Iterator[MakeClient]:
-    """Make clients of a server or host, with short limits; close them at the end."""
+    """Make clients of a server or host, with short pauses; close them at the end."""
     clients: list[RegistryClient] = []
 
     def make_client(server: FakeRegistry | str, **kwargs: Any) -> RegistryClient:
-        settings = {"plain_http": True, "limits": SHORT_LIMITS, **kwargs}
+        settings = {"plain_http": True, "limits": LIMITS, **kwargs}
         host = server if isinstance(server, str) else server.host
         clients.append(RegistryClient(host, **settings))
         return clients[-1]
