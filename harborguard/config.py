@@ -43,6 +43,7 @@ class Config:
     exports: int = 1
     export_timeout_ms: int = 20_000
     docs: bool = True
+    page: bool = True
     registry_password: str = field(default="", repr=False)
     sudo_uid: int | None = None
     sudo_user: str = ""
@@ -120,6 +121,7 @@ class Config:
                 "HARBORGUARD_EXPORT_TIMEOUT_MS", cls.export_timeout_ms, validate=positive
             ),
             docs=env.bool("HARBORGUARD_DOCS", cls.docs),
+            page=env.bool("HARBORGUARD_PAGE", cls.page),
             registry_password=env.str("HARBORGUARD_REGISTRY_PASSWORD", ""),
             sudo_uid=env.int("SUDO_UID", None),
             sudo_user=env.str("SUDO_USER", ""),

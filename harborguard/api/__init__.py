@@ -13,6 +13,7 @@ from harborguard.api import (
     health,
     images,
     openapi,
+    page,
     registries,
     scans,
     vulnerabilities,
@@ -59,6 +60,8 @@ def init_api(app: Flask, services: Services) -> None:
     app.register_blueprint(openapi.blueprint)
     if services.config.docs:
         app.register_blueprint(docs.blueprint)
+    if services.config.page:
+        app.register_blueprint(page.blueprint)
 
 
 def _reject_leading_slashes() -> None:

@@ -6,10 +6,11 @@ The files of Swagger UI come from a Python package. The page loads nothing from 
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Blueprint, Response, send_from_directory
+from flask import Blueprint, Response
 
-from harborguard.api.conditional import CONDITION, matches_request, not_modified
+from harborguard.api.conditional import CONDITION
 from harborguard.api.openapi import documented
+from harborguard.api.static_files import send_file, set_security_headers
 from harborguard.errors import NotFound
 
 blueprint = Blueprint("docs", __name__, url_prefix="/api/docs")
@@ -41,7 +42,7 @@ def get_docs_page() -> Response:
 
     The status is 404 if the operator has switched the page off.
     """
-    return _send_file(_PAGE, "index.html")
+    return send_file(_PAGE, "index.html")
 
 
 @blueprint.get("/<name>")
@@ -56,25 +57,9 @@ def get_docs_file(name: str) -> Response:
     """Return a file of the API reference."""
     if name not in _FILES:
         raise NotFound("File not found.")
-    return _send_file(_FILES[name], name)
-
-
-def _send_file(directory: Path, name: str) -> Response:
-    """Return a file, or 304 if If-None-Match has its ETag; ignore other conditions and ranges.
-
-    Werkzeug's own conditional responses would be 412 and 416 outside of the envelope.
-    """
-    response = send_from_directory(directory, name, conditional=False)
-    etag, _ = response.get_etag()
-    if etag and matches_request(etag):
-        response.close()
-        return not_modified(etag)
-    return response
+    return send_file(_FILES[name], name)
 
 
 @blueprint.after_request
 def _set_security_headers(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
+    return set_security_headers(response, _CONTENT_SECURITY_POLICY)

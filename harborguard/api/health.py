@@ -3,11 +3,13 @@
 from time import monotonic
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 import harborguard
+from harborguard.api.conditional import CONDITION
 from harborguard.api.openapi import documented
-from harborguard.api.responses import ResponseSchema, data_of, one_of, text
+from harborguard.api.page import prefers_page, send_page
+from harborguard.api.responses import ResponseSchema, data_of, json_response, one_of, text
 from harborguard.api.services import read, services
 from harborguard.errors import StoreUnavailable
 from harborguard.store.migrations import schema_state
@@ -32,18 +34,34 @@ class HealthResponse(ResponseSchema):
 
 
 @blueprint.get("/")
-@documented(tag="service", responses={200: data_of(ServiceResponse)})
-def get_service() -> dict[str, Any]:
-    """Return the service's name, its version and the paths of its documentation."""
-    return {
-        "data": {
-            "name": "HarborGuard Images",
-            "version": harborguard.__version__,
-            "documentation": "/api/docs" if services().config.docs else None,
-            "openapi": "/api/openapi.json",
-            "images": "/api/images",
-        }
-    }
+@documented(
+    tag="service",
+    request_headers=CONDITION,
+    responses={200: data_of(ServiceResponse), 304: None},
+    other_media_types=["text/html"],
+)
+def get_service() -> Response:
+    """Return the service's name, its version and the paths of its documentation.
+
+    If `Accept` prefers HTML and the operator has not switched it off, return the page for people.
+    """
+    config = services().config
+    if config.page and prefers_page():
+        response = send_page()
+    else:
+        response = json_response(
+            {
+                "data": {
+                    "name": "HarborGuard Images",
+                    "version": harborguard.__version__,
+                    "documentation": "/api/docs" if config.docs else None,
+                    "openapi": "/api/openapi.json",
+                    "images": "/api/images",
+                }
+            }
+        )
+    response.vary.add("Accept")
+    return response
 
 
 @blueprint.get("/api/health")

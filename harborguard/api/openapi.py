@@ -68,12 +68,14 @@ class Operation:
     """Decorator that documents a view, in addition to its route, name, docstring and role.
 
     `responses` maps a status to a schema, to media types, or to None if there is no body.
+    `other_media_types` are those that a response with a schema can have instead of JSON.
     `errors` are statuses in addition to those that follow from the query, the body, the role and
     the rate limit.
     """
 
     tag: str
     responses: Mapping[int, type[Schema] | Sequence[str] | None]
+    other_media_types: Sequence[str] = ()
     errors: Sequence[int] = ()
     path_parameters: Mapping[str, str] = field(default_factory=dict)
     query: type[Schema] | None = None
@@ -221,15 +223,20 @@ def _response_object(operation: Operation, status: int) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if isinstance(body, type):
         content = {"schema": body, "example": _example_of(body())}
-        response["content"] = {"application/json": content}
-    elif body is not None:
         response["content"] = {
-            media_type: {"schema": {"type": _type_of(media_type)}} for media_type in body
+            "application/json": content,
+            **_plain_content(operation.other_media_types),
         }
+    elif body is not None:
+        response["content"] = _plain_content(body)
     ignored = _IGNORED_PARAMETERS if operation.query else {}
     if headers := {**operation.response_headers, **ignored}:
         response["headers"] = _headers(headers)
     return response
+
+
+def _plain_content(media_types: Sequence[str]) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": _type_of(media_type)}} for media_type in media_types}
 
 
 def _type_of(media_type: str) -> str:

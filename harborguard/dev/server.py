@@ -86,6 +86,8 @@ def describe_service(config: Config, demo_key: str) -> str:
         )
     lines = ["", "The service is ready. Try:", ""]
     lines += [f'  curl -s {socket_option}-H "X-API-Key: {key}" "{url}/images?limit=5"', ""]
+    if config.page:
+        lines.append(f"Page for a browser: {url.removesuffix('api')}")
     if config.docs:
         lines.append(f"API reference: {url}/docs")
     if demo_key:

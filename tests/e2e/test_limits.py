@@ -311,6 +311,20 @@ def test_credential_in_any_form_from_any_address_is_limited(
         assert flood(service, others, addresses=20).statuses == {404: len(others)}
 
 
+def test_page_and_its_files_leave_the_limit_of_the_session_alone(
+    database_url: str, tenants: Tenants
+) -> None:
+    with (
+        short_directory() as directory,
+        deployed_as_shipped(directory, database_url, NEXTAUTH_SECRET=SECRET) as service,
+    ):
+        session = session_forms(tenants.acme)[0]
+        page = {**session, "Accept": "text/html"}
+        for path in ("/", "/page/main.js"):
+            assert flood(service, [page] * 200, path=path, first=3).statuses == {200: 200}
+        assert flood(service, [session] * 90, path="/api/images", first=4).statuses == {200: 90}
+
+
 def test_guessed_keys_have_a_small_budget_by_address(service: Service, tenants: Tenants) -> None:
     def send(requests: list[dict[str, str]], first: int) -> Counter[int]:
         return flood(service, requests, path="/api/images", first=first).statuses

@@ -42,6 +42,7 @@ def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
         [curl] = re.findall(r"^  (curl .*)$", "".join(service.output), re.MULTILINE)
         assert f"The demo key is stored in {state}/demo.key\n" in service.output
         assert f"API reference: http://127.0.0.1:{service.port}/api/docs\n" in service.output
+        assert f"Page for a browser: http://127.0.0.1:{service.port}/\n" in service.output
         assert service.request("/api/docs").status == 200
         [key] = re.findall(r"hg_ak_[0-9a-f]{48}", curl)
         first = service.request("/api/images?sort=name:asc&limit=200", {"X-API-Key": key}).json

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DIRECTORIES = ["harborguard", "sql", "deploy", "docs", "tests", ".ci"]
 TOP_LEVEL = ["app.py", "wsgi.py", "Makefile", "pyproject.toml", ".gitignore", ".dockerignore"]
-SKIPPED = {Path(__file__), ROOT / "docs" / "openapi.json"}
+SKIPPED = {Path(__file__), ROOT / "docs" / "openapi.json", ROOT / "docs" / "images" / "page.png"}
 MAX_COLUMNS = 100
 
 BANNED = [

@@ -98,7 +98,7 @@ def load(conn: Connection) -> dict[str, BenchTenant]:
     ).fetchall()
     for name, _ in indexes:
         conn.execute(f"DROP INDEX {name}".encode())
-    tenants = {size: _make_tenant(conn, size, images) for size, images in SIZES.items()}
+    tenants = {size: make_tenant(conn, size, images) for size, images in SIZES.items()}
     for _, definition in indexes:
         conn.execute(definition.encode())
     for tenant in tenants.values():
@@ -117,7 +117,8 @@ def rescan(conn: Connection, tenants: dict[str, BenchTenant]) -> None:
             conn.execute(RESCAN, {**key, "ids": ids[start : start + _BATCH]})
 
 
-def _make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
+def make_tenant(conn: Connection, size: str, images: int) -> BenchTenant:
+    """Create an organization with images; its counters must be repaired after that."""
     organization_id = create_organization(conn, f"bench-{size}", actor=OPERATOR)
     parameters = {"organization_id": organization_id, "images": images}
     conn.execute(REGISTRIES, parameters)
