@@ -80,20 +80,15 @@ def _make_api() -> Blueprint:
     # those responses need no database.
     api = Blueprint("api", __name__, url_prefix="/api")
     api.before_request(auth.authenticate)
-    api.after_request(_forbid_shared_caching)
-    api.after_request(_name_ignored_parameters)
+    api.after_request(_add_headers)
     for resource in RESOURCES:
         api.register_blueprint(resource)
     return api
 
 
-def _forbid_shared_caching(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Vary"] = "Authorization, Cookie, X-API-Key"
-    return response
-
-
-def _name_ignored_parameters(response: Response) -> Response:
     if ignored := g.get("ignored_parameters"):
         response.headers["X-Ignored-Parameters"] = ignored
     return response
