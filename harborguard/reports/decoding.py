@@ -22,12 +22,14 @@ _NO_NUL = r"\A[^\x00]*\Z"
 # PostgreSQL limits an index row to 2704 bytes, and a character may have 4.
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER, pattern=_NO_NUL)]
 
-_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-# A run of escaped backslashes and surrogate pairs, and the lone surrogate that follows, if any. The
-# run is read from its beginning, because a backslash may itself be escaped.
+_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE = rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+# Escaped backslashes, then a run of surrogate pairs and the lone surrogate that follows, if any.
+# Backslashes are read from the first one, because each may itself be escaped. Only a group without
+# alternatives is possessive: Python before 3.11.5 matches others wrongly
+# (https://github.com/python/cpython/issues/106052).
 _SURROGATES = re.compile(
-    rb"(?<!\\)(?:\\\\)*+(?:%(pair)b(?:\\\\|%(pair)b)*+(%(lone)b)?+|(%(lone)b))"
-    % {b"pair": _HIGH + _LOW, b"lone": b"%b|%b" % (_HIGH, _LOW)}
+    rb"(?<!\\)(?:\\\\)*+(?:(?:%(pair)b)+(%(lone)b)?|(%(lone)b))" % {b"pair": _PAIR, b"lone": _LONE}
 )
 _MAX_SURROGATES = 1_000_000
 _REPLACEMENT = rb"\ufffd"
