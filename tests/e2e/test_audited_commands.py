@@ -1,6 +1,6 @@
 """Each command of the command line writes exactly the expected entries of the audit log."""
 
-from pathlib import Path
+import shlex
 
 import pytest
 
@@ -8,7 +8,8 @@ from harborguard.store.connection import Connection
 from tests.support.commands import Commands
 from tests.support.service import ROOT
 
-SAMPLE = ROOT / "docs/samples/trivy-report.json"
+REPORT = ROOT / "docs/samples/trivy-report.json"
+SAMPLE = shlex.quote(str(REPORT))
 # The commands before, the command, and the actions that it records with the kind of their target.
 COMMANDS: list[tuple[list[str], str, list[tuple[str, str]]]] = [
     ([], "org create globex", [("organization.created", "organization")]),
@@ -148,4 +149,4 @@ def test_key_of_a_new_registry_that_cannot_be_created_records_nothing(
 
 def test_sample_report_exists() -> None:
     """Otherwise `ingest` would record nothing for another reason."""
-    assert Path(SAMPLE).is_file()
+    assert REPORT.is_file()

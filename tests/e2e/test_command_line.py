@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -87,7 +88,7 @@ def test_ingest_sample_report_of_the_documentation_lists_its_findings(
 ) -> None:
     key = run.secret("key create pipeline --org acme")
 
-    result = run(f"ingest {ROOT / 'docs/samples/trivy-report.json'} --org acme")
+    result = run(f"ingest {shlex.quote(str(ROOT / 'docs/samples/trivy-report.json'))} --org acme")
 
     assert result.exit_code == 0, result.stderr
     body = client.get("/api/images", headers={"X-API-Key": key}).json

@@ -30,7 +30,7 @@ def test_service_conforms_to_the_document(
         HARBORGUARD_REJECTIONS_PER_MINUTE="100000",
     ) as service:
         command = [
-            Path(sys.executable).with_name("schemathesis"),
+            *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", CONFIGURATION),
             *("run", f"http://127.0.0.1:{service.port}/api/openapi.json"),
             *("--header", f"X-API-Key: {acme.add_key(Role.OWNER)}"),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def block(beginning: str) -> str:
 SHIMS = {
     "su": '#!/bin/bash\nexec bash -c "$3"\n',
     "systemctl": '#!/bin/bash\necho "$@" >> "$HOME/systemctl"\n',
-    "harborguard": f'#!/bin/bash\nexec "{Path(sys.executable).parent}/harborguard" "$@"\n',
+    "harborguard": f'#!/bin/bash\nexec {shlex.quote(sys.executable)} -m harborguard "$@"\n',
 }
 
 

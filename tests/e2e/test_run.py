@@ -52,7 +52,7 @@ def test_run_started_again_keeps_demo_data_and_key(state: Path) -> None:
             body = subprocess.run(curl, shell=True, capture_output=True, text=True).stdout
             assert body.startswith('{"data":[{"id":"img-')
         environment = {"PATH": os.environ["PATH"], **settings}
-        command = [ROOT / ".venv/bin/harborguard", "key", "list", "--org", "demo"]
+        command = [ROOT / ".venv/bin/python", "-m", "harborguard", "key", "list", "--org", "demo"]
         listed = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
         assert key[:10] in listed.stdout, listed.stderr
         assert service.stop(signal.SIGINT) == 0

@@ -1,6 +1,7 @@
 """The command line, called by tests."""
 
 import re
+import shlex
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -16,7 +17,7 @@ class Commands:
 
     def __call__(self, line: str, **kwargs: object) -> Result:
         options: Any = {"env": self.environment, **kwargs}
-        return CliRunner().invoke(main, line.split(), **options)
+        return CliRunner().invoke(main, shlex.split(line), **options)
 
     def secret(self, line: str) -> str:
         """Run a command that creates a secret; return the secret, its only standard output."""
