@@ -54,8 +54,8 @@ class ImageCriteria:
 
     `cve_id`, `package` (both whole, case-insensitive) and `is_fixable` select images with a finding
     that has all of them. `severities` selects images with a finding of any of these. `stale_days`
-    is the age in days from which a scan is stale. `tag` is the name of a current tag. `*_after` is
-    the earliest time, `scanned_before` the time after the last.
+    is the age in days above which a scan is stale. `tag` is the name of a current tag. `*_after` is
+    an inclusive lower bound, `scanned_before` an exclusive upper bound.
     """
 
     registry: str | None = None

@@ -70,7 +70,7 @@ class ScanStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Return whether the scan can be an image's last scan: it has results (contract 6)."""
+        """Return whether an image's counts can come from the scan: it has results (contract 6)."""
         return self in {ScanStatus.SUCCESS, ScanStatus.PARTIAL}
 
 

@@ -279,7 +279,7 @@ class LastScanResponse(ResponseSchema):
 
 
 class OtherScanResponse(ResponseSchema):
-    """A scan of the same tag by other scanners, which has no higher score than the last scan."""
+    """A scan of the same tag by other scanners. The scan that counts has no lower score."""
 
     id = text("scan-0d94f1b27c6e8a35")
     status = one_of([ScanStatus.SUCCESS, ScanStatus.PARTIAL], "SUCCESS")
@@ -367,7 +367,7 @@ def serialize_tag(tag: TagSummary) -> dict[str, Any]:
 
 
 class VulnerabilityResponse(ResponseSchema):
-    """A finding of an image's last scan."""
+    """A finding of the scan that an image's counts come from."""
 
     cve_id = text("CVE-2026-1000")
     severity = EnumField(Severity, "HIGH")

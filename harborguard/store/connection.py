@@ -62,7 +62,8 @@ class Connection(psycopg.Connection[TupleRow]):
 def connect(config: Config) -> Connection:
     """Return a connection outside the pool, for the command line and for checks at start-up.
 
-    It has PostgreSQL's planner settings and a statement timeout of five minutes. Raise
+    It has the default planner settings and a statement timeout of five minutes, or behind a pooler
+    those of the role. Raise
     ConfigurationError if DATABASE_URL names a pooler, but HARBORGUARD_POOLER is off.
     """
     url, settings = validated_url(config), command_settings(config)

@@ -152,7 +152,7 @@ def make_pool(config: Config) -> Pool:
 def connect_outside_pool(config: Config) -> DeadlineConnection:
     """Return a connection outside the pool, for an export or the metrics.
 
-    It has PostgreSQL's planner settings, because an export reads whole tables.
+    It has the default planner settings, because an export reads whole tables.
     """
     conn = DeadlineConnection.connect(validated_url(config), **unpooled_settings(config))
     conn.timeout = config.export_timeout_ms / 1000 + 0.5

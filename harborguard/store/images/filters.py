@@ -24,9 +24,10 @@ class Condition:
     """A condition on a row of `images`, with the values of its parameters.
 
     `in_counters`: `image_counts` has every column that the condition reads. `in_names`:
-    `image_names` has them. A condition with `in_names` alone is on the name, so it can use the
-    trigram index. Without both, the matching rows of `images` are counted. `in_findings`: it is a
-    condition on a row of `findings` instead, the finding that an image must have.
+    `image_names` has them. A condition with `in_names` and without `in_counters` is on the name, so
+    it can use the trigram index. Without both, the matching rows of `images` are counted.
+    `in_findings`: it is a condition on a row of `findings` instead, the finding that an image must
+    have.
     """
 
     sql: LiteralString
@@ -166,7 +167,7 @@ class ImageFilters:
         for condition in requested:
             self.parameters |= condition.parameters
         # LIKE patterns for the words of the search term that have a trigram.
-        self.words = [f"%{word.lower()}%" for word in _WORD.findall(criteria.search or "")]
+        self.word_patterns = [f"%{word.lower()}%" for word in _WORD.findall(criteria.search or "")]
 
     @property
     def is_empty(self) -> bool:

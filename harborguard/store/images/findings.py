@@ -28,7 +28,7 @@ RANK: LiteralString = "array_position(%(severity_order)s::text[], severity)"
 _SLOW_SEARCH = (
     "The search took longer than 500 ms. Narrow it: filter by severity or package as well."
 )
-_RELEASED = (
+_DELETED = (
     "The findings of scan {} were deleted when a newer scan superseded it. "
     "Upload its report again to restore them."
 )
@@ -81,7 +81,7 @@ def list_findings(
     if scan_id is None:
         return Listing([], 0)
     if set_id is None:
-        raise Gone(_RELEASED.format(scan_id))
+        raise Gone(_DELETED.format(scan_id))
     query = FindingQuery(scope.organization_id, set_id, criteria)
     if criteria.search is None:
         rows = conn.execute(*query.page(page)).fetchall()

@@ -138,7 +138,7 @@ WHERE inventory.organization_id = %(organization_id)s
         return names_query(self._filters) + page_rows, {
             **self._parameters(page.size, page.offset),
             **PARAMETERS,
-            "words": self._filters.words,
+            "word_patterns": self._filters.word_patterns,
             "max_matches": limit,
         }
 

@@ -37,7 +37,7 @@ def names_query(filters: ImageFilters) -> LiteralString:
     is not known, and then up to `max_few` + 1 names. With that many names, sorting is slower.
     """
     in_trigram_index = _count_and_select(filters.trigram_conditions)
-    is_rare: LiteralString = f"""cardinality(%(words)s::text[]) > 0
+    is_rare: LiteralString = f"""cardinality(%(word_patterns)s::text[]) > 0
         AND (
             SELECT count(*) FROM sample WHERE {filters.search_conditions}
         ) <= %(max_in_sample)s"""
@@ -107,7 +107,7 @@ WITH sample AS MATERIALIZED (
 ),
 rare_word AS (
     SELECT word
-    FROM unnest(%(words)s::text[]) AS word
+    FROM unnest(%(word_patterns)s::text[]) AS word
     CROSS JOIN sample
     GROUP BY word
     HAVING sum((name LIKE word)::integer) <= %(max_rare)s
